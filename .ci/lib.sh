@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# Shared by .ci/run and .ci/slow, which source it from the repository's root.
+# It copies the working tree (what git tracks or would track) into a scratch folder: every check runs on what a fresh
+# clone would hold, and leaves no trace in the clone.
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION=ignore
+unset FASTRNN_ISA FASTRNN_NUM_THREADS
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+tree=$scratch/tree
+mkdir "$tree"
+git ls-files -z --cached --others --exclude-standard |
+  tar --null --files-from=- --ignore-failed-read --create | tar --extract --directory "$tree"
+cd "$tree" || exit
+
+section_name=
+section_start=0
+
+# section NAME: a heading; the time of the section before it.
+section() {
+  [ -z "$section_name" ] || printf -- '-- %s: %d s\n' "$section_name" $((SECONDS - section_start))
+  section_name=$1 section_start=$SECONDS
+  printf '\n==== %s\n' "$1"
+}
+
+# readme_block NAME: the fenced block of README.md that follows the line <!-- setup: NAME -->.
+readme_block() {
+  local block
+  block=$(awk -v mark="<!-- setup: $1 -->" '
+    $0 == mark { armed = 1; next }
+    armed && /^```/ { if (inside) exit; inside = 1; next }
+    inside { print }' README.md)
+  [ -n "$block" ] || { echo "README.md has no block marked '$1'" >&2; return 1; }
+  printf '%s\n' "$block"
+}
+
+# run_readme NAME: shows and runs such a block of shell commands.
+run_readme() {
+  local block
+  block=$(readme_block "$1")
+  printf '$ %s\n' "$block"
+  bash -euo pipefail -c "$block"
+}
+
+closing_lines=
+
+# suite NAME COMMAND...: runs a test suite and remembers its last line for closing().
+suite() {
+  local log=$scratch/suite.log name=$1
+  shift
+  "$@" 2>&1 | tee "$log"
+  closing_lines+="$(printf '%-24s %s' "$name" "$(grep -v '^[[:space:]]*$' "$log" | tail -n 1)")"$'\n'
+}
+
+# closing: how every suite ended.
+closing() {
+  section Summary
+  printf '%s' "$closing_lines"
+  printf 'all passed in %d s\n' "$SECONDS"
+}
+
+# cpp_tests BUILD-DIR CMAKE-ARGUMENT...: the C++ library and its tests, without Python; runs them.
+# A subshell: only here are CMake and ninja taken from the tools, pip must find its own.
+cpp_tests() (
+  build=$1
+  shift
+  PATH=$scratch/tools/bin:$PATH
+  cmake -S . -B "$build" -G Ninja -DFASTRNN_BUILD_PYTHON=OFF -DFASTRNN_BUILD_TESTS=ON -DFASTRNN_WERROR=ON "$@"
+  cmake --build "$build"
+  cd "$build" || exit
+  ctest --output-on-failure --no-tests=error
+)

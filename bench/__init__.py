@@ -1,0 +1,1 @@
+"""Speed and memory of fastrnn beside its peers: `python -m bench`, or pytest bench/."""

@@ -1,0 +1,85 @@
+"""python -m bench: times every case and writes docs/performance.md and bench/results.json.
+
+A full run takes about 20 minutes on a quiet machine. With --cases or --quick the tables are only
+printed, unless --out says where to write. On more than two cores start it as `taskset -c 0,1 ...`
+(two cores, not two threads of one): jax takes all it may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench import machine, memory, report, roofline
+from bench.cases import Case, select
+from bench.measure import measure
+from bench.timing import QUICK, Plan
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    cases = select(options.cases)
+    plan = QUICK if options.quick else Plan(rounds=options.rounds)
+    whole = options.cases == "*" and not options.quick
+    out = options.out or (ROOT if whole else None)
+    results = run(cases, plan, with_memory=whole or options.memory)
+    text = report.page(results)
+    if out is None:
+        print("\n" + text)
+        return 0
+    for path, content in (
+        (out / "docs" / "performance.md", text),
+        (out / "bench" / "results.json", json.dumps(results, indent=1) + "\n"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        print(f"wrote {path}")
+    return 0
+
+
+def run(cases: list[Case], plan: Plan, with_memory: bool) -> dict[str, Any]:
+    ours = find_spec("fastrnn") is not None  # without it the peers alone are measured
+    limits = roofline.probe() if ours else None
+    cases = [case for case in cases if ours or not case.beside]
+    rows = []
+    for number, case in enumerate(cases, 1):
+        row = measure(case, plan, limits)
+        rows.append(row)
+        times = "  ".join(f"{name} {report.short(s)}" for name, s in row["median"].items())
+        ratio = report.against(row.get("ratio"), row["target"])
+        share = report.against(row.get("share"), row["target_share"], "%")
+        print(
+            f"[{number}/{len(cases)}] {case.name}  {times}  ratio {ratio}  share {share}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    return {
+        "machine": machine.describe(),
+        "limits": asdict(limits) if limits else None,
+        "rows": rows,
+        "memory": memory.measure() if with_memory else [],
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--cases", default="*", metavar="PATTERN", help="part of a name, or a glob")
+    found.add_argument("--quick", action="store_true", help="one short block: is everything right?")
+    found.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
+    found.add_argument("--memory", action="store_true", help="peak memory too (a full run has it)")
+    found.add_argument("--out", type=Path, help="write below this folder")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

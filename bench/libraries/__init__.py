@@ -1,0 +1,55 @@
+"""One file a library, one interface: `prepare(problem)` gives the call to time and its results.
+
+Every library gets the same weights, works on arrays it already owns (no conversion is timed) and
+runs with the settings that serve it best; where those depend on the machine, `fastest` tries them.
+A stream carries its state from call to call; everything else starts from zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from time import perf_counter, sleep
+
+from bench.problem import Arrays, Problem
+
+NAMES = ("fastrnn", "numpy", "torch", "onnxruntime", "openvino", "jax")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """result() computes afresh: y, h and c; in training y, dx and a gradient for each weight."""
+
+    run: Callable[[], object]
+    result: Callable[[], Arrays]
+    variant: str = ""  # the setting that won, where there was a choice
+    tried: dict[str, float] = field(default_factory=dict)  # seconds of each setting's best call
+
+
+def available() -> dict[str, str]:
+    """Installed libraries and their versions."""
+    return {name: metadata.version(name) for name in NAMES if find_spec(name)}
+
+
+def prepare(name: str, problem: Problem) -> Prepared:
+    adapter = import_module(f"bench.libraries.use_{name}")
+    return adapter.prepare(problem)
+
+
+def fastest(candidates: Iterable[Prepared], rest: float = 0.05) -> Prepared:
+    """The candidate with the shortest best call, each tried briefly in two alternating turns."""
+    tried = list(candidates)
+    if len(tried) == 1:
+        return tried[0]
+    best = [float("inf")] * len(tried)
+    for _ in range(2):
+        for place, candidate in enumerate(tried):
+            sleep(rest)  # spin-waits of the one before end here
+            until = perf_counter() + 0.05
+            while (start := perf_counter()) < until:
+                candidate.run()
+                best[place] = min(best[place], perf_counter() - start)
+    seconds = {candidate.variant: s for candidate, s in zip(tried, best, strict=True)}
+    return replace(tried[best.index(min(best))], tried=seconds)

@@ -1,0 +1,109 @@
+"""PyTorch's own recurrent layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from bench.libraries import Prepared, fastest
+from bench.problem import Arrays, Problem
+
+LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
+
+
+def prepare(problem: Problem) -> Prepared:
+    case = problem.case
+    torch.set_num_threads(case.threads)
+    layer = LAYERS[case.cell](
+        case.inputs, case.H, case.layers, bidirectional=case.bidirectional,
+        dtype=getattr(torch, case.dtype),
+    )  # fmt: skip
+    layer.load_state_dict({k: torch.from_numpy(w) for k, w in problem.weights.items()})
+    if case.stream:
+        return fastest((_stream_layer(layer.eval(), problem), _stream_cell(problem)))
+    return _training(layer, problem) if case.training else _inference(layer.eval(), problem)
+
+
+def _forward(layer: torch.nn.RNNBase, problem: Problem) -> Callable[[torch.Tensor], tuple]:
+    if problem.lengths is None:
+        return layer
+    lengths = torch.from_numpy(problem.lengths)
+
+    def ragged(x: torch.Tensor) -> tuple:
+        packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(packed, total_length=len(x))[0], state
+
+    return ragged
+
+
+def _inference(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
+    x, forward = torch.from_numpy(problem.x), _forward(layer, problem)
+
+    @torch.inference_mode()
+    def run() -> tuple:
+        return forward(x)
+
+    def result() -> Arrays:
+        y, state = run()
+        states = zip("hc", state if isinstance(state, tuple) else (state,), strict=False)
+        return {"y": y.numpy()} | {name: s.numpy() for name, s in states}
+
+    return Prepared(run, result)
+
+
+def _training(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
+    x, dy = torch.from_numpy(problem.x).requires_grad_(), torch.from_numpy(problem.dy)
+    forward, names = _forward(layer, problem), [name for name, _ in layer.named_parameters()]
+    wanted = [x, *layer.parameters()]
+
+    def run() -> tuple:
+        y, _ = forward(x)
+        return y, torch.autograd.grad(y, wanted, dy)
+
+    def result() -> Arrays:
+        y, grads = run()
+        return {"y": y.detach().numpy()} | {
+            name: g.numpy() for name, g in zip(["dx", *names], grads, strict=True)
+        }
+
+    return Prepared(run, result)
+
+
+def _stream(step: Callable, problem: Problem, variant: str) -> Prepared:
+    """step(x [1, I], state) gives (y, state); a state of None is zeros."""
+    x, state = torch.from_numpy(problem.x), None
+    first = x[0]
+
+    @torch.inference_mode()
+    def run(x_t: torch.Tensor = first) -> torch.Tensor:
+        nonlocal state
+        y, state = step(x_t, state)
+        return y
+
+    def result() -> Arrays:
+        nonlocal state
+        state = None
+        return {"y": torch.stack([run(x_t) for x_t in x]).numpy()}
+
+    return Prepared(run, result, variant)
+
+
+def _stream_layer(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
+    # the only row is taken for an unbatched sequence of length 1
+    return _stream(layer, problem, "layer")
+
+
+def _stream_cell(problem: Problem) -> Prepared:
+    case = problem.case
+    cell = CELLS[case.cell](case.inputs, case.H).eval()
+    weights = problem.weights.items()
+    cell.load_state_dict({k.removesuffix("_l0"): torch.from_numpy(w) for k, w in weights})
+
+    def step(x: torch.Tensor, state: object) -> tuple:
+        state = cell(x, state)
+        return (state[0] if case.cell == "lstm" else state), state
+
+    return _stream(step, problem, "cell")

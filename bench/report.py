@@ -1,0 +1,151 @@
+"""docs/performance.md from the rows of results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.libraries import NAMES
+from bench.measure import Row
+from bench.timing import NOISY
+
+TITLES = {
+    "stream": "One step with the memory carried along (T = 1, B = 1)",
+    "sequence": "One sequence (B = 1)",
+    "batch": "Batches",
+    "training": "Training: forward, and the gradients of the input and of every weight",
+}
+SELF_TITLES = {
+    "odd": (
+        "Odd sizes",
+        "Time for each useful flop of the next multiple of 16, over that of the odd size.",
+    ),
+    "denormals": (
+        "Denormal values",
+        "Time of 2,000 steps on ordinary values over that on denormals; 1: values do not matter.",
+    ),
+    "threads": ("Threads", "Time on one thread over time on two."),
+}
+HOW = """\
+A ratio is the time of the best peer (torch, ONNX Runtime or OpenVINO) over ours in the same
+process, the median over the rounds; in parentheses the least we promised, and an asterisk where it
+is missed. The fastest time of a row is bold, whoever's it is. Share: the floor `max(flops / peak,
+weight bytes / bandwidth of the level they fit in)` over our time.
+
+All libraries got the same weights, at most two threads and whatever setting served them best, and
+their results agreed (float32: 1e-5, float64: 1e-10) before anything was timed. `bench/timing.py`
+says how they are kept from disturbing each other, `bench/libraries/` what each was given,
+`bench/roofline.py` what the floor contains. In training our weights count as changed at every step:
+packing them anew is in the time. A dash: the library cannot do it or is not installed.
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    rows = results["rows"]
+    parts = ["# Performance\n", "Written by `python -m bench`; do not edit.\n"]
+    parts += [_machine(results["machine"], results["limits"]), "## How to read the tables\n", HOW]
+    for group, title in TITLES.items():
+        found = [row for row in rows if row["group"] == group]
+        if found:
+            parts += [f"## {title}\n", _peers(found)]
+    for group, (title, text) in SELF_TITLES.items():
+        found = [row for row in rows if row["group"] == group]
+        if found:
+            parts += [f"## {title}\n", text + "\n", _beside(found)]
+    if results["memory"]:
+        parts += ["## Memory of a training step\n", _memory(results["memory"])]
+    noisy = [row["case"] for row in rows if row["others"] > NOISY]
+    if noisy:
+        names = ", ".join(noisy)
+        parts += [f"Other processes were busy while these were timed, measure again: {names}.\n"]
+    return "\n".join(parts)
+
+
+def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _machine(machine: dict[str, Any], limits: dict[str, float] | None) -> str:
+    lines = [f"- {key}: {value}" for key, value in machine.items()]
+    if limits:
+        rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in limits.items())
+        lines.append(f"- measured limits, GFLOP/s and GB/s: {rates}")
+    return "\n".join(lines) + "\n"
+
+
+def short(seconds: float | None) -> str:
+    """Microseconds with three digits."""
+    if seconds is None:
+        return "–"
+    micro = seconds * 1e6
+    return f"{micro:,.{max(0, 3 - len(str(int(micro))))}f}"
+
+
+def against(value: float | None, target: float, unit: str = "") -> str:
+    """The value, its target, and an asterisk where it falls short."""
+    if value is None:
+        return "–"
+    scale, digits = (100, 0) if unit == "%" else (1, 2)
+    text = f"{value * scale:.{digits}f}{unit}"
+    if not target:
+        return text
+    return f"{text} ({target * scale:.{digits}f}{unit}){'' if value >= target else ' *'}"
+
+
+def label(case: str) -> str:
+    """Without the group, which the title says."""
+    return case.split("-", 1)[1].replace("-", " ").replace("lstm", "LSTM").replace(
+        "gru", "GRU").replace("rnn", "RNN")  # fmt: skip
+
+
+def times(median: dict[str, float], libraries: list[str]) -> list[str]:
+    """The fastest in bold."""
+    fastest = min(median, key=median.__getitem__)
+    return [f"**{short(median[n])}**" if n == fastest else short(median.get(n)) for n in libraries]
+
+
+def _peers(rows: list[Row]) -> str:
+    libraries = [name for name in NAMES if any(name in row["median"] for row in rows)]
+    head = ["microseconds", *libraries, "best peer", "ratio", "share"]
+    body = (
+        [
+            label(row["case"]),
+            *times(row["median"], libraries),
+            row.get("best", "–"),
+            against(row.get("ratio"), row["target"]),
+            against(row.get("share"), row["target_share"], "%"),
+        ]
+        for row in rows
+    )
+    return table(head, body)
+
+
+def _beside(rows: list[Row]) -> str:
+    peers = [name for name in NAMES[1:] if any(name in row["ratios"] for row in rows)]
+    head = ["microseconds", "fastrnn", "beside", "ratio", *peers]
+    body = (
+        [
+            label(row["case"]),
+            short(row["median"].get("fastrnn")),
+            short(row["median"].get("fastrnn beside")),
+            against(row.get("ratio"), row["target"]),
+            *(against(row["ratios"].get(name), 0) for name in peers),
+        ]
+        for row in rows
+    )
+    return table(head, body)
+
+
+def _memory(rows: list[Row]) -> str:
+    text = (
+        "Growth of the peak resident memory over one step (output, tape and gradients), each\n"
+        "library in a process of its own, and the same divided by T * B * H.\n\n"
+    )
+    head = ["case", "library", "MiB", "bytes per step and unit"]
+    body = (
+        [label(r["case"]), r["library"], f"{r['bytes'] / 2**20:.1f}", f"{r['each']:.1f}"]
+        for r in rows
+    )
+    return text + table(head, body)

@@ -1,0 +1,23 @@
+"""Times, group by group. Nothing here asserts on time."""
+
+import pytest
+
+
+@pytest.mark.cases("stream")
+def test_stream(time):
+    time()
+
+
+@pytest.mark.cases("sequence", "batch")
+def test_inference(time):
+    time()
+
+
+@pytest.mark.cases("training")
+def test_training(time):
+    time()
+
+
+@pytest.mark.cases("odd", "denormals", "threads")
+def test_one_library(time):
+    time()

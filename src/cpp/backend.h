@@ -1,0 +1,56 @@
+// Everything one ISA provides, as function pointers. kernels.cpp fills one per row of cmake/Isas.cmake.
+#pragma once
+
+#include "tasks.h"
+
+namespace fastrnn {
+
+enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
+constexpr int kCells = 4;
+
+template <class T>
+struct CellKernels {
+  int accumulators, saved;
+  int input_gates[kMaxGates], hidden_gates[kMaxGates];  // accumulator of each gate of W and of U
+  int gates;                                            // of W and of U
+  bool has_cell_state, carries_dh, reads_h_prev;
+  void (*forward)(const ForwardTask<T>&, const Share&);
+  void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
+  void (*input_product)(const InputTask<T>&, const Share&);
+};
+
+template <class T>
+struct Kernels {
+  CellKernels<T> cells[kCells];
+  int lanes;
+  void (*pack_rows)(const T* w, int gates, int outputs, int depth, T* packed);
+  void (*pack_columns)(const T* w, int outputs, int depth, T* packed);
+  void (*product)(const ProductTask<T>&, const Share&);
+  void (*outer)(const OuterTask<T>&);
+  void (*column_sums)(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* sums);
+  void (*exp)(const T* x, T* y, ptrdiff_t n);
+  void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
+  void (*tanh)(const T* x, T* y, ptrdiff_t n);
+};
+
+struct Backend {
+  const char* name;
+  bool has_fma;  // without it the promise of equal bits does not hold
+  Kernels<float> f32;
+  Kernels<double> f64;
+  double (*fma_loop)(int64_t iterations);  // for the roofline: returns the flops done
+  float (*read_loop)(const float* data, size_t n);
+};
+
+template <class T>
+const Kernels<T>& kernels_of(const Backend& b);
+template <>
+inline const Kernels<float>& kernels_of<float>(const Backend& b) {
+  return b.f32;
+}
+template <>
+inline const Kernels<double>& kernels_of<double>(const Backend& b) {
+  return b.f64;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,50 @@
+// What every cell file provides: a struct with
+//   accumulators            sums per hidden unit that a step ends with
+//   InputGates, HiddenGates which of them W x and U h add to (in the order of the gates in the weight matrices)
+//   saved                   vectors per unit kept for backward
+//   has_cell_state          whether c travels beside h
+//   reads_h_prev, reads_h   whether forward or backward use the previous h elementwise, backward the new h
+//   forward, backward       the equations
+#pragma once
+
+#include "simd/math.h"
+#include "tasks.h"
+
+namespace fastrnn {
+namespace {
+
+template <int... Index>
+struct Gates {
+  static constexpr int count = int(sizeof...(Index));
+  static constexpr int index[] = {Index...};
+};
+
+// One vector of hidden units at one step.
+template <class T>
+struct CellForward {
+  vec<T> h_prev, c_prev;
+  vec<T> saved[kMaxGates];
+  vec<T> h, c;
+};
+
+template <class T>
+struct CellBackward {
+  vec<T> saved[kMaxGates];
+  vec<T> h, h_prev, c, c_prev;
+  vec<T> dh;                // everything that reaches h
+  vec<T> carry;             // in: what reached c from the step after; out: for the step before
+  vec<T> dgates[kMaxGates]; // with respect to the accumulators
+};
+
+// Derivatives from the function's value.
+template <class V>
+FASTRNN_INLINE V d_sigmoid(V y) {
+  return y - y * y;
+}
+template <class V>
+FASTRNN_INLINE V d_tanh(V y) {
+  return 1 - y * y;
+}
+
+}  // namespace
+}  // namespace fastrnn

@@ -1,0 +1,40 @@
+// Gated recurrent unit: Cho et al. 2014, in the form of cuDNN and PyTorch: the reset gate acts after the matrix
+// product, so W x and U h of the candidate n are kept apart.
+#pragma once
+
+#include "cells/cell.h"
+
+namespace fastrnn {
+namespace {
+
+struct Gru {
+  static constexpr int accumulators = 4;  // r, z, n from the input, n from the state
+  static constexpr int saved = 4;         // r, z, n, and n's part from the state
+  using InputGates = Gates<0, 1, 2>;
+  using HiddenGates = Gates<0, 1, 3>;
+  static constexpr bool has_cell_state = false, reads_h_prev = true, reads_h = false;
+  static constexpr bool carries_dh = true;
+
+  template <class T>
+  FASTRNN_INLINE static void forward(const vec<T>* a, CellForward<T>& s) {
+    const vec<T> r = sigmoid<T>(a[0]);
+    const vec<T> z = sigmoid<T>(a[1]);
+    const vec<T> n = tanh<T>(fma(r, a[3], a[2]));
+    s.h = fma(z, s.h_prev - n, n);
+    s.saved[0] = r, s.saved[1] = z, s.saved[2] = n, s.saved[3] = a[3];
+  }
+
+  template <class T>
+  FASTRNN_INLINE static void backward(CellBackward<T>& s) {
+    const vec<T> r = s.saved[0], z = s.saved[1], n = s.saved[2], n_h = s.saved[3];
+    const vec<T> dn = (s.dh - s.dh * z) * d_tanh(n);
+    s.dgates[0] = dn * n_h * d_sigmoid(r);
+    s.dgates[1] = s.dh * (s.h_prev - n) * d_sigmoid(z);
+    s.dgates[2] = dn;
+    s.dgates[3] = dn * r;
+    s.carry = s.dh * z;
+  }
+};
+
+}  // namespace
+}  // namespace fastrnn

@@ -1,0 +1,42 @@
+// Weights in the order a register tile reads them: blocks of one vector of outputs, their gates interleaved, the depth
+// running, [outputs/W][K][gates][W]; outputs past the last are zero.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+// From rows that are outputs (torch's weights, forward): packed[j][k][g] = w[g * outputs + j][k].
+template <class T>
+void pack_rows(const T* w,  // [gates * outputs, depth]
+               int gates, int outputs, int depth, T* packed) {
+  constexpr int W = kLanes<T>;
+  for (int block = 0; block < blocks_of<T>(outputs); ++block) {
+    const int lanes = lanes_of<T>(outputs, block);
+    T* const panel = packed + ptrdiff_t(block) * depth * gates * W;
+    for (int g = 0; g < gates; ++g) {
+      const T* const rows = w + (ptrdiff_t(g) * outputs + block * W) * depth;
+      for (int k = 0; k < depth; ++k) {
+        vec<T> column = {};
+        for (int j = 0; j < lanes; ++j) column[j] = rows[ptrdiff_t(j) * depth + k];
+        store(panel + (ptrdiff_t(k) * gates + g) * W, column);
+      }
+    }
+  }
+}
+
+// From rows that are the depth (the transpose, backward): packed[j][k] = w[k][j].
+template <class T>
+void pack_columns(const T* w,  // [depth, outputs]
+                  int outputs, int depth, T* packed) {
+  constexpr int W = kLanes<T>;
+  for (int block = 0; block < blocks_of<T>(outputs); ++block) {
+    const int lanes = lanes_of<T>(outputs, block);
+    T* const panel = packed + ptrdiff_t(block) * depth * W;
+    for (int k = 0; k < depth; ++k) store(panel + k * W, load_first(w + ptrdiff_t(k) * outputs + block * W, lanes));
+  }
+}
+
+}  // namespace
+}  // namespace fastrnn

@@ -1,0 +1,82 @@
+// out[n] = bias + in[n] M for rows reached through pointers, with the register tile of the sweep: W x for many steps at
+// once, dx = dgates W, and the dense layer.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+struct ProductPhase {
+  static constexpr int accumulators = 1;
+  const ProductTask<T>& a;
+  int row_begin;
+
+  void tile(int row, int height, int block, int width) const {
+    constexpr int W = kLanes<T>;
+    row += row_begin;
+    vec<T> sums[kAccumulators];
+    for (int i = 0; i < height << width; ++i) {
+      sums[i] = a.bias ? load(a.bias + (block + i % (1 << width)) * W) : vec<T>{};
+    }
+    Operand<T> ops[kMaxGates] = {};
+    const ptrdiff_t segment = ptrdiff_t(a.depth) * W, panel = segment * a.segments;
+    for (int s = 0; s < a.segments; ++s) {
+      for (int r = 0; r < height; ++r) ops[s].rows[r] = a.in[row + r] + a.segment_offset[s];
+      ops[s].w = a.packed + block * panel + s * segment;
+      ops[s].block_step = panel;
+      ops[s].depth = a.depth;
+    }
+    kPlainTiles<T>.at[height - 1][width](ops, a.segments, sums);
+    for (int i = 0; i < height << width; ++i) {
+      const int v = block + i % (1 << width), lanes = lanes_of<T>(a.outputs, v);
+      T* const out = a.out[row + (i >> width)] + v * W;
+      store_first<T>(out, a.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
+    }
+  }
+};
+
+template <class T>
+void product(const ProductTask<T>& task, const Share& share) {
+  const Blocks blocks(blocks_of<T>(task.outputs), share.unit_part, share.unit_parts);
+  cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
+}
+
+// bias + W x of all gates of a cell, for rows of many steps.
+template <class Cell, class T>
+struct InputPhase {
+  static constexpr int accumulators = Cell::accumulators;
+  static constexpr int A = Cell::accumulators, gates = Cell::InputGates::count;
+  const InputTask<T>& a;
+  int row_begin;
+
+  void tile(int row, int height, int block, int width) const {
+    constexpr int W = kLanes<T>;
+    row += row_begin;
+    vec<T> sums[kAccumulators];
+    for (int i = 0; i < height << width; ++i) {
+      for (int g = 0; g < gates; ++g) sums[i * A + g] = load(a.bias + g * a.pitch + (block + i % (1 << width)) * W);
+      for (int g = gates; g < A; ++g) sums[i * A + g] = vec<T>{};  // the state's alone
+    }
+    Operand<T> op;
+    for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
+    op.block_step = ptrdiff_t(a.depth) * gates * W;
+    op.w = a.packed + block * op.block_step;
+    op.depth = a.depth;
+    kCellTiles<Cell, T>.at[height - 1][width](&op, 1, sums);
+    for (int i = 0; i < height << width; ++i) {
+      T* const out = a.out[row + (i >> width)] + (block + i % (1 << width)) * W;
+      for (int g = 0; g < gates; ++g) store(out + g * a.pitch, sums[i * A + g]);
+    }
+  }
+};
+
+template <class Cell, class T>
+void input_product(const InputTask<T>& task, const Share& share) {
+  const Blocks blocks(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
+  cover(InputPhase<Cell, T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
+}
+
+}  // namespace
+}  // namespace fastrnn

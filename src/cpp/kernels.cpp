@@ -1,0 +1,100 @@
+// Instantiates the kernels; compiled once per row of cmake/Isas.cmake with that ISA's flags.
+#include "backend.h"
+
+#include "cells/gru.h"
+#include "cells/lstm.h"
+#include "cells/rnn.h"
+#include "gemm/outer.h"
+#include "gemm/pack.h"
+#include "gemm/product.h"
+#include "sweep.h"
+
+namespace fastrnn {
+namespace {
+
+template <class C, class T>
+constexpr CellKernels<T> cell_kernels() {
+  CellKernels<T> k = {};
+  k.accumulators = C::accumulators;
+  k.saved = C::saved;
+  k.gates = C::InputGates::count;
+  for (int g = 0; g < k.gates; ++g) {
+    k.input_gates[g] = C::InputGates::index[g];
+    k.hidden_gates[g] = C::HiddenGates::index[g];
+  }
+  k.has_cell_state = C::has_cell_state;
+  k.carries_dh = C::carries_dh;
+  k.reads_h_prev = C::reads_h_prev;
+  k.forward = forward_sweep<C, T>;
+  k.backward = backward_sweep<C, T>;
+  k.input_product = input_product<C, T>;
+  return k;
+}
+
+template <class T, vec<T> (*F)(vec<T>)>
+void map(const T* x, T* y, ptrdiff_t n) {
+  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) {
+    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
+    store_first<T>(y + i, F(load_first(x + i, lanes)), lanes);
+  }
+}
+
+template <class T>
+constexpr Kernels<T> kernels() {
+  return {{cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
+          kLanes<T>,
+          pack_rows<T>,
+          pack_columns<T>,
+          product<T>,
+          outer<T>,
+          column_sums<T>,
+          map<T, exp<T>>,
+          map<T, sigmoid<T>>,
+          map<T, tanh<T>>};
+}
+
+// As many independent chains as a register tile has: what the machine can do at best.
+double fma_loop(int64_t iterations) {
+  constexpr int chains = kAccumulators / 2;
+  vec<float> acc[chains] = {};
+  const vec<float> x = broadcast(0.5f), y = broadcast(0.25f);
+  for (int64_t n = 0; n < iterations; ++n) {
+#pragma GCC unroll 16
+    for (int i = 0; i < chains; ++i) acc[i] = fma(acc[i], x, y);
+  }
+  for (int i = 0; i < chains; ++i) asm volatile("" : : "m"(acc[i]));
+  return 2.0 * chains * kLanes<float> * double(iterations);
+}
+
+float read_loop(const float* data, size_t n) {
+  constexpr int W = kLanes<float>, chains = 8;
+  vec<float> acc[chains] = {};
+  for (size_t i = 0; i + chains * W <= n; i += chains * W) {
+#pragma GCC unroll 8
+    for (int j = 0; j < chains; ++j) acc[j] = acc[j] + load(data + i + j * W);
+  }
+  float sum = 0;
+  for (int j = 0; j < chains; ++j) {
+    for (int lane = 0; lane < W; ++lane) sum += acc[j][lane];
+  }
+  return sum;
+}
+
+}  // namespace
+
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool kHasFma = true;
+#else
+constexpr bool kHasFma = false;
+#endif
+
+#define FASTRNN_TEXT_(x) #x
+#define FASTRNN_TEXT(x) FASTRNN_TEXT_(x)
+#define FASTRNN_JOIN_(a, b) a##b
+#define FASTRNN_JOIN(a, b) FASTRNN_JOIN_(a, b)
+
+extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
+constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
+    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop};
+
+}  // namespace fastrnn

@@ -1,0 +1,289 @@
+// The backward pass through time, layer after layer from the top: in blocks of time the sweep fills dgates, then one
+// product each makes dx, dW, dU and db of the block while dgates is still in the cache.
+#include "network/dropout.h"
+#include "network/network.h"
+
+namespace fastrnn {
+namespace {
+
+// Steps of one block. Sums over T * B run block by block, so this may depend on the shape of the problem alone: never
+// on threads or on the ISA.
+int64_t block_steps(const RowOrder& order) { return std::max<int64_t>(1, kSumBlock / std::max(1, order.batch())); }
+
+// Memory of one direction of the layer under way.
+template <class T>
+struct DirectionWork {
+  T* dgates;      // [block rows + B][A][pitch]
+  T* dprojected;  // [block rows][output pitch]
+  T* dstate;      // [B][output pitch]
+  T* carry;       // [B][pitch]
+  T* bias_sums;   // [A][pitch]
+};
+
+// Memory of one thread.
+template <class T>
+struct ThreadWork {
+  const T** left;   // [block rows] h[t-1], x or dgates
+  T** right;        // [block rows] dx
+  T* scratch;
+};
+
+template <class T>
+class BackwardLayer {
+ public:
+  BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<const T> dy,
+                Rows<T> dx, const Plan& plan, Pool& pool)
+      : net_(net), c_(net.config()), cell_(net.cell()), tape_(tape), call_(call), layer_(layer), dy_(dy), dx_(dx),
+        plan_(plan), pitch_(padded(c_.hidden)), output_pitch_(padded(c_.output())),
+        steps_(std::min(block_steps(tape.order), std::max<int64_t>(1, tape.order.steps()))) {
+    work_ = Loan(pool, lay_out(Arena()));
+    lay_out(Arena(work_.data()));
+    for (int d = 0; d < c_.directions(); ++d) initialise(d);
+  }
+
+  void operator()(const Team& all) {
+    if (plan_.teams == 2 && all.size > 1) {
+      const int d = all.rank % 2;
+      direction_pass(d, {all.rank / 2, (all.size + 1 - d) / 2, &barriers_[d]}, all.rank);
+    } else {
+      for (int d = 0; d < c_.directions(); ++d) direction_pass(d, all, all.rank);
+    }
+  }
+
+  // What is left when the threads are done: gradients of the states and the biases.
+  void finish() {
+    for (int d = 0; d < c_.directions(); ++d) {
+      const DirectionWork<T>& w = directions_[d];
+      const ptrdiff_t part = this->part(d), batch = tape_.order.batch();
+      if (call_.dh0) from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
+      if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + part * batch * c_.hidden);
+      T* const* const grads = weights(d);
+      for (int g = 0; c_.bias && g < cell_.gates; ++g) {
+        std::copy_n(w.bias_sums + cell_.input_gates[g] * pitch_, c_.hidden, grads[2] + ptrdiff_t(g) * c_.hidden);
+        std::copy_n(w.bias_sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads[3] + ptrdiff_t(g) * c_.hidden);
+      }
+    }
+    if (second_dx_.data && dx_.data) add_second_dx();
+    if (dx_.data) clear_past_end(tape_.order, dx_, input());
+  }
+
+ private:
+  int part(int direction) const { return layer_ * c_.directions() + direction; }
+  int input() const { return c_.input_of(layer_); }
+  T* const* weights(int d) const { return call_.weights + ptrdiff_t(part(d)) * c_.weights_per_part(); }
+  bool concurrent() const { return plan_.teams == 2; }
+
+  size_t lay_out(Arena arena) {
+    const size_t batch = size_t(tape_.order.batch()), rows = size_t(steps_) * batch;
+    const size_t gates = size_t(cell_.accumulators * pitch_);
+    for (int d = 0; d < c_.directions(); ++d) {
+      DirectionWork<T>& w = directions_[d];
+      w.dgates = arena.take<T>((rows + batch) * gates);
+      T* const dprojected = arena.take<T>(c_.projection ? rows * size_t(output_pitch_) : 0);
+      w.dprojected = c_.projection ? dprojected : nullptr;
+      w.dstate = arena.take<T>(batch * size_t(output_pitch_));
+      w.carry = arena.take<T>(batch * size_t(pitch_));
+      w.bias_sums = arena.take<T>(gates);
+    }
+    threads_.resize(size_t(plan_.threads));
+    for (ThreadWork<T>& t : threads_) {
+      t.left = arena.take<const T*>(rows);
+      t.right = arena.take<T*>(rows);
+      t.scratch = arena.take<T>(outer_scratch(std::max(cell_.gates * c_.hidden, c_.output())));
+    }
+    if (concurrent() && dx_.data) {  // both directions at once: each its own dx
+      const ptrdiff_t n = input();
+      second_dx_ = {arena.take<T>(size_t(tape_.order.steps()) * batch * size_t(n)), n * tape_.order.batch(), n};
+    }
+    return arena.used();
+  }
+
+  void initialise(int d) {
+    const DirectionWork<T>& w = directions_[d];
+    const ptrdiff_t batch = tape_.order.batch();
+    const T* const dh = call_.dh ? call_.dh + part(d) * batch * c_.output() : nullptr;
+    const T* const dc = call_.dc ? call_.dc + part(d) * batch * c_.hidden : nullptr;
+    to_places(tape_.order, dh, c_.output(), w.dstate, output_pitch_);
+    to_places(tape_.order, dc, c_.hidden, w.carry, pitch_);
+    // -0 is the number that changes nothing when added, not even the sign of a zero.
+    if (cell_.carries_dh) std::fill_n(w.carry, batch * pitch_, T(-0.0));
+    std::fill_n(w.bias_sums, cell_.accumulators * pitch_, T(0));
+    if (tape_.order.rows() > 0) return;
+    T* const* const grads = weights(d);
+    std::fill_n(grads[0], ptrdiff_t(cell_.gates) * c_.hidden * input(), T(0));
+    std::fill_n(grads[1], ptrdiff_t(cell_.gates) * c_.hidden * c_.output(), T(0));
+    if (c_.projection) std::fill_n(grads[c_.bias ? 4 : 2], ptrdiff_t(c_.projection) * c_.hidden, T(0));
+  }
+
+  BackwardTask<T> make_task(int d) const {
+    const PackedWeights<T>& p = net_.weights(part(d));
+    const Trace<T>& t = tape_.parts[size_t(part(d))];
+    const DirectionWork<T>& w = directions_[d];
+    const Rows<T>& y = tape_.outputs[size_t(layer_)];
+    BackwardTask<T> task = {};
+    task.schedule = tape_.order.schedule(d == 1);
+    task.hidden = c_.hidden, task.output = c_.output(), task.pitch = pitch_, task.output_pitch = output_pitch_;
+    task.ut = p.ut, task.projection_t = p.projection_t;
+    task.dy = dy_;
+    if (dy_.data) task.dy.data += d * c_.output();
+    task.y = {y.data + d * c_.output(), y.step, y.row};
+    task.h0 = t.h0, task.cell = t.cell, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
+    task.dgates = w.dgates, task.dprojected = w.dprojected, task.dstate = w.dstate, task.carry = w.carry;
+    return task;
+  }
+
+  void direction_pass(int d, const Team& team, int thread) {
+    const Share share = share_of(plan_.split, tape_.order, team);
+    BackwardTask<T> task = make_task(d);
+    const int64_t steps = tape_.order.steps();
+    const ptrdiff_t row_size = ptrdiff_t(cell_.accumulators) * pitch_;
+    for (int64_t end = steps; end > 0; end = task.step_begin) {
+      task.step_end = end;
+      task.step_begin = std::max<int64_t>(0, end - steps_);
+      cell_.backward(task, share, steps);
+      team.wait();
+      weight_gradients(d, task, team, thread);
+      input_gradient(d, task, team, thread);
+      team.wait();
+      if (task.step_begin == 0) break;
+      // The block's first step becomes the one behind the next block's last.
+      const int64_t next = std::max<int64_t>(0, task.step_begin - steps_);
+      const int64_t live = tape_.order.rows(task.step_begin, task.step_begin + 1);
+      T* const behind = task.dgates + tape_.order.rows(next, task.step_begin) * row_size;
+      const int64_t from = live * team.rank / team.size, to = live * (team.rank + 1) / team.size;
+      std::copy_n(task.dgates + from * row_size, (to - from) * row_size, behind + from * row_size);
+      team.wait();
+    }
+  }
+
+  void weight_gradients(int d, const BackwardTask<T>& task, const Team& team, int thread) {
+    const ThreadWork<T>& t = threads_[size_t(thread)];
+    const Trace<T>& trace = tape_.parts[size_t(part(d))];
+    T* const* const grads = weights(d);
+    const int64_t first = task.schedule.first[task.step_begin];
+    const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
+    OuterTask<T> outer = {};
+    outer.a = task.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
+    outer.b = t.left, outer.rows = rows, outer.add = task.step_end < tape_.order.steps(), outer.scratch = t.scratch;
+    split(outer, cell_.gates * c_.hidden, team);
+
+    int columns[kMaxGates];
+    outer.gate_column = columns;
+    each_row(task, [&](int n, int64_t step, int place) { t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place); });
+    for (int g = 0; g < cell_.gates; ++g) columns[g] = cell_.input_gates[g] * pitch_;
+    outer.c = grads[0], outer.columns = input();
+    net_.kernels().outer(outer);
+
+    each_row(task, [&](int n, int64_t step, int place) {
+      t.left[n] = step ? row_at(task.y, task.schedule, step - 1, place)
+                       : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
+    });
+    for (int g = 0; g < cell_.gates; ++g) columns[g] = cell_.hidden_gates[g] * pitch_;
+    outer.c = grads[1], outer.columns = c_.output();
+    net_.kernels().outer(outer);
+
+    const int vectors = cell_.accumulators * pitch_ / kPad;
+    net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
+                               vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
+    if (!c_.projection) return;
+    each_row(task, [&](int n, int64_t, int) { t.left[n] = trace.unprojected + (first + n) * pitch_; });
+    columns[0] = 0;
+    outer.a = task.dprojected, outer.a_step = output_pitch_, outer.hidden = c_.projection;
+    outer.c = grads[c_.bias ? 4 : 2], outer.columns = c_.hidden;
+    split(outer, c_.projection, team);
+    net_.kernels().outer(outer);
+  }
+
+  void input_gradient(int d, const BackwardTask<T>& task, const Team& team, int thread) {
+    if (!dx_.data) return;
+    const ThreadWork<T>& t = threads_[size_t(thread)];
+    const Rows<T>& dx = d == 1 && concurrent() ? second_dx_ : dx_;
+    each_row(task, [&](int n, int64_t step, int place) {
+      t.left[n] = task.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
+      t.right[n] = row_at(dx, task.schedule, step, place);
+    });
+    int offsets[kMaxGates];
+    for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
+    const int64_t rows = tape_.order.rows(task.step_begin, task.step_end);
+    const ProductTask<T> product = {t.left, t.right, cell_.gates, c_.hidden, offsets, net_.weights(part(d)).wt,
+                                    nullptr, input(), d == 1 && !concurrent()};
+    net_.kernels().product(product, {int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size), 1, 0, 1,
+                                     nullptr, nullptr});
+  }
+
+  static void split(OuterTask<T>& outer, int m, const Team& team) {
+    outer.row_begin = int(int64_t(m) * team.rank / team.size);
+    outer.row_end = int(int64_t(m) * (team.rank + 1) / team.size);
+  }
+
+  // visit(n, step, place) for the n-th live row of the block.
+  template <class Visit>
+  void each_row(const BackwardTask<T>& task, Visit visit) const {
+    int n = 0;
+    for (int64_t step = task.step_begin; step < task.step_end; ++step) {
+      const int live = int(tape_.order.rows(step, step + 1));
+      for (int place = 0; place < live; ++place) visit(n++, step, place);
+    }
+  }
+
+  void add_second_dx() {
+    for (int place = 0; place < tape_.order.batch(); ++place) {
+      for (int64_t step = 0; step < tape_.order.length(place); ++step) {
+        const Schedule s = tape_.order.schedule(false);
+        T* const out = row_at(dx_, s, step, place);
+        const T* const more = row_at(second_dx_, s, step, place);
+        for (int j = 0; j < input(); ++j) out[j] += more[j];
+      }
+    }
+  }
+
+  const Network<T>& net_;
+  const Config& c_;
+  const CellKernels<T>& cell_;
+  const Tape<T>& tape_;
+  const Gradients<T>& call_;
+  const int layer_;
+  const Rows<const T> dy_;
+  const Rows<T> dx_;
+  const Plan plan_;
+  const int pitch_, output_pitch_;
+  const int64_t steps_;
+  Loan work_;
+  DirectionWork<T> directions_[2] = {};
+  std::vector<ThreadWork<T>> threads_;
+  Rows<T> second_dx_ = {};
+  Barrier barriers_[2];
+};
+
+}  // namespace
+
+template <class T>
+void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
+  pack_backward();
+  const size_t n = size_t(tape.order.steps()) * size_t(tape.order.batch()) * size_t(config_.width());
+  const ptrdiff_t row = config_.width(), step = row * tape.order.batch();
+  // dx of a layer is dy of the one below: two buffers in turn.
+  T* between[2] = {};
+  const auto lay_out = [&](Arena arena) {
+    for (int i = 0; i < std::min(2, config_.layers - 1); ++i) between[i] = arena.take<T>(n);
+    return arena.used();
+  };
+  const Loan work(*pool_, lay_out(Arena()));
+  lay_out(Arena(work.data()));
+  Rows<const T> dy = call.dy;
+  for (int layer = config_.layers - 1; layer >= 0; --layer) {
+    const Rows<T> dx = layer ? Rows<T>{between[(layer - 1) % 2], step, row} : call.dx;
+    const Plan plan = this->plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads);
+    BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, *pool_);
+    parallel(plan.threads, body);
+    const FlushDenormals flush;
+    body.finish();
+    if (layer && tape.call.dropout > 0) dropout(dx.data, n, tape.call.dropout, tape.call.seed, layer - 1, plan.threads);
+    dy = {dx.data, dx.step, dx.row};
+  }
+}
+
+template void Network<float>::backward(const Tape<float>&, const Gradients<float>&) const;
+template void Network<double>::backward(const Tape<double>&, const Gradients<double>&) const;
+
+}  // namespace fastrnn

@@ -1,0 +1,110 @@
+#include "network/dense.h"
+
+#include <algorithm>
+
+#include "network/plan.h"
+#include "network/threads.h"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+T* values(const Block& block) {
+  return reinterpret_cast<T*>(block.data());
+}
+
+size_t whole_vectors(int n, int lanes) { return size_t((n + lanes - 1) / lanes) * size_t(lanes); }
+
+}  // namespace
+
+template <class T>
+Dense<T>::Dense(const Backend& backend, int input, int output)
+    : kernels_(kernels_of<T>(backend)), input_(input), output_(output),
+      forward_block_(whole_vectors(output, kernels_.lanes) * size_t(input) * sizeof(T)),
+      bias_(size_t(padded(output)) * sizeof(T)) {}
+
+template <class T>
+void Dense<T>::pack(const T* weight, const T* bias) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  raw_ = weight;
+  backward_ready_ = false;
+  kernels_.pack_rows(weight, 1, output_, input_, values<T>(forward_block_));
+  has_bias_ = bias != nullptr;
+  std::fill_n(values<T>(bias_), padded(output_), T(0));
+  if (bias) std::copy_n(bias, output_, values<T>(bias_));
+}
+
+template <class T>
+void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
+                       int threads) const {
+  const size_t n = size_t(rows);
+  const Loan work(pool_, 2 * n * sizeof(T*));
+  const T** const from = reinterpret_cast<const T**>(work.data());
+  T** const to = reinterpret_cast<T**>(work.data()) + n;
+  for (ptrdiff_t i = 0; i < rows; ++i) from[i] = in + i * depth, to[i] = out + i * outputs;
+  const int offset = 0;
+  const ProductTask<T> task = {from, to, 1, depth, &offset, packed, bias, outputs, false};
+  const double flops = 2.0 * rows * depth * outputs;
+  parallel(threads_for(flops, kernels_.lanes, threads), [&](const Team& team) {
+    Share share = {0, rows, 1, 0, 1, nullptr, nullptr};
+    if (rows >= team.size) {
+      share.row_begin = int(int64_t(rows) * team.rank / team.size);
+      share.row_end = int(int64_t(rows) * (team.rank + 1) / team.size);
+    } else {
+      share.unit_part = team.rank, share.unit_parts = team.size;
+    }
+    kernels_.product(task, share);
+  });
+}
+
+template <class T>
+void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
+  product(x, input_, values<T>(forward_block_), has_bias_ ? values<T>(bias_) : nullptr, y, output_, rows, threads);
+}
+
+template <class T>
+void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const {
+  if (dx) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!backward_block_.data()) {
+        backward_block_ = Block(whole_vectors(input_, kernels_.lanes) * size_t(output_) * sizeof(T));
+      }
+      if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, values<T>(backward_block_));
+      backward_ready_ = true;
+    }
+    product(dy, output_, values<T>(backward_block_), nullptr, dx, input_, rows, threads);
+  }
+  if (dbias) {
+    std::fill_n(dbias, output_, T(0));
+    for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
+      for (int j = 0; j < output_; ++j) {
+        T sum = 0;
+        for (ptrdiff_t i = first; i < std::min<ptrdiff_t>(rows, first + kSumBlock); ++i) sum += dy[i * output_ + j];
+        dbias[j] += sum;
+      }
+    }
+  }
+  if (rows == 0) return (void)std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
+  const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
+  const size_t scratch = (outer_scratch(output_) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+  const size_t pointers = (size_t(rows) * sizeof(T*) + kAlign - 1) / kAlign * kAlign;
+  const Loan work(pool_, pointers + scratch * size_t(workers));
+  const T** const b = reinterpret_cast<const T**>(work.data());
+  for (ptrdiff_t i = 0; i < rows; ++i) b[i] = x + i * input_;
+  parallel(workers, [&](const Team& team) {
+    const int column = 0;
+    OuterTask<T> task = {};
+    task.a = dy, task.a_step = output_, task.gate_column = &column, task.hidden = output_;
+    task.row_begin = int(int64_t(output_) * team.rank / team.size);
+    task.row_end = int(int64_t(output_) * (team.rank + 1) / team.size);
+    task.b = b, task.rows = rows, task.columns = input_, task.c = dweight;
+    task.scratch = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(team.rank));
+    kernels_.outer(task);
+  });
+}
+
+template class Dense<float>;
+template class Dense<double>;
+
+}  // namespace fastrnn

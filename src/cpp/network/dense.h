@@ -1,0 +1,39 @@
+// A dense layer y = x W^T + b on the same products as the recurrent layers, and so with the same promise of bits.
+#pragma once
+
+#include <mutex>
+
+#include "backend.h"
+#include "network/memory.h"
+
+namespace fastrnn {
+
+template <class T>
+class Dense {
+ public:
+  Dense(const Backend& backend, int input, int output);
+
+  // weight [O, I], bias [O] or null. weight must live, unchanged, until the next pack.
+  void pack(const T* weight, const T* bias);
+  void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
+  // dx [N, I] or null, dweight [O, I], dbias [O] or null: written whole.
+  void backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const;
+
+  int input() const { return input_; }
+  int output() const { return output_; }
+
+ private:
+  void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows, int threads) const;
+
+  const Kernels<T>& kernels_;
+  int input_, output_;
+  const T* raw_ = nullptr;
+  Block forward_block_, bias_;
+  bool has_bias_ = false;
+  mutable Pool pool_;
+  mutable std::mutex mutex_;
+  mutable Block backward_block_;
+  mutable bool backward_ready_ = false;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,34 @@
+// Inter-layer dropout (Srivastava et al. 2014, inverted): the mask of element i is a hash of (key, i), so backward makes
+// it again instead of storing it, and threads need no order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "network/threads.h"
+
+namespace fastrnn {
+
+// The finaliser of SplitMix64 (Steele, Lea & Flood 2014).
+inline uint64_t hash(uint64_t z) {
+  z += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+// data[i] *= 0 with probability p, else 1 / (1 - p); p in [0, 1].
+template <class T>
+void dropout(T* data, size_t n, double p, uint64_t key, int layer, int threads) {
+  const uint64_t base = hash(key ^ hash(uint64_t(layer)));
+  const uint64_t bound = uint64_t(p * 0x1p32);
+  const T scale = p < 1 ? T(1 / (1 - p)) : T(0);
+  parallel(threads, [&](const Team& team) {
+    const size_t end = n * size_t(team.rank + 1) / size_t(team.size);
+    for (size_t i = n * size_t(team.rank) / size_t(team.size); i < end; ++i) {
+      data[i] = (hash(base + i) >> 32) < bound ? T(0) : data[i] * scale;
+    }
+  });
+}
+
+}  // namespace fastrnn

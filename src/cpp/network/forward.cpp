@@ -1,0 +1,202 @@
+// The forward pass over a sequence, layer after layer.
+#include "network/dropout.h"
+#include "network/network.h"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+size_t lay_out_tape(Arena arena, const Network<T>& net, Tape<T>& tape) {
+  const Config& c = net.config();
+  const CellKernels<T>& cell = net.cell();
+  const size_t pitch = size_t(padded(c.hidden)), batch = size_t(tape.call.batch), rows = size_t(tape.order.rows());
+  for (Trace<T>& t : tape.parts) {
+    t.h0 = arena.take<T>(batch * size_t(c.output()));
+    t.cell = arena.take<T>(cell.has_cell_state ? batch * pitch : 0);
+    T* const gates = arena.take<T>(tape.keeps ? rows * size_t(cell.saved) * pitch : 0);
+    T* const tape_cell = arena.take<T>(tape.keeps && cell.has_cell_state ? rows * pitch : 0);
+    t.gates = tape.keeps ? gates : nullptr;
+    t.tape_cell = tape.keeps && cell.has_cell_state ? tape_cell : nullptr;
+    t.unprojected = arena.take<T>(c.projection ? (tape.keeps ? rows : batch) * pitch : 0);
+  }
+  // Outputs of the inner layers, and, where backward needs both, what dropout made of them.
+  const size_t size = size_t(tape.call.steps) * batch * size_t(c.width());
+  const ptrdiff_t row = c.width(), step = row * tape.call.batch;
+  for (int layer = 0; layer + 1 < c.layers; ++layer) {
+    T* const y = arena.take<T>(size);
+    T* const dropped = tape.keeps && tape.call.dropout > 0 ? arena.take<T>(size) : y;
+    tape.outputs[size_t(layer)] = {y, step, row};
+    tape.inputs[size_t(layer) + 1] = {dropped, step, row};
+  }
+  return arena.used();
+}
+
+// One layer of a pass, run by every thread of a region.
+template <class T>
+class ForwardLayer {
+ public:
+  ForwardLayer(const Network<T>& net, Tape<T>& tape, int layer, const Plan& plan, Pool& pool)
+      : net_(net), tape_(tape), layer_(layer), plan_(plan), pitch_(padded(net.config().hidden)) {
+    if (!plan.hoist) return;
+    const size_t rows = size_t(plan.chunk) * size_t(tape.order.batch()), teams = size_t(plan.teams);
+    const size_t values = rows * size_t(net.cell().gates * pitch_);
+    const auto lay_out = [&](Arena arena) {
+      hoisted_ = arena.take<T>(values * teams);
+      in_ = arena.take<const T*>(rows * size_t(plan.threads));
+      out_ = arena.take<T*>(rows * size_t(plan.threads));
+      return arena.used();
+    };
+    work_ = Loan(pool, lay_out(Arena()));
+    lay_out(Arena(work_.data()));
+  }
+
+  void operator()(const Team& all) {
+    if (plan_.teams == 2 && all.size > 1) {
+      const int direction = all.rank % 2;
+      direction_pass(direction, direction, {all.rank / 2, (all.size + 1 - direction) / 2, &barriers_[direction]}, all.rank);
+    } else {
+      for (int direction = 0; direction < net_.config().directions(); ++direction) {
+        direction_pass(direction, 0, all, all.rank);
+      }
+    }
+  }
+
+ private:
+  void direction_pass(int direction, int slot, const Team& team, int thread) {
+    const Share share = share_of(plan_.split, tape_.order, team);
+    ForwardTask<T> task = make_task(direction);
+    const int64_t chunk = plan_.hoist ? plan_.chunk : tape_.order.steps();
+    for (int64_t begin = 0; begin < tape_.order.steps(); begin += chunk) {
+      task.step_begin = begin;
+      task.step_end = std::min(begin + chunk, tape_.order.steps());
+      if (plan_.hoist) hoist(task, share, slot, thread);
+      net_.cell().forward(task, share);
+    }
+  }
+
+  ForwardTask<T> make_task(int direction) const {
+    const Config& c = net_.config();
+    const int part = layer_ * c.directions() + direction;
+    const PackedWeights<T>& w = net_.weights(part);
+    const Trace<T>& t = tape_.parts[size_t(part)];
+    ForwardTask<T> task = {};
+    task.schedule = tape_.order.schedule(direction == 1);
+    task.input = c.input_of(layer_), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
+    task.x = tape_.inputs[size_t(layer_)];
+    task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
+    task.y = tape_.outputs[size_t(layer_)];
+    task.y.data += direction * c.output();
+    task.h0 = t.h0, task.cell = t.cell;
+    task.tape_gates = t.gates, task.tape_cell = t.tape_cell, task.unprojected = t.unprojected;
+    return task;
+  }
+
+  // bias + W x of this thread's rows and units for the steps of the task.
+  void hoist(ForwardTask<T>& task, const Share& share, int slot, int thread) const {
+    const Schedule& s = task.schedule;
+    const size_t rows = size_t(plan_.chunk) * size_t(tape_.order.batch());
+    const ptrdiff_t row_size = ptrdiff_t(net_.cell().gates) * pitch_;
+    T* const hoisted = hoisted_ + size_t(slot) * rows * size_t(row_size);
+    const T** const in = in_ + size_t(thread) * rows;
+    T** const out = out_ + size_t(thread) * rows;
+    int n = 0;
+    for (int64_t step = task.step_begin; step < task.step_end; ++step) {
+      const int64_t live = s.first[step + 1] - s.first[step];
+      for (int place = share.row_begin; place < std::min<int64_t>(share.row_end, live); place += share.row_step, ++n) {
+        in[n] = row_at(task.x, s, step, place);
+        out[n] = hoisted + (s.first[step] - s.first[task.step_begin] + place) * row_size;
+      }
+    }
+    const InputTask<T> product = {in, out, task.input, task.hidden, task.pitch, task.w, task.bias};
+    net_.cell().input_product(product, {0, n, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
+    task.hoisted = hoisted;
+  }
+
+  const Network<T>& net_;
+  Tape<T>& tape_;
+  const int layer_;
+  const Plan plan_;
+  const int pitch_;
+  Loan work_;
+  T* hoisted_ = nullptr;     // [teams][chunk rows][gates][pitch]
+  const T** in_ = nullptr;   // [threads][chunk rows]
+  T** out_ = nullptr;
+  Barrier barriers_[2];
+};
+
+// The states at each row's end.
+template <class T>
+void final_states(const Network<T>& net, const Tape<T>& tape, int layer) {
+  const Config& c = net.config();
+  const int pitch = padded(c.hidden);
+  for (int direction = 0; direction < c.directions(); ++direction) {
+    const int part = layer * c.directions() + direction;
+    const Trace<T>& t = tape.parts[size_t(part)];
+    const Schedule s = tape.order.schedule(direction == 1);
+    Rows<T> y = tape.outputs[size_t(layer)];
+    y.data += direction * c.output();
+    T* const hn = tape.call.hn + ptrdiff_t(part) * tape.call.batch * c.output();
+    for (int place = 0; place < tape.order.batch(); ++place) {
+      const int last = tape.order.length(place) - 1, row = tape.order.row(place);
+      const T* const h = last < 0 ? t.h0 + ptrdiff_t(row) * c.output() : row_at(y, s, last, place);
+      std::copy_n(h, c.output(), hn + ptrdiff_t(row) * c.output());
+      if (!net.cell().has_cell_state) continue;
+      const T* const cell = t.tape_cell && last >= 0 ? t.tape_cell + (s.first[last] + place) * pitch
+                                                     : t.cell + ptrdiff_t(place) * pitch;
+      std::copy_n(cell, c.hidden, tape.call.cn + (ptrdiff_t(part) * tape.call.batch + row) * c.hidden);
+    }
+  }
+}
+
+template <class T>
+void initial_states(const Network<T>& net, Tape<T>& tape) {
+  const Config& c = net.config();
+  const Sequence<T>& call = tape.call;
+  for (int part = 0; part < c.parts(); ++part) {
+    const Trace<T>& t = tape.parts[size_t(part)];
+    const ptrdiff_t h = ptrdiff_t(call.batch) * c.output();
+    if (call.h0) {
+      std::copy_n(call.h0 + part * h, h, t.h0);
+    } else {
+      std::fill_n(t.h0, h, T(0));
+    }
+    if (!net.cell().has_cell_state) continue;
+    to_places(tape.order, call.c0 ? call.c0 + ptrdiff_t(part) * call.batch * c.hidden : nullptr, c.hidden, t.cell,
+              padded(c.hidden));
+  }
+}
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Tape<T>> Network<T>::pass(const Sequence<T>& call, bool keeps) const {
+  auto tape = std::make_unique<Tape<T>>(call.steps, call.batch, call.lengths);
+  tape->call = call;
+  tape->keeps = keeps;
+  tape->parts.resize(size_t(config_.parts()));
+  tape->outputs.resize(size_t(config_.layers));
+  tape->inputs.resize(size_t(config_.layers));
+  tape->inputs.front() = call.x;
+  tape->outputs.back() = call.y;
+  tape->pool = pool_;
+  tape->memory = Loan(*pool_, lay_out_tape(Arena(), *this, *tape));
+  lay_out_tape(Arena(tape->memory.data()), *this, *tape);
+  initial_states(*this, *tape);
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const Plan plan = this->plan(layer, call.steps, call.batch, tape->order.rows(), call.threads);
+    parallel(plan.threads, ForwardLayer<T>(*this, *tape, layer, plan, *pool_));
+    final_states(*this, *tape, layer);
+    clear_past_end(tape->order, tape->outputs[size_t(layer)], config_.width());
+    if (layer + 1 == config_.layers || call.dropout <= 0) continue;
+    const size_t n = size_t(call.steps) * size_t(call.batch) * size_t(config_.width());
+    T* const dropped = const_cast<T*>(tape->inputs[size_t(layer) + 1].data);
+    if (dropped != tape->outputs[size_t(layer)].data) std::copy_n(tape->outputs[size_t(layer)].data, n, dropped);
+    dropout(dropped, n, call.dropout, call.seed, layer, plan.threads);
+  }
+  return tape;
+}
+
+template std::unique_ptr<Tape<float>> Network<float>::pass(const Sequence<float>&, bool) const;
+template std::unique_ptr<Tape<double>> Network<double>::pass(const Sequence<double>&, bool) const;
+
+}  // namespace fastrnn

@@ -1,0 +1,91 @@
+#include "network/network.h"
+
+namespace fastrnn {
+
+Share share_of(Split split, const RowOrder& order, const Team& team) {
+  Share share = {0, order.batch(), 1, 0, 1, nullptr, nullptr};
+  if (split == Split::rows && order.ragged()) {
+    share.row_begin = team.rank, share.row_step = team.size;  // every thread gets rows of every length
+  } else if (split == Split::rows) {
+    share.row_begin = int(int64_t(order.batch()) * team.rank / team.size);
+    share.row_end = int(int64_t(order.batch()) * (team.rank + 1) / team.size);
+  } else if (split == Split::units && team.size > 1) {
+    share.unit_part = team.rank, share.unit_parts = team.size;
+    share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+    share.barrier = const_cast<Team*>(&team);
+  }
+  return share;
+}
+
+template <class T>
+Network<T>::Network(const Config& config, const Backend& backend)
+    : config_(config), backend_(backend), pool_(std::make_shared<Pool>()), packed_(size_t(config.parts())) {
+  const auto lay_out = [&](Arena arena) {
+    for (int part = 0; part < config_.parts(); ++part) {
+      packed_[size_t(part)].lay_out_forward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
+    }
+    return arena.used();
+  };
+  forward_block_ = Block(lay_out(Arena()));
+  lay_out(Arena(forward_block_.data()));
+}
+
+template <class T>
+RawWeights<T> Network<T>::raw(int part) const {
+  const T* const* w = raw_.data() + size_t(part) * size_t(config_.weights_per_part());
+  RawWeights<T> r = {w[0], w[1], nullptr, nullptr, nullptr};
+  if (config_.bias) r.bias_ih = w[2], r.bias_hh = w[3];
+  if (config_.projection) r.hr = w[config_.bias ? 4 : 2];
+  return r;
+}
+
+template <class T>
+void Network<T>::pack(const T* const* weights) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
+  backward_ready_ = false;
+  for (int part = 0; part < config_.parts(); ++part) {
+    packed_[size_t(part)].pack_forward(kernels(), config_, config_.input_of(part / config_.directions()), raw(part));
+  }
+}
+
+template <class T>
+void Network<T>::pack_backward() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (backward_ready_) return;
+  const auto lay_out = [&](Arena arena) {
+    for (int part = 0; part < config_.parts(); ++part) {
+      packed_[size_t(part)].lay_out_backward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
+    }
+    return arena.used();
+  };
+  if (!backward_block_.data()) {
+    backward_block_ = Block(lay_out(Arena()));
+    lay_out(Arena(backward_block_.data()));
+  }
+  for (int part = 0; part < config_.parts(); ++part) {
+    packed_[size_t(part)].pack_backward(kernels(), config_, config_.input_of(part / config_.directions()), raw(part));
+  }
+  backward_ready_ = true;
+}
+
+template <class T>
+Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads) const {
+  const LayerShape shape = layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)));
+  return plan_layer(shape, steps, batch, rows, threads);
+}
+
+template <class T>
+void Network<T>::run(const Sequence<T>& call) const {
+  pass(call, false);
+}
+
+template <class T>
+std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
+  return pass(call, true);
+}
+
+template class Network<float>;
+template class Network<double>;
+
+}  // namespace fastrnn

@@ -1,0 +1,77 @@
+#include "network/plan.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace {
+
+// Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
+// between splits that differ by factors, and the break-even points were checked by timing each split (docs).
+constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
+constexpr double kL1Bytes = 32e3, kL2Bytes = 1e6, kL3Bytes = 16e6;
+constexpr double kBarrier = 250;     // ns, two cores
+constexpr double kStepOverhead = 20; // ns
+constexpr double kWorthAThread = 20e3;  // ns: entering a parallel region costs 1 to 5 us
+
+double bandwidth(double bytes) {
+  return bytes <= kL1Bytes ? kL1 : bytes <= kL2Bytes ? kL2 : bytes <= kL3Bytes ? kL3 : kMemory;
+}
+
+double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
+
+// One step of `rows` rows over `part` of the units.
+double step_time(const LayerShape& s, double rows, double part, double depth) {
+  const double weights = double(s.gates) * s.hidden * part * depth * s.element_bytes;
+  const double flops = 2 * rows * s.gates * s.hidden * part * depth;
+  const double cell = rows * s.hidden * part * 5 * 8 / s.lanes / kCoreGhz;
+  return kStepOverhead + cell + std::max(flops / core_gflops(s.lanes), weights / bandwidth(weights));
+}
+
+}  // namespace
+
+LayerShape layer_shape(const Config& c, int layer, int gates, int lanes, int element_bytes) {
+  return {gates, c.input_of(layer), c.hidden, c.output(), c.directions(), element_bytes, lanes, c.projection > 0};
+}
+
+int threads_for(double flops, int lanes, int threads) {
+  return flops / core_gflops(lanes) < kWorthAThread ? 1 : threads;
+}
+
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads) {
+  Plan plan = {1, 1, Split::none, false, 0, {}};
+  if (steps == 0 || batch == 0) return plan;
+  const double live = double(rows) / double(steps);
+  const double depth = s.output + s.input;
+  const int barriers = s.projects ? 2 : 1;
+  const auto times = [&](int n, double (&ns)[3]) {
+    ns[0] = step_time(s, live, 1, depth);
+    ns[1] = step_time(s, std::max(1.0, live / n), 1, depth);
+    ns[2] = step_time(s, live, 1.0 / n, depth) + barriers * kBarrier;
+    if (batch < n) ns[1] = ns[0];
+    if (s.hidden < 2 * s.lanes) ns[2] = ns[0] + kBarrier;
+  };
+  times(threads, plan.step_ns);
+  double serial = plan.step_ns[0], best = serial * s.directions;
+  if (threads > 1 && serial * s.directions * double(steps) >= kWorthAThread) {
+    for (int i = 1; i < 3; ++i) {
+      if (plan.step_ns[i] * s.directions >= 0.9 * best) continue;
+      best = plan.step_ns[i] * s.directions;
+      plan.threads = threads, plan.split = Split(i);
+    }
+    if (s.directions == 2) {  // each direction on its own threads: no barrier between them
+      double ns[3];
+      times(threads / 2, ns);
+      const int split = threads < 4 ? 0 : ns[1] <= ns[2] ? 1 : 2;
+      if (ns[split] <= best) plan.threads = threads, plan.teams = 2, plan.split = Split(split);
+    }
+  }
+  // With few rows a tile reads each weight for little work: take the rows of many steps at once.
+  const int team = std::max(1, plan.threads / plan.teams);
+  const double rows_per_thread = plan.split == Split::rows ? live / team : live;
+  plan.hoist = steps > 1 && rows_per_thread < 8;
+  const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
+  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * batch)), std::min<int64_t>(steps, 6), steps);
+  return plan;
+}
+
+}  // namespace fastrnn

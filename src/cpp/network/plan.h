@@ -1,0 +1,34 @@
+// How a layer is spread over threads: a small model of the three splits, and the choice between them.
+#pragma once
+
+#include "network/config.h"
+
+namespace fastrnn {
+
+enum class Split { none, rows, units };
+
+struct Plan {
+  int threads;    // of the parallel region
+  int teams;      // directions under way at the same time: 1 or 2
+  Split split;    // within a team
+  bool hoist;     // W x of many steps in one product, instead of with every step
+  int64_t chunk;  // steps of one such product
+  double step_ns[3];  // predicted time of a step by Split, for explain()
+};
+
+// What the model needs to know of a layer.
+struct LayerShape {
+  int gates, input, hidden, output, directions;
+  int element_bytes, lanes;
+  bool projects;
+};
+
+LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes);
+
+// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
+Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads);
+
+// Threads a piece of `flops` is worth, at most `threads`.
+int threads_for(double flops, int lanes, int threads);
+
+}  // namespace fastrnn

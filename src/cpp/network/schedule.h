@@ -1,0 +1,63 @@
+// Which rows live at which step: rows ordered by length, longest first, so that the live ones are always a prefix.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "tasks.h"
+
+namespace fastrnn {
+
+class RowOrder {
+ public:
+  // lengths: [batch], each in [0, steps], or null: every row has `steps`.
+  RowOrder(int64_t steps, int batch, const int64_t* lengths)
+      : ragged_(lengths != nullptr), order_(batch), length_(batch, int32_t(steps)), first_(steps + 1, 0) {
+    std::iota(order_.begin(), order_.end(), 0);
+    if (lengths) {
+      std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return lengths[a] > lengths[b]; });
+      for (int place = 0; place < batch; ++place) length_[place] = int32_t(lengths[order_[place]]);
+    }
+    int live = batch;
+    for (int64_t step = 0; step < steps; ++step) {
+      while (live > 0 && length_[live - 1] <= step) --live;
+      first_[step + 1] = first_[step] + live;
+    }
+  }
+
+  Schedule schedule(bool reverse) const { return {order_.data(), length_.data(), first_.data(), reverse}; }
+  int64_t steps() const { return int64_t(first_.size()) - 1; }
+  int batch() const { return int(order_.size()); }
+  int64_t rows() const { return first_.back(); }                       // live (step, place) pairs
+  int64_t rows(int64_t begin, int64_t end) const { return first_[end] - first_[begin]; }
+  bool ragged() const { return ragged_; }
+  int row(int place) const { return order_[place]; }
+  int length(int place) const { return length_[place]; }
+
+ private:
+  bool ragged_;
+  std::vector<int32_t> order_, length_;
+  std::vector<int64_t> first_;
+};
+
+// Element row of (step, place) in a caller's array.
+template <class T>
+T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
+  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
+  return rows.data + time * rows.step + s.order[place] * rows.row;
+}
+
+// Zeros behind the end of each row: [T, B, width].
+template <class T>
+void clear_past_end(const RowOrder& order, const Rows<T>& rows, int width) {
+  if (!order.ragged()) return;
+  for (int place = 0; place < order.batch(); ++place) {
+    for (int64_t time = order.length(place); time < order.steps(); ++time) {
+      std::fill_n(rows.data + time * rows.step + order.row(place) * rows.row, width, T(0));
+    }
+  }
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,109 @@
+#include "network/threads.h"
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <pthread.h>
+#include <sched.h>
+#endif
+
+namespace fastrnn {
+namespace {
+
+std::atomic<bool> threads_used{false}, forked{false};
+
+#if !defined(_WIN32)
+const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+  if (threads_used.load()) forked.store(true);
+});
+#endif
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void yield() {
+#if defined(_WIN32)
+  SwitchToThread();
+#else
+  sched_yield();
+#endif
+}
+
+}  // namespace
+
+bool has_openmp() {
+#if defined(_OPENMP)
+  return true;
+#else
+  return false;
+#endif
+}
+
+int available_threads() {
+#if defined(_OPENMP)
+  return forked.load(std::memory_order_relaxed) ? 1 : omp_get_num_procs();
+#else
+  return 1;
+#endif
+}
+
+void Barrier::wait(int size) {
+  const int round = round_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
+    arrived_.store(0, std::memory_order_relaxed);
+    round_.store(round + 1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+    if (spins < 4000) {
+      relax();
+    } else {
+      yield();
+    }
+  }
+}
+
+#if defined(__x86_64__)
+FlushDenormals::FlushDenormals() : saved_(__builtin_ia32_stmxcsr()) {
+  __builtin_ia32_ldmxcsr(unsigned(saved_) | 0x8040u);  // FTZ, DAZ
+}
+FlushDenormals::~FlushDenormals() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
+#elif defined(__aarch64__)
+FlushDenormals::FlushDenormals() {
+  asm volatile("mrs %0, fpcr" : "=r"(saved_));
+  asm volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t(1) << 24)));  // FZ: results and inputs
+}
+FlushDenormals::~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+#else
+FlushDenormals::FlushDenormals() : saved_(0) {}
+FlushDenormals::~FlushDenormals() {}
+#endif
+
+void parallel(int threads, void (*body)(void* context, const Team&), void* context) {
+  Barrier barrier;
+  if (threads <= 1 || forked.load(std::memory_order_relaxed)) {
+    const FlushDenormals flush;
+    return body(context, Team{0, 1, &barrier});
+  }
+#if defined(_OPENMP)
+  threads_used.store(true, std::memory_order_relaxed);
+#pragma omp parallel num_threads(threads)
+  {
+    const FlushDenormals flush;
+    body(context, Team{omp_get_thread_num(), omp_get_num_threads(), &barrier});
+  }
+#else
+  const FlushDenormals flush;
+  body(context, Team{0, 1, &barrier});
+#endif
+}
+
+}  // namespace fastrnn

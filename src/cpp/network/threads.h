@@ -1,0 +1,56 @@
+// Threads of one native call: a parallel region, a barrier, and the floating-point mode the kernels run in.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <type_traits>
+
+namespace fastrnn {
+
+// Cores this process may use; 1 without OpenMP, and in a child forked from a process that had used threads (an OpenMP
+// run-time does not survive a fork).
+int available_threads();
+bool has_openmp();
+
+// Threads meet here once a step. Spinning, because a step takes microseconds and a futex wakes in tens of them; it
+// yields after a while so that more threads than cores still go on.
+class Barrier {
+ public:
+  void wait(int size);
+
+ private:
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> round_{0};
+};
+
+// Denormals flushed to zero (FTZ and DAZ) while it lives: a decaying state would otherwise cost a hundred cycles an
+// operation. Restores the caller's mode.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+
+ private:
+  uint64_t saved_;
+};
+
+// Some threads of a region: this one's rank among them, and where they meet.
+struct Team {
+  int rank, size;
+  Barrier* barrier;
+  void wait() const {
+    if (size > 1) barrier->wait(size);
+  }
+};
+
+// body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
+void parallel(int threads, void (*body)(void* context, const Team&), void* context);
+
+template <class Body>
+void parallel(int threads, Body&& body) {
+  using Function = std::remove_reference_t<Body>;
+  parallel(threads, [](void* context, const Team& team) { (*static_cast<Function*>(context))(team); }, &body);
+}
+
+}  // namespace fastrnn

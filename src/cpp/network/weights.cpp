@@ -1,0 +1,69 @@
+#include "network/weights.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+size_t panels(const Kernels<T>& k, int outputs) {
+  return size_t((outputs + k.lanes - 1) / k.lanes) * size_t(k.lanes);
+}
+
+// The start of each accumulator: both biases where W x and U h end in the same one, else each its own.
+template <class T>
+void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<T>& raw, T* bias) {
+  const int pitch = padded(hidden);
+  std::fill_n(bias, size_t(cell.accumulators) * size_t(pitch), T(0));
+  if (!raw.bias_ih) return;
+  for (int g = 0; g < cell.gates; ++g) {
+    T* const ih = bias + cell.input_gates[g] * pitch;
+    T* const hh = bias + cell.hidden_gates[g] * pitch;
+    for (int j = 0; j < hidden; ++j) ih[j] = raw.bias_ih[g * hidden + j];
+    for (int j = 0; j < hidden; ++j) hh[j] = ih == hh ? ih[j] + raw.bias_hh[g * hidden + j] : raw.bias_hh[g * hidden + j];
+  }
+}
+
+}  // namespace
+
+template <class T>
+void PackedWeights<T>::lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
+  const CellKernels<T>& cell = k.cells[int(c.cell)];
+  const size_t gates = size_t(cell.gates), hidden = panels(k, c.hidden);
+  w = arena.take<T>(hidden * gates * size_t(input));
+  u = arena.take<T>(hidden * gates * size_t(c.output()));
+  bias = arena.take<T>(size_t(cell.accumulators * padded(c.hidden)));
+  T* const hr = arena.take<T>(c.projection ? panels(k, c.projection) * size_t(c.hidden) : 0);
+  projection = c.projection ? hr : nullptr;
+}
+
+template <class T>
+void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
+  const size_t depth = size_t(k.cells[int(c.cell)].gates) * size_t(c.hidden);
+  wt = arena.take<T>(panels(k, input) * depth);
+  ut = arena.take<T>(panels(k, c.output()) * depth);
+  T* const hr = arena.take<T>(c.projection ? panels(k, c.hidden) * size_t(c.projection) : 0);
+  projection_t = c.projection ? hr : nullptr;
+}
+
+template <class T>
+void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const {
+  const CellKernels<T>& cell = k.cells[int(c.cell)];
+  k.pack_rows(raw.ih, cell.gates, c.hidden, input, w);
+  k.pack_rows(raw.hh, cell.gates, c.hidden, c.output(), u);
+  pack_bias(cell, c.hidden, raw, bias);
+  if (c.projection) k.pack_rows(raw.hr, 1, c.projection, c.hidden, projection);
+}
+
+template <class T>
+void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const {
+  const int depth = k.cells[int(c.cell)].gates * c.hidden;
+  k.pack_columns(raw.ih, input, depth, wt);
+  k.pack_columns(raw.hh, c.output(), depth, ut);
+  if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, projection_t);
+}
+
+template struct PackedWeights<float>;
+template struct PackedWeights<double>;
+
+}  // namespace fastrnn

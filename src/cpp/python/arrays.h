@@ -1,0 +1,104 @@
+// Views of NumPy arrays for the bindings: checked, borrowed, never converted.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+
+#include "tasks.h"
+
+namespace fastrnn {
+
+namespace py = pybind11;
+
+inline std::string shape_text(const ssize_t* dims, size_t n) {
+  std::string text = "[";
+  for (size_t i = 0; i < n; ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+inline std::string shape_text(const py::array& a) { return shape_text(a.shape(), size_t(a.ndim())); }
+
+template <class T>
+constexpr const char* dtype_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
+
+[[noreturn]] inline void bad_shape(const char* name, const std::string& expected, const py::array& got) {
+  throw py::value_error(std::string(name) + ": expected shape " + expected + ", got " + shape_text(got));
+}
+
+// The array behind a handle, of type T exactly; TypeError otherwise.
+template <class T>
+py::array as_array(py::handle object, const char* name) {
+  if (!py::isinstance<py::array>(object)) {
+    throw py::type_error(std::string(name) + ": expected a NumPy array of " + dtype_name<T>() + ", got " +
+                         std::string(py::str(py::type::of(object).attr("__name__"))));
+  }
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if (!py::isinstance<py::array_t<T, 0>>(array)) {
+    throw py::type_error(std::string(name) + ": expected dtype " + dtype_name<T>() + ", got " +
+                         std::string(py::str(array.dtype())));
+  }
+  return array;
+}
+
+template <class T>
+bool aligned(const py::array& a) {
+  return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
+// Data of a C-contiguous array of exactly this shape; null for None.
+template <class T>
+const T* contiguous(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
+  if (object.is_none()) return nullptr;
+  const py::array a = as_array<T>(object, name);
+  const std::string expected = shape_text(shape.begin(), shape.size());
+  if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape())) bad_shape(name, expected, a);
+  if (!(a.flags() & py::array::c_style) || !aligned<T>(a)) {
+    throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
+  }
+  return static_cast<const T*>(a.data());
+}
+
+template <class T>
+T* writable(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
+  const T* const data = contiguous<T>(object, name, shape);
+  if (data && !py::reinterpret_borrow<py::array>(object).writeable()) {
+    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  }
+  return const_cast<T*>(data);
+}
+
+// A [T, B, n] array with any non-negative strides in T and B and a unit inner stride.
+template <class T>
+Rows<const T> rows_of(py::handle object, const char* name, ssize_t steps, ssize_t batch, ssize_t n) {
+  if (object.is_none()) return {nullptr, 0, 0};
+  const py::array a = as_array<T>(object, name);
+  const ssize_t shape[] = {steps, batch, n};
+  if (a.ndim() != 3 || !std::equal(shape, shape + 3, a.shape())) bad_shape(name, shape_text(shape, 3), a);
+  const auto* data = static_cast<const T*>(a.data());
+  if (a.size() == 0) return {data, 0, 0};
+  const ssize_t size = ssize_t(sizeof(T));
+  for (int axis = 0; axis < 2; ++axis) {
+    if (a.strides(axis) < 0 || a.strides(axis) % size) throw py::value_error(std::string(name) + ": unusable strides");
+  }
+  if ((n > 1 && a.strides(2) != size) || !aligned<T>(a)) {
+    throw py::value_error(std::string(name) + ": expected a unit inner stride and aligned data");
+  }
+  return {data, a.strides(0) / size, a.strides(1) / size};
+}
+
+template <class T>
+Rows<T> writable_rows(py::handle object, const char* name, ssize_t steps, ssize_t batch, ssize_t n) {
+  const Rows<const T> r = rows_of<T>(object, name, steps, batch, n);
+  if (r.data && !py::reinterpret_borrow<py::array>(object).writeable()) {
+    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  }
+  return {const_cast<T*>(r.data), r.step, r.row};
+}
+
+}  // namespace fastrnn

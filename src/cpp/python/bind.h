@@ -1,0 +1,31 @@
+// The bindings, one function a class; module.cpp calls them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "network/network.h"
+
+namespace fastrnn {
+
+void bind_network(pybind11::module_& m);
+void bind_dense(pybind11::module_& m);
+void bind_stream(pybind11::module_& m);
+
+// A network of either precision, and the arrays its next packing for backward will read.
+struct AnyNetwork {
+  std::variant<std::shared_ptr<Network<float>>, std::shared_ptr<Network<double>>> network;
+  std::vector<pybind11::object> weights;
+
+  const Config& config() const {
+    return std::visit([](const auto& n) -> const Config& { return n->config(); }, network);
+  }
+};
+
+// The threads a call asked for; 0: all that the process may use.
+int threads_of(int asked);
+
+}  // namespace fastrnn

@@ -1,0 +1,96 @@
+#include "network/dense.h"
+#include "python/arrays.h"
+#include "python/bind.h"
+#include "registry.h"
+
+namespace fastrnn {
+namespace {
+
+struct AnyDense {
+  std::variant<std::unique_ptr<Dense<float>>, std::unique_ptr<Dense<double>>> dense;
+  bool bias;
+  py::object weight;  // read again when backward packs
+};
+
+template <class T>
+T element(const Dense<T>&);
+
+AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
+  if (input < 1 || output < 1) throw py::value_error("in_features, out_features: expected 1 or more");
+  if (dtype == "float32") return {std::make_unique<Dense<float>>(current_backend(), input, output), bias, py::none()};
+  if (dtype == "float64") return {std::make_unique<Dense<double>>(current_backend(), input, output), bias, py::none()};
+  throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
+}
+
+// Rows of an [N, n] array.
+int rows_in(py::handle object, const char* name) {
+  if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected a NumPy array");
+  const auto a = py::reinterpret_borrow<py::array>(object);
+  if (a.ndim() != 2 || a.shape(0) > INT32_MAX) bad_shape(name, "[N, n]", a);
+  return int(a.shape(0));
+}
+
+void pack(AnyDense& any, const py::object& weight, const py::object& bias) {
+  std::visit(
+      [&](auto& dense) {
+        using T = decltype(element(*dense));
+        if (weight.is_none() || bias.is_none() == any.bias) throw py::type_error("weight, bias: expected arrays");
+        const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
+        dense->pack(w, contiguous<T>(bias, "bias", {dense->output()}));
+      },
+      any.dense);
+  any.weight = weight;
+}
+
+void check_packed(const AnyDense& any) {
+  if (any.weight.is_none()) throw py::value_error("dense: pack() was never called");
+}
+
+void run(const AnyDense& any, py::object x, py::object y, int threads) {
+  check_packed(any);
+  const int rows = rows_in(x, "x");
+  std::visit(
+      [&](const auto& dense) {
+        using T = decltype(element(*dense));
+        const T* const in = contiguous<T>(x, "x", {rows, dense->input()});
+        T* const out = writable<T>(y, "y", {rows, dense->output()});
+        if (!out) throw py::type_error("y: expected an array");
+        const int n = threads_of(threads);
+        const py::gil_scoped_release release;
+        dense->run(in, out, rows, n);
+      },
+      any.dense);
+}
+
+void backward(const AnyDense& any, py::object x, py::object dy, py::object dx, py::object dweight, py::object dbias,
+              int threads) {
+  check_packed(any);
+  const int rows = rows_in(x, "x");
+  std::visit(
+      [&](const auto& dense) {
+        using T = decltype(element(*dense));
+        const int input = dense->input(), output = dense->output();
+        const T* const in = contiguous<T>(x, "x", {rows, input});
+        const T* const up = contiguous<T>(dy, "dy", {rows, output});
+        T* const to_x = writable<T>(dx, "dx", {rows, input});
+        T* const to_w = writable<T>(dweight, "dweight", {output, input});
+        T* const to_b = writable<T>(dbias, "dbias", {output});
+        if (!up || !to_w) throw py::type_error("dy, dweight: expected arrays");
+        const int n = threads_of(threads);
+        const py::gil_scoped_release release;
+        dense->backward(in, up, to_x, to_w, to_b, rows, n);
+      },
+      any.dense);
+}
+
+}  // namespace
+
+void bind_dense(py::module_& m) {
+  py::class_<AnyDense>(m, "Dense")
+      .def(py::init(&make_dense))
+      .def("pack", &pack)
+      .def("run", &run)
+      .def("backward", &backward);
+}
+
+}  // namespace fastrnn

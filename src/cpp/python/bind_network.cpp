@@ -1,0 +1,254 @@
+#include <functional>
+#include <map>
+
+#include "network/threads.h"
+#include "python/arrays.h"
+#include "python/bind.h"
+#include "registry.h"
+
+namespace fastrnn {
+namespace {
+
+struct AnyTape {
+  std::variant<std::unique_ptr<Tape<float>>, std::unique_ptr<Tape<double>>> tape;
+  std::shared_ptr<AnyNetwork> network;
+  std::vector<py::object> arrays;  // x and y: the tape refers to them
+
+  size_t nbytes() const {
+    return std::visit([](const auto& t) { return t->memory.bytes(); }, tape);
+  }
+};
+
+template <class T>
+struct ElementOf;
+template <class T>
+struct ElementOf<std::shared_ptr<Network<T>>> {
+  using type = T;
+};
+template <class T>
+struct ElementOf<std::unique_ptr<Tape<T>>> {
+  using type = T;
+};
+template <class Pointer>
+using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
+
+int positive(int value, int least, const char* name) {
+  if (value >= least && value <= 1 << 20) return value;
+  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) + " to 1048576, got " +
+                        std::to_string(value));
+}
+
+std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
+                                         int layers, bool bias, bool bidirectional, int projection) {
+  static const std::map<std::string, Cell> cells = {
+      {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru}};
+  const auto found = cells.find(cell);
+  if (found == cells.end()) throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
+  if (dtype != "float32" && dtype != "float64") throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
+  positive(projection, 0, "proj_size");
+  if (projection && (found->second != Cell::lstm || projection >= hidden)) {
+    throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
+  }
+  const Config config = {found->second,  positive(input, 1, "input_size"), positive(hidden, 1, "hidden_size"),
+                         positive(layers, 1, "num_layers"), bias, bidirectional, projection};
+  auto any = std::make_shared<AnyNetwork>();
+  if (dtype == "float32") {
+    any->network = std::make_shared<Network<float>>(config, current_backend());
+  } else {
+    any->network = std::make_shared<Network<double>>(config, current_backend());
+  }
+  return any;
+}
+
+// visit(array, shape) for each weight in torch's order.
+void each_weight(const Config& c, int gates, const std::function<void(ssize_t, std::vector<ssize_t>)>& visit) {
+  const ssize_t rows = ssize_t(gates) * c.hidden;
+  ssize_t i = 0;
+  for (int part = 0; part < c.parts(); ++part) {
+    visit(i++, {rows, c.input_of(part / c.directions())});
+    visit(i++, {rows, c.output()});
+    for (int b = 0; c.bias && b < 2; ++b) visit(i++, {rows});
+    if (c.projection) visit(i++, {c.projection, c.hidden});
+  }
+}
+
+template <class T>
+std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
+  const Config& c = net.config();
+  const size_t expected = size_t(c.parts()) * size_t(c.weights_per_part());
+  if (arrays.size() != expected) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " arrays, got " +
+                          std::to_string(arrays.size()));
+  }
+  std::vector<T*> pointers;
+  each_weight(c, net.cell().gates, [&](ssize_t i, const std::vector<ssize_t>& shape) {
+    const py::object a = arrays[size_t(i)];
+    if (a.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
+    const auto take = [&](auto... dims) {
+      return write ? writable<T>(a, name, {dims...}) : const_cast<T*>(contiguous<T>(a, name, {dims...}));
+    };
+    pointers.push_back(shape.size() == 2 ? take(shape[0], shape[1]) : take(shape[0]));
+  });
+  return pointers;
+}
+
+void pack(AnyNetwork& any, const py::sequence& weights) {
+  std::visit(
+      [&](auto& net) {
+        const auto pointers = weight_pointers(*net, weights, "weights", false);
+        std::vector<py::object> kept;
+        for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
+        {
+          const py::gil_scoped_release release;
+          net->pack(pointers.data());
+        }
+        any.weights.swap(kept);
+      },
+      any.network);
+}
+
+struct PassArguments {
+  py::object x, h0, c0, lengths, y, hn, cn;
+  double dropout;
+  uint64_t seed;
+  int threads;
+};
+
+template <class T>
+Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a) {
+  const Config& c = net.config();
+  const py::array x = as_array<T>(a.x, "x");
+  if (x.ndim() != 3) bad_shape("x", "[T, B, I]", x);
+  const ssize_t steps = x.shape(0), batch = x.shape(1), parts = c.parts();
+  if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("x: more than 2147483647 steps or rows");
+  const bool lstm = net.cell().has_cell_state;
+  Sequence<T> s = {};
+  s.steps = steps, s.batch = int(batch);
+  s.x = rows_of<T>(a.x, "x", steps, batch, c.input);
+  s.y = writable_rows<T>(a.y, "y", steps, batch, c.width());
+  s.h0 = contiguous<T>(a.h0, "h0", {parts, batch, c.output()});
+  s.hn = writable<T>(a.hn, "hn", {parts, batch, c.output()});
+  s.c0 = lstm ? contiguous<T>(a.c0, "c0", {parts, batch, c.hidden}) : nullptr;
+  s.cn = lstm ? writable<T>(a.cn, "cn", {parts, batch, c.hidden}) : nullptr;
+  if (a.y.is_none() || a.hn.is_none() || (lstm && a.cn.is_none())) throw py::type_error("y, hn, cn: expected arrays");
+  if (!a.lengths.is_none()) {
+    if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(a.lengths)) throw py::type_error("lengths: expected int64");
+    const auto lengths = py::reinterpret_borrow<py::array>(a.lengths);
+    if (lengths.ndim() != 1 || lengths.shape(0) != batch) bad_shape("lengths", "[" + std::to_string(batch) + "]", lengths);
+    s.lengths = static_cast<const int64_t*>(lengths.data());
+    for (ssize_t i = 0; i < batch; ++i) {
+      if (s.lengths[i] < 0 || s.lengths[i] > steps) throw py::value_error("lengths: expected values from 0 to T");
+    }
+  }
+  if (!(a.dropout >= 0 && a.dropout <= 1)) throw py::value_error("dropout: expected a number from 0 to 1");
+  s.dropout = a.dropout, s.seed = a.seed, s.threads = threads_of(a.threads);
+  return s;
+}
+
+void check_packed(const AnyNetwork& any) {
+  if (any.weights.empty()) throw py::value_error("network: pack() was never called");
+}
+
+void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::object lengths, py::object y, py::object hn,
+         py::object cn, double dropout, uint64_t seed, int threads) {
+  check_packed(any);
+  std::visit(
+      [&](const auto& net) {
+        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
+        const py::gil_scoped_release release;
+        net->run(s);
+      },
+      any.network);
+}
+
+AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object h0, py::object c0, py::object lengths,
+                py::object y, py::object hn, py::object cn, double dropout, uint64_t seed, int threads) {
+  check_packed(*any);
+  return std::visit(
+      [&](const auto& net) {
+        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
+        AnyTape tape;
+        tape.network = any;
+        tape.arrays = {x, y};
+        const py::gil_scoped_release release;
+        tape.tape = net->forward(s);
+        return tape;
+      },
+      any->network);
+}
+
+void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc, py::object dx,
+              py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
+  if (any_tape.network.get() != &any) throw py::value_error("tape: recorded by another network");
+  std::visit(
+      [&](const auto& tape) {
+        using T = element_of<decltype(tape)>;
+        const auto& net = *std::get<std::shared_ptr<Network<T>>>(any.network);
+        const Config& c = net.config();
+        const ssize_t steps = tape->order.steps(), batch = tape->order.batch(), parts = c.parts();
+        const bool lstm = net.cell().has_cell_state;
+        Gradients<T> g = {};
+        g.dy = rows_of<T>(dy, "dy", steps, batch, c.width());
+        g.dx = writable_rows<T>(dx, "dx", steps, batch, c.input);
+        g.dh = contiguous<T>(dh, "dh", {parts, batch, c.output()});
+        g.dh0 = writable<T>(dh0, "dh0", {parts, batch, c.output()});
+        if (lstm) g.dc = contiguous<T>(dc, "dc", {parts, batch, c.hidden});
+        if (lstm) g.dc0 = writable<T>(dc0, "dc0", {parts, batch, c.hidden});
+        const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
+        g.weights = weights.data(), g.threads = threads_of(threads);
+        const py::gil_scoped_release release;
+        net.backward(*tape, g);
+      },
+      any_tape.tape);
+}
+
+py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
+  return std::visit(
+      [&](const auto& net) {
+        using T = element_of<decltype(net)>;
+        const Config& c = net->config();
+        const char* const splits[] = {"none", "rows", "units"};
+        py::list layers;
+        double flops = 0, step_bytes = 0;
+        for (int layer = 0; layer < c.layers; ++layer) {
+          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads));
+          py::dict d;
+          d["threads"] = p.threads, d["split"] = splits[int(p.split)], d["concurrent_directions"] = p.teams;
+          d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
+          for (int i = 0; i < 3; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
+          layers.append(d);
+          const double weights = double(net->cell().gates) * c.hidden * (c.input_of(layer) + c.output()) +
+                                 double(c.projection) * c.hidden;
+          flops += 2 * weights * c.directions() * double(batch) * double(steps) * (training ? 3 : 1);
+          step_bytes += double(net->cell().gates) * c.hidden * c.output() * c.directions() * sizeof(T);
+        }
+        py::dict result;
+        result["isa"] = net->backend().name, result["layers"] = layers, result["flops"] = flops;
+        result["recurrent_weight_bytes"] = step_bytes, result["packed_bytes"] = net->packed_bytes();
+        return result;
+      },
+      any.network);
+}
+
+}  // namespace
+
+int threads_of(int asked) {
+  if (asked < 0) throw py::value_error("threads: expected 0 or more, got " + std::to_string(asked));
+  return asked ? std::min(asked, 1024) : available_threads();
+}
+
+void bind_network(py::module_& m) {
+  py::class_<AnyTape>(m, "Tape").def_property_readonly("nbytes", &AnyTape::nbytes);
+  py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
+      .def(py::init(&make_network))
+      .def("pack", &pack)
+      .def("run", &run)
+      .def("forward", &forward)
+      .def("backward", &backward)
+      .def("explain", &explain)
+      .def_property_readonly("isa", [](const AnyNetwork& any) {
+        return std::visit([](const auto& n) { return n->backend().name; }, any.network);
+      });
+}
+
+}  // namespace fastrnn

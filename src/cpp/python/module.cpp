@@ -1,0 +1,119 @@
+// The module fastrnn._core: view -> release the GIL -> call -> return.
+#include <pybind11/stl.h>
+
+#include <chrono>
+
+#include "network/threads.h"
+#include "python/arrays.h"
+#include "python/bind.h"
+#include "registry.h"
+
+namespace fastrnn {
+namespace {
+
+py::dict build_info() {
+  py::dict d;
+  d["version"] = FASTRNN_VERSION;
+#if defined(__clang__)
+  d["compiler"] = "Clang " __clang_version__;
+#else
+  d["compiler"] = "GCC " __VERSION__;
+#endif
+  d["build_type"] = FASTRNN_BUILD_TYPE;
+  d["openmp"] = has_openmp();
+  d["isas_compiled"] = compiled_isas();
+  py::list options;
+  options.append(std::string("openmp=") + (has_openmp() ? "on" : "off"));
+  options.append("contraction=off");
+  d["options"] = options;
+  return d;
+}
+
+template <class T>
+py::array map(const Kernels<T>& kernels, const std::string& name, const py::array& x) {
+  const auto function = name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "tanh" ? kernels.tanh : nullptr;
+  if (!function) throw py::value_error("name: expected exp, sigmoid or tanh, got '" + name + "'");
+  const ssize_t n = x.size();
+  py::array_t<T> y(n);
+  const T* const in = contiguous<T>(x, "x", {n});
+  const FlushDenormals flush;
+  function(in, y.mutable_data(), n);
+  return y;
+}
+
+py::array vector_math(const std::string& name, const py::array& x) {
+  const Backend& b = current_backend();
+  return py::isinstance<py::array_t<double, 0>>(x) ? map(b.f64, name, x) : map(b.f32, name, x);
+}
+
+template <class Body>
+double seconds(Body body) {
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+double fma_gflops(const Backend& b, int threads) {
+  constexpr int64_t n = 2000000;
+  double flops = 0;
+  const double time = seconds([&] { parallel(threads, [&](const Team& team) {
+    const double done = b.fma_loop(n);
+    if (team.rank == 0) flops = done * team.size;
+  }); });
+  return flops / time * 1e-9;
+}
+
+double read_gbs(const Backend& b, size_t bytes, int threads) {
+  const size_t n = bytes / sizeof(float), repeat = std::max<size_t>(1, (size_t(1) << 25) / bytes);
+  std::vector<std::vector<float>> data(size_t(threads), std::vector<float>(n, 1.0f));
+  std::atomic<float> sink{0};
+  const double time = seconds([&] { parallel(threads, [&](const Team& team) {
+    float sum = 0;
+    for (size_t i = 0; i < repeat; ++i) sum += b.read_loop(data[size_t(team.rank)].data(), n);
+    sink.store(sum);
+  }); });
+  return double(threads) * double(repeat * bytes) / time * 1e-9;
+}
+
+// What this machine can do, measured now: the best of five short runs each.
+py::dict probe() {
+  const Backend& b = current_backend();
+  const int all = available_threads();
+  py::dict d;
+  const py::gil_scoped_release release;
+  const double values[] = {fma_gflops(b, 1), fma_gflops(b, all), read_gbs(b, 16 << 10, 1), read_gbs(b, 512 << 10, 1),
+                           read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
+  const py::gil_scoped_acquire acquire;
+  const char* const names[] = {"fma_gflops", "fma_gflops_all", "l1_gbs", "l2_gbs", "l3_gbs", "l3_gbs_all"};
+  for (int i = 0; i < 6; ++i) d[names[i]] = values[i];
+  return d;
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+PYBIND11_MODULE(_core, m) {
+  using namespace fastrnn;
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const std::invalid_argument& e) {
+      PyErr_SetString(PyExc_ValueError, e.what());
+    }
+  });
+  m.attr("__version__") = FASTRNN_VERSION;
+  m.def("isas", &usable_isas);
+  m.def("isa", [] { return current_backend().name; });
+  m.def("set_isa", &set_isa);
+  m.def("build_info", &build_info);
+  m.def("available_threads", &available_threads);
+  m.def("vector_math", &vector_math);
+  m.def("probe", &probe);
+  bind_network(m);
+  bind_dense(m);
+  bind_stream(m);
+}

@@ -1,0 +1,125 @@
+#include "stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace fastrnn {
+namespace {
+
+constexpr Share kAlone(int batch) { return {0, batch, 1, 0, 1, nullptr, nullptr}; }
+
+}  // namespace
+
+template <class T>
+Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch)
+    : network_(std::move(network)), batch_(batch), pitch_(padded(network_->config().hidden)), order_(size_t(batch)),
+      length_(size_t(batch), 1), first_{0, batch} {
+  const Config& c = network_->config();
+  std::iota(order_.begin(), order_.end(), 0);
+  const size_t layers = size_t(c.layers), rows = size_t(batch);
+  const auto lay_out = [&](Arena arena) {
+    h_ = arena.take<T>(2 * layers * rows * size_t(c.output()));
+    c_ = arena.take<T>(layers * rows * size_t(pitch_));
+    unprojected_ = arena.take<T>(c.projection ? rows * size_t(pitch_) : 0);
+    return arena.used();
+  };
+  memory_ = Block(lay_out(Arena()));
+  lay_out(Arena(memory_.data()));
+  for (int slot = 0; slot < 2; ++slot) {
+    for (int layer = 0; layer < c.layers; ++layer) {
+      const PackedWeights<T>& w = network_->weights(layer);
+      ForwardTask<T> task = {};
+      task.schedule = {order_.data(), length_.data(), first_, false};
+      task.step_end = 1;
+      task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
+      if (layer) task.x = {hidden(layer - 1, 1 - slot), 0, c.output()};
+      task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
+      task.h0 = hidden(layer, slot);
+      task.y = {hidden(layer, 1 - slot), 0, c.output()};
+      task.cell = cell(layer), task.unprojected = unprojected_;
+      tasks_.push_back(task);
+    }
+  }
+  reset();
+}
+
+template <class T>
+T* Stream<T>::hidden(int layer, int slot) const {
+  const Config& c = network_->config();
+  return h_ + (ptrdiff_t(slot) * c.layers + layer) * batch_ * c.output();
+}
+
+template <class T>
+T* Stream<T>::cell(int layer) const {
+  return c_ + ptrdiff_t(layer) * batch_ * pitch_;
+}
+
+template <class T>
+void Stream<T>::advance(Rows<const T> x) noexcept {
+  const int layers = network_->config().layers;
+  ForwardTask<T>* const tasks = tasks_.data() + slot_ * layers;
+  tasks[0].x = x;
+  for (int layer = 0; layer < layers; ++layer) network_->cell().forward(tasks[layer], kAlone(batch_));
+  slot_ = 1 - slot_;
+}
+
+template <class T>
+const T* Stream<T>::newest() const {
+  return hidden(network_->config().layers - 1, slot_);
+}
+
+template <class T>
+void Stream<T>::step(const T* x, T* y) noexcept {
+  const FlushDenormals flush;
+  const Config& c = network_->config();
+  advance({x, 0, c.input});
+  std::memcpy(y, newest(), size_t(batch_) * size_t(c.output()) * sizeof(T));
+}
+
+template <class T>
+void Stream<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
+  const FlushDenormals flush;
+  const int output = network_->config().output();
+  for (int64_t t = 0; t < steps; ++t) {
+    advance({x.data + t * x.step, 0, x.row});
+    for (int row = 0; row < batch_; ++row) {
+      std::memcpy(y.data + t * y.step + row * y.row, newest() + ptrdiff_t(row) * output, size_t(output) * sizeof(T));
+    }
+  }
+}
+
+template <class T>
+void Stream<T>::reset() noexcept {
+  std::memset(memory_.data(), 0, memory_.bytes());
+}
+
+template <class T>
+void Stream<T>::reset(int row) noexcept {
+  const Config& c = network_->config();
+  for (int layer = 0; layer < c.layers; ++layer) {
+    std::fill_n(hidden(layer, slot_) + ptrdiff_t(row) * c.output(), c.output(), T(0));
+    std::fill_n(cell(layer) + ptrdiff_t(row) * pitch_, pitch_, T(0));
+  }
+}
+
+template <class T>
+void Stream<T>::read_state(T* h, T* c) const {
+  const Config& config = network_->config();
+  const ptrdiff_t n = ptrdiff_t(config.layers) * batch_;
+  std::copy_n(hidden(0, slot_), n * config.output(), h);
+  for (ptrdiff_t i = 0; c && i < n; ++i) std::copy_n(c_ + i * pitch_, config.hidden, c + i * config.hidden);
+}
+
+template <class T>
+void Stream<T>::write_state(const T* h, const T* c) {
+  const Config& config = network_->config();
+  const ptrdiff_t n = ptrdiff_t(config.layers) * batch_;
+  std::copy_n(h, n * config.output(), hidden(0, slot_));
+  for (ptrdiff_t i = 0; c && i < n; ++i) std::copy_n(c + i * config.hidden, config.hidden, c_ + i * pitch_);
+}
+
+template class Stream<float>;
+template class Stream<double>;
+
+}  // namespace fastrnn

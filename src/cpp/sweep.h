@@ -1,0 +1,287 @@
+// The recurrent sweep: a loop over time in which every step multiplies with the same packed weights and ends, in
+// registers, with the cell's equations. Forward and backward, any cell, any direction of time.
+//
+//              walks time   multiplies                starts from         ends with
+//   forward    up           x[t] by W, h[t-1] by U    the bias            Cell::forward
+//   backward   down         dgates[t+1] by U^T        zero, dy[t] is      Cell::backward
+//                                                     added at the end
+// dy comes last so that dh can be handed over between chunks of time without a change of bits.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+FASTRNN_INLINE int64_t live_rows(const Schedule& s, int64_t step) { return s.first[step + 1] - s.first[step]; }
+
+template <class T>
+FASTRNN_INLINE T* at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
+  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
+  return rows.data + time * rows.step + s.order[place] * rows.row;
+}
+
+// The places of a share among the first n: begin, begin + step, ...
+FASTRNN_INLINE int places(const Share& share, int64_t n) {
+  const int64_t end = n < share.row_end ? n : share.row_end;
+  return end <= share.row_begin ? 0 : int((end - share.row_begin + share.row_step - 1) / share.row_step);
+}
+
+FASTRNN_INLINE void meet(const Share& share) {
+  if (share.wait) share.wait(share.barrier);
+}
+
+// ---- forward -------------------------------------------------------------------------------------------------------
+
+template <class Cell, class T>
+struct ForwardPhase {
+  static constexpr int accumulators = Cell::accumulators, A = accumulators;
+  using X = typename Cell::InputGates;
+  using H = typename Cell::HiddenGates;
+  const ForwardTask<T>& a;
+  const Share& share;
+  int64_t step;
+
+  void tile(int row, int height, int block, int width) const {
+    constexpr int W = kLanes<T>;
+    const int first = share.row_begin + row * share.row_step;
+    vec<T> sums[kAccumulators];
+    Operand<T> ops[2];
+    ops[0].depth = a.hoisted ? 0 : a.input;
+    ops[0].block_step = ptrdiff_t(a.input) * X::count * W;
+    ops[0].w = a.w + block * ops[0].block_step;
+    ops[1].depth = a.output;
+    ops[1].block_step = ptrdiff_t(a.output) * H::count * W;
+    ops[1].w = a.u + block * ops[1].block_step;
+    for (int r = 0; r < height; ++r) {
+      const int place = first + r * share.row_step;
+      for (int v = 0; v < 1 << width; ++v) start(sums + ((r << width) + v) * A, place, block + v);
+      if (!a.hoisted) ops[0].rows[r] = at(a.x, a.schedule, step, place);
+      ops[1].rows[r] = previous_h(place);
+    }
+    kCellTiles<Cell, T>.at[height - 1][width](ops, 2, sums);
+    for (int r = 0; r < height; ++r) {
+      for (int v = 0; v < 1 << width; ++v) {
+        finish(sums + ((r << width) + v) * A, first + r * share.row_step, block + v, ops[1].rows[r]);
+      }
+    }
+  }
+
+  const T* previous_h(int place) const {
+    const Schedule& s = a.schedule;
+    return step ? at(a.y, s, step - 1, place) : a.h0 + ptrdiff_t(s.order[place]) * a.output;
+  }
+
+  FASTRNN_INLINE void start(vec<T>* sums, int place, int block) const {
+    const int64_t row = a.schedule.first[step] - a.schedule.first[a.step_begin] + place;
+    const T* const bias = a.bias + block * kLanes<T>;
+    const T* const hoisted = a.hoisted + row * X::count * a.pitch + block * kLanes<T>;
+#pragma GCC unroll 4
+    for (int g = 0; g < A; ++g) sums[g] = load((a.hoisted && g < X::count ? hoisted : bias) + g * a.pitch);
+  }
+
+  FASTRNN_INLINE void finish(const vec<T>* sums, int place, int block, const T* h_prev) const {
+    const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.hidden, block);
+    const int64_t row = a.schedule.first[step] + place;
+    CellForward<T> s;
+    if constexpr (Cell::reads_h_prev) s.h_prev = load_first(h_prev + unit, lanes);
+    T* c = a.cell + ptrdiff_t(place) * a.pitch + unit;
+    if constexpr (Cell::has_cell_state) {
+      if (a.tape_cell && step) c = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
+      s.c_prev = load(c);
+    }
+    Cell::template forward<T>(sums, s);
+    if constexpr (Cell::has_cell_state) store(a.tape_cell ? a.tape_cell + row * a.pitch + unit : c, s.c);
+    if constexpr (Cell::saved > 0) {
+      if (a.tape_gates) {
+        T* const gates = a.tape_gates + row * Cell::saved * a.pitch + unit;
+#pragma GCC unroll 4
+        for (int g = 0; g < Cell::saved; ++g) store(gates + g * a.pitch, s.saved[g]);
+      }
+    }
+    if (a.projection) {
+      store(a.unprojected + (a.tape_cell ? row : place) * a.pitch + unit, s.h);
+    } else {
+      store_first(at(a.y, a.schedule, step, place) + unit, s.h, lanes);
+    }
+  }
+};
+
+// h = W_hr (o tanh(c)): the second phase of a step with projection (Sak, Senior & Beaufays 2014).
+template <class T>
+struct ProjectionPhase {
+  static constexpr int accumulators = 1;
+  const ForwardTask<T>& a;
+  const Share& share;
+  int64_t step;
+
+  void tile(int row, int height, int block, int width) const {
+    constexpr int W = kLanes<T>;
+    const int first = share.row_begin + row * share.row_step;
+    const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
+    vec<T> sums[kAccumulators] = {};
+    Operand<T> op;
+    for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_step) * a.pitch;
+    op.depth = a.hidden;
+    op.block_step = ptrdiff_t(a.hidden) * W;
+    op.w = a.projection + block * op.block_step;
+    kPlainTiles<T>.at[height - 1][width](&op, 1, sums);
+    for (int i = 0; i < height << width; ++i) {
+      const int v = block + i % (1 << width);
+      T* const y = at(a.y, a.schedule, step, first + (i >> width) * share.row_step);
+      store_first(y + v * W, sums[i], lanes_of<T>(a.output, v));
+    }
+  }
+};
+
+template <class Cell, class T>
+void forward_sweep(const ForwardTask<T>& task, const Share& share) {
+  const Blocks hidden(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
+  const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
+  for (int64_t step = task.step_begin; step < task.step_end; ++step) {
+    const int rows = places(share, live_rows(task.schedule, step));
+    cover(ForwardPhase<Cell, T>{task, share, step}, rows, hidden.begin, hidden.end);
+    meet(share);
+    if (task.projection) {
+      cover(ProjectionPhase<T>{task, share, step}, rows, output.begin, output.end);
+      meet(share);
+    }
+  }
+}
+
+// ---- backward ------------------------------------------------------------------------------------------------------
+
+// dh from the step after, or from the caller for rows that end here.
+template <class Cell, class T>
+struct BackwardPhase {
+  static constexpr int accumulators = 1;
+  using H = typename Cell::HiddenGates;
+  const BackwardTask<T>& a;
+  const Share& share;
+  int64_t step;       // -1: before the first step, only dh is wanted
+  int skip;           // rows of the share that come before
+  bool ends_here;     // the rows' last step
+
+  T* dgates(int64_t s, int place) const {
+    const int64_t row = a.schedule.first[s] - a.schedule.first[a.step_begin] + place;
+    return a.dgates + row * Cell::accumulators * a.pitch;
+  }
+
+  void tile(int row, int height, int block, int width) const {
+    constexpr int W = kLanes<T>;
+    const int first = share.row_begin + (row + skip) * share.row_step;
+    vec<T> sums[kAccumulators];
+    if (ends_here) {
+      for (int i = 0; i < height << width; ++i) {
+        const T* const dh = a.dstate + ptrdiff_t(first + (i >> width) * share.row_step) * a.output_pitch;
+        sums[i] = load(dh + (block + i % (1 << width)) * W);
+      }
+    } else {
+      multiply_dgates(first, height, block, width, sums);
+    }
+    for (int i = 0; i < height << width; ++i) {
+      finish(sums[i], first + (i >> width) * share.row_step, block + i % (1 << width));
+    }
+  }
+
+  void multiply_dgates(int first, int height, int block, int width, vec<T>* sums) const {
+    const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * H::count;
+    for (int i = 0; i < height << width; ++i) sums[i] = vec<T>{};
+    Operand<T> ops[H::count];
+    for (int g = 0; g < H::count; ++g) {
+      for (int r = 0; r < height; ++r) ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
+      ops[g].w = a.ut + block * panel + g * segment;
+      ops[g].block_step = panel;
+      ops[g].depth = a.hidden;
+    }
+    kPlainTiles<T>.at[height - 1][width](ops, H::count, sums);
+  }
+
+  FASTRNN_INLINE void finish(vec<T> dh, int place, int block) const {
+    const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.output, block);
+    if constexpr (Cell::carries_dh) dh = dh + load(a.carry + ptrdiff_t(place) * a.pitch + unit);
+    if (step < 0) return store<T>(a.dstate + ptrdiff_t(place) * a.output_pitch + unit, dh);
+    if (a.dy.data) dh = dh + load_first(at(a.dy, a.schedule, step, place) + unit, lanes);
+    if (a.projection_t) {
+      const int64_t row = a.schedule.first[step] - a.schedule.first[a.step_begin] + place;
+      store<T>(a.dprojected + row * a.output_pitch + unit, dh);
+    } else {
+      through_cell(a, *this, dh, place, block);
+    }
+  }
+};
+
+// dgates of one vector of units, and the carry for the step before.
+template <class Cell, class T>
+void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase, vec<T> dh, int place,
+                                 int block) {
+  const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.hidden, block);
+  const int64_t step = phase.step, row = a.schedule.first[step] + place;
+  const Rows<const T>& y = a.y;
+  CellBackward<T> s;
+  s.dh = dh;
+  for (int g = 0; g < Cell::saved; ++g) s.saved[g] = load(a.tape_gates + (row * Cell::saved + g) * a.pitch + unit);
+  if constexpr (Cell::reads_h) s.h = load_first(at(y, a.schedule, step, place) + unit, lanes);
+  if constexpr (Cell::reads_h_prev) {
+    const T* const h = step ? at(y, a.schedule, step - 1, place) : a.h0 + ptrdiff_t(a.schedule.order[place]) * a.output;
+    s.h_prev = load_first(h + unit, lanes);
+  }
+  T* const carry = a.carry + ptrdiff_t(place) * a.pitch + unit;
+  if constexpr (Cell::has_cell_state) {
+    s.c = load(a.tape_cell + row * a.pitch + unit);
+    s.c_prev = load(step ? a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit
+                         : a.cell + ptrdiff_t(place) * a.pitch + unit);
+    s.carry = load(carry);
+  }
+  Cell::template backward<T>(s);
+  if constexpr (Cell::has_cell_state || Cell::carries_dh) store(carry, s.carry);
+  T* const out = phase.dgates(step, place) + unit;
+  for (int g = 0; g < Cell::accumulators; ++g) store(out + g * a.pitch, s.dgates[g]);
+}
+
+// dh before the projection: dh W_hr, then the cell.
+template <class Cell, class T>
+struct UnprojectPhase {
+  static constexpr int accumulators = 1;
+  const BackwardPhase<Cell, T>& phase;
+
+  void tile(int row, int height, int block, int width) const {
+    const BackwardTask<T>& a = phase.a;
+    const int row_step = phase.share.row_step, first = phase.share.row_begin + row * row_step;
+    const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
+    vec<T> sums[kAccumulators] = {};
+    Operand<T> op;
+    for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * row_step) * a.output_pitch;
+    op.depth = a.output;
+    op.block_step = ptrdiff_t(a.output) * kLanes<T>;
+    op.w = a.projection_t + block * op.block_step;
+    kPlainTiles<T>.at[height - 1][width](&op, 1, sums);
+    for (int i = 0; i < height << width; ++i) {
+      through_cell(a, phase, sums[i], first + (i >> width) * row_step, block + i % (1 << width));
+    }
+  }
+};
+
+// Steps [step_begin, step_end) downwards; when step_begin is 0 also dh before the first step, into dstate.
+template <class Cell, class T>
+void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t steps) {
+  const Blocks hidden(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
+  const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
+  for (int64_t step = task.step_end - 1; step >= (task.step_begin ? task.step_begin : -1); --step) {
+    const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
+    cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end);
+    if (step < 0) break;
+    const int live = places(share, live_rows(task.schedule, step));
+    const BackwardPhase<Cell, T> last{task, share, step, go_on, true};
+    cover(last, live - go_on, output.begin, output.end);
+    meet(share);
+    if (task.projection_t) {
+      cover(UnprojectPhase<Cell, T>{last}, live, hidden.begin, hidden.end);
+      meet(share);
+    }
+  }
+  meet(share);
+}
+
+}  // namespace
+}  // namespace fastrnn

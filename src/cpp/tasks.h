@@ -1,0 +1,124 @@
+// What a kernel is asked to do: plain pointers and sizes, shared by the kernels (which know vectors) and the network
+// (which does not). Letters: T steps, B batch rows, I inputs, H hidden units, P outputs (H, or proj_size),
+// A accumulators per unit, K depth of a product. A "place" is a row's position in the batch ordered by length.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fastrnn {
+
+// Rows of internal arrays are padded to this many elements (of any type): a whole number of vectors on every ISA, so
+// that only arrays of the caller need partial stores.
+static constexpr int kPad = 16;
+static constexpr int padded(int n) { return (n + kPad - 1) / kPad * kPad; }
+
+static constexpr int kMaxGates = 4;
+
+// A [T, B, n] array of the caller: element (t, b, j) is data[t * step + b * row + j].
+template <class T>
+struct Rows {
+  T* data;
+  ptrdiff_t step, row;
+};
+
+// Which rows live at which step. Longest rows first, so that the rows alive at a step are a prefix of the places.
+struct Schedule {
+  const int32_t* order;   // [B] batch row at a place
+  const int32_t* length;  // [B] steps of the row at a place, descending
+  const int64_t* first;   // [T+1] number of live rows before step s: (s, place) is row first[s] + place of a tape
+  bool reverse;           // step s of a row is time s, or length - 1 - s
+};
+
+// One thread's part of a task: some places, and some blocks of units. When units are split, the threads meet at `wait`.
+struct Share {
+  int row_begin, row_end, row_step;
+  int unit_part, unit_parts;
+  void (*wait)(void* barrier);  // null unless units are split
+  void* barrier;
+};
+
+template <class T>
+struct ForwardTask {
+  Schedule schedule;
+  int64_t step_begin, step_end;
+  int input, hidden, output;  // I, H, P
+  int pitch;                  // padded(H)
+  Rows<const T> x;            // [T, B, I]
+  const T* w;                 // packed [H/W][I][gates][W], or null when the input part is in `hoisted`
+  const T* hoisted;           // [live rows from step_begin on][input gates][pitch] bias + W x
+  const T* bias;              // [A][pitch]
+  const T* u;                 // packed [H/W][P][gates][W]
+  const T* projection;        // packed [P/W][H][W], or null
+  Rows<T> y;                  // [T, B, P]
+  const T* h0;                // [B, P] by batch row
+  T* cell;                    // [B][pitch] by place: c before the first step; carried in place when there is no tape
+  T* tape_gates;              // [live rows][saved][pitch], or null
+  T* tape_cell;               // [live rows][pitch], or null
+  T* unprojected;             // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; null unless projecting
+};
+
+template <class T>
+struct BackwardTask {
+  Schedule schedule;
+  int64_t step_begin, step_end;  // walked downwards
+  int hidden, output;
+  int pitch, output_pitch;       // padded(H), padded(P)
+  const T* ut;                   // packed [P/W][gates * H][W]
+  const T* projection_t;         // packed [H/W][P][W], or null
+  Rows<const T> dy;              // [T, B, P], data null: zero
+  Rows<const T> y;               // [T, B, P]
+  const T* h0;                   // [B, P] by batch row
+  const T* cell;                 // [B][pitch] by place: c before the first step
+  const T* tape_gates;           // [live rows][saved][pitch]
+  const T* tape_cell;            // [live rows][pitch]
+  T* dgates;                     // [live rows from step_begin to step_end, and those at step_end][A][pitch]
+  T* dprojected;                 // [live rows of the chunk][output_pitch] dh, or null
+  T* dstate;                     // [B][output_pitch] by place: dh after the row's end; dh before its start when done
+  T* carry;                      // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z)
+};
+
+// out[n] = [out[n] +] bias + in[n] M for n in [0, rows): each in row is `segments` runs of `depth` values.
+template <class T>
+struct ProductTask {
+  const T* const* in;
+  T* const* out;
+  int segments, depth;
+  const int* segment_offset;
+  const T* packed;  // [outputs/W][segments * depth][W]
+  const T* bias;    // [padded(outputs)], or null: zero
+  int outputs;
+  bool add;
+};
+
+// out[n] = bias + W in[n], all gates of a cell.
+template <class T>
+struct InputTask {
+  const T* const* in;  // [rows] of [depth]
+  T* const* out;       // [rows] of [input gates][pitch]
+  int depth, hidden, pitch;
+  const T* packed;  // [H/W][depth][input gates][W]
+  const T* bias;    // [A][pitch]
+};
+
+// c[m][j] = [c[m][j] +] sum over n of a[n][column(m)] * b[n][j], for m in [row_begin, row_end).
+template <class T>
+struct OuterTask {
+  const T* a;
+  ptrdiff_t a_step;
+  const int* gate_column;  // column(m) = gate_column[m / hidden] + m % hidden
+  int hidden;
+  int row_begin, row_end;
+  const T* const* b;
+  int rows, columns;
+  T* c;  // [gates * hidden, columns]
+  bool add;
+  T* scratch;  // outer_scratch(row_end - row_begin) elements
+};
+
+// Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
+static constexpr int kSumBlock = 256;
+static constexpr int kOuterColumns = 64;  // at least one register tile wide on every ISA
+static constexpr size_t outer_scratch(int m) { return size_t(kSumBlock) * size_t(kOuterColumns + m + kPad); }
+
+}  // namespace fastrnn

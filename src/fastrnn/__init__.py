@@ -1,0 +1,41 @@
+"""fastrnn: RNN, LSTM and GRU, forward and backward through time, on CPUs at full speed.
+
+::
+
+    lstm = fastrnn.LSTM(64, 128, num_layers=2)
+    y, (h, c) = lstm(x)                             # x [T, B, 64] -> y [T, B, 128]
+    y, (h, c), tape = lstm.forward(x)               # keeps what BPTT needs
+    g = lstm.backward(tape, dy)                     # g.input, g.state, g.weights
+    stream = lstm.stream()                          # memory carried from sample to sample
+    y_t = stream.step(x_t)
+
+Every sequence gives the same bits, whatever shares its batch, however it is cut into chunks or
+steps, for any number of threads and on every instruction set with FMA.
+"""
+
+from . import functional, losses, optim
+from ._core import Stream, __version__
+from ._explain import Explanation
+from ._info import info
+from ._linear import Linear
+from ._tape import Gradients, Tape
+from ._threads import get_num_threads, set_num_threads
+from .layers import GRU, LSTM, RNN
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Explanation",
+    "Gradients",
+    "Linear",
+    "Stream",
+    "Tape",
+    "__version__",
+    "functional",
+    "get_num_threads",
+    "info",
+    "losses",
+    "optim",
+    "set_num_threads",
+]

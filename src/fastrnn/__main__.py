@@ -1,0 +1,83 @@
+"""The command line: `python -m fastrnn demo` and `python -m fastrnn info`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import __version__, info
+from ._explain import Explanation
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "demo":
+        from .demo import run  # NumPy alone, but the other commands need none of it
+
+        return run(epochs=options.epochs, threads=options.threads, out=options.out)
+    if options.command == "info":
+        print(Explanation(info()))
+        return 0
+    parser.print_help()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastrnn",
+        description="fastrnn: RNN, LSTM and GRU on CPUs, forward and backward through time.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    demo = commands.add_parser(
+        "demo",
+        help="train a CO2 forecaster, stream it, compare it; under a minute",
+        description=(
+            "Train an LSTM on the weekly CO2 record of Mauna Loa (Keeling & Whorf 2004, shipped "
+            "with the package), compare it on years it never saw with three seasonal-naive "
+            "forecasts, then stream those years one sample at a time and compare the bits. "
+            "Exit status 1 when the forecast loses or a bit differs."
+        ),
+    )
+    demo.add_argument(
+        "--epochs",
+        type=_positive,
+        default=50,
+        metavar="N",
+        help="passes over the record (%(default)s)",
+    )
+    demo.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to use at most (all of this process)",
+    )
+    demo.add_argument(
+        "--out",
+        default="fastrnn_demo.png",
+        metavar="FILE",
+        help="where the picture goes; without matplotlib it is printed instead (%(default)s)",
+    )
+    commands.add_parser(
+        "info",
+        help="version, instruction set, threads, compiler, build options",
+        description="Print what decides speed and belongs in a bug report.",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

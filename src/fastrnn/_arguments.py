@@ -1,0 +1,226 @@
+"""The argument policy of the whole package, in one place.
+
+Arrays may be NumPy's or anything with ``__dlpack__`` or ``__array__``. What is C-contiguous is used
+where it lies; strided arrays too, as long as their last axis is dense and no stride is negative
+(else one copy is made). A wrong dtype is never cast. Every message names the argument first, then
+says what was expected, with its numbers, then what came, then a hint where there is one.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Shape: TypeAlias = tuple[int, ...]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as an aligned ndarray of `dtype` whose last axis is dense, or raise TypeError.
+
+    The first three lines are the hot path: what the core can read as it is costs about 0.2 us.
+    """
+    if type(value) is np.ndarray and value.dtype == dtype:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    array = _import_array(name, value)
+    if array.dtype != dtype:
+        raise TypeError(_dtype_message(name, array.dtype, dtype))
+    return array if _readable(array) else np.array(array, order="C")
+
+
+def as_contiguous(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Like `as_array`, and C-contiguous, as the core wants states and weights."""
+    array = as_array(name, value, dtype)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def as_floats(name: str, value: Any) -> Array:
+    """Like `as_array`, of either dtype: float32 or float64."""
+    array = value if type(value) is np.ndarray else _import_array(name, value)
+    if array.dtype not in _FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    return as_array(name, array, array.dtype)
+
+
+def as_indices(name: str, value: Any) -> Array:
+    """Return an array of any integer dtype; a list is taken as one."""
+    array = np.asarray(value) if isinstance(value, (int, list, tuple)) else None
+    if array is None:
+        array = _import_array(name, value)
+    elif array.size == 0:
+        array = array.astype(np.int64)  # NumPy makes an empty list float64
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}")
+    return array
+
+
+def _import_array(name: str, value: Any) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; use {name}.filled(...)")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    failure: Exception | None = None
+    # BufferError, RuntimeError and more, by library: a tensor that requires grad, one on a device.
+    for protocol, read in (("__dlpack__", np.from_dlpack), ("__array__", np.asarray)):
+        if hasattr(value, protocol):
+            try:
+                return read(value)
+            except Exception as error:
+                failure = failure or error
+    got = type(value).__name__
+    if failure is not None:
+        raise TypeError(f"{name}: cannot read this {got} as an array: {failure}") from failure
+    raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
+
+
+def _dtype_message(name: str, got: np.dtype[Any], expected: np.dtype[Any]) -> str:
+    shown = got.name if got.isnative else f"{got.name} in foreign byte order"
+    hint = f"try {name}.astype(np.{expected.name})" if got.kind in "fiub" else ""
+    return f"{name}: expected dtype {expected.name}, got {shown}" + (f"; {hint}" if hint else "")
+
+
+def _readable(array: Array) -> bool:
+    """True when the core can walk the array: dense last axis, no negative stride, aligned."""
+    if not array.flags.aligned:
+        return False
+    if array.ndim == 0 or array.size == 0:
+        return bool(array.flags.c_contiguous)
+    dense = array.shape[-1] == 1 or array.strides[-1] == array.itemsize
+    return dense and min(array.strides) >= 0
+
+
+def shape_error(name: str, expected: str, got: Shape, hint: str = "") -> ValueError:
+    """Return the error for a wrong shape: `x: expected shape [..], got [..]; hint`."""
+    return ValueError(
+        f"{name}: expected shape {expected}, got {show_shape(got)}" + (f"; {hint}" if hint else "")
+    )
+
+
+def show_shape(shape: Sequence[int]) -> str:
+    """Return `[2, 3]` for (2, 3)."""
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def as_lengths(value: Any, steps: int, batch: int, hint: str = "") -> npt.NDArray[np.int64]:
+    """Return `lengths` as int64 [B], each checked to lie in 0..T."""
+    array = as_indices("lengths", value)
+    if array.shape != (batch,):
+        raise shape_error("lengths", f"[{batch}] (one length per batch row)", array.shape, hint)
+    wrong = np.flatnonzero((array < 0) | (array > steps))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ValueError(
+            f"lengths: expected values in 0..T = {steps}, got {array[row]} at row {row}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def as_dtype(value: Any) -> np.dtype[Any]:
+    """Return np.dtype float32 or float64, or raise TypeError."""
+    try:
+        # np.dtype(None) is float64
+        return _FLOATS[_FLOATS.index(np.dtype("V" if value is None else value))]
+    except (TypeError, ValueError):
+        message = f"dtype: expected np.float32 or np.float64, got {value!r}"
+        raise TypeError(message) from None
+
+
+def as_size(name: str, value: Any, minimum: int = 1) -> int:
+    """Return an integer of at least `minimum`; a float or a bool is a TypeError."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    if size < minimum:
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {size}")
+    return size
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return a bool; anything else is a TypeError, so that misplaced positionals are noticed."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def as_real(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_high: bool = False,
+) -> float:
+    """Return a finite float in low..high (high excluded when `open_high`)."""
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    above = number >= high if open_high else number > high
+    if not math.isfinite(number) or number < low or above:
+        if low == -math.inf:
+            expected = "a finite number"
+        elif high == math.inf:
+            expected = f"a finite number >= {low:g}"
+        else:
+            expected = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return number
+
+
+def as_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return one of `choices`, or raise ValueError listing them."""
+    if value not in choices:
+        listed = " or ".join(map(repr, choices))
+        raise ValueError(f"{name}: expected {listed}, got {value!r}")
+    return str(value)
+
+
+def as_seed(value: Any) -> int | None:
+    """Return None or an integer >= 0."""
+    return None if value is None else as_size("seed", value, 0)
+
+
+def as_threads(name: str, value: Any) -> int:
+    """Return a thread count, 0 standing for None: the library's default."""
+    return 0 if value is None else as_size(name, value)
+
+
+def as_weights(
+    name: str, given: Any, shapes: Mapping[str, Shape], dtype: np.dtype[Any]
+) -> dict[str, Array]:
+    """Return `given` in the order of `shapes`; one ValueError lists all that is wrong."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}: expected a dict of arrays by name, got {type(given).__name__}")
+    problems = []
+    missing = [key for key in shapes if key not in given]
+    unexpected = [str(key) for key in given if key not in shapes]
+    if missing:
+        problems.append(f"missing {', '.join(missing)}")
+    if unexpected:
+        problems.append(f"unexpected {', '.join(unexpected)}")
+    found: dict[str, Array] = {}
+    for key, shape in shapes.items():
+        if key in given:
+            try:
+                found[key] = as_contiguous(key, given[key], dtype)
+                if found[key].shape != shape:
+                    raise shape_error(key, show_shape(shape), found[key].shape)
+            except (TypeError, ValueError) as error:
+                problems.append(str(error))
+    if problems:
+        raise ValueError(f"{name}: " + "\n  ".join(problems))
+    return found

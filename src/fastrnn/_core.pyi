@@ -1,0 +1,117 @@
+"""The compiled core: private, called only with arguments the Python layer has checked.
+
+Shapes: T steps, B rows, I input_size, H hidden_size, L num_layers, D directions, P = proj_size or
+H. A `threads` of 0 means the library's default.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+_Indices = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
+
+__version__: str
+
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def build_info() -> dict[str, object]: ...
+def available_threads() -> int: ...
+def vector_math(name: Literal["exp", "sigmoid", "tanh"], x: _Array) -> _Array: ...
+def probe() -> dict[str, float]: ...
+
+class Tape:
+    """What one forward call keeps for BPTT."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+class Network:
+    """The packed weights of a stack of layers; its shape never changes."""
+
+    def __init__(
+        self,
+        cell: str,
+        dtype: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        bidirectional: bool,
+        proj_size: int,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def pack(self, weights: Sequence[_Array]) -> None: ...
+    def run(
+        self,
+        x: _Array,
+        h0: _Array | None,
+        c0: _Array | None,
+        lengths: npt.NDArray[np.int64] | None,
+        y: _Array,
+        hn: _Array,
+        cn: _Array | None,
+        dropout: float,
+        seed: int,
+        threads: int,
+    ) -> None: ...
+    def forward(
+        self,
+        x: _Array,
+        h0: _Array | None,
+        c0: _Array | None,
+        lengths: npt.NDArray[np.int64] | None,
+        y: _Array,
+        hn: _Array,
+        cn: _Array | None,
+        dropout: float,
+        seed: int,
+        threads: int,
+    ) -> Tape: ...
+    def backward(
+        self,
+        tape: Tape,
+        dy: _Array | None,
+        dh: _Array | None,
+        dc: _Array | None,
+        dx: _Array | None,
+        dh0: _Array | None,
+        dc0: _Array | None,
+        grads: Sequence[_Array],
+        threads: int,
+    ) -> None: ...
+    def explain(self, T: int, B: int, training: bool, threads: int) -> dict[str, object]: ...
+
+class Dense:
+    """The packed weights of y = x W^T + b."""
+
+    def __init__(self, dtype: str, in_features: int, out_features: int, bias: bool) -> None: ...
+    def pack(self, weight: _Array, bias: _Array | None) -> None: ...
+    def run(self, x: _Array, y: _Array, threads: int) -> None: ...
+    def backward(
+        self,
+        x: _Array,
+        dy: _Array,
+        dx: _Array | None,
+        dweight: _Array,
+        dbias: _Array | None,
+        threads: int,
+    ) -> None: ...
+
+class Stream:
+    """Carries a network's memory from sample to sample; belongs to one thread."""
+
+    def __init__(self, network: Network, batch_size: int) -> None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def state(self) -> Any: ...
+    @state.setter
+    def state(self, value: Any) -> None: ...
+    def step(self, x: _Array, out: _Array | None = None) -> _Array: ...
+    def process(self, block: _Array, out: _Array | None = None) -> _Array: ...
+    def reset(self, rows: _Indices | None = None) -> None: ...

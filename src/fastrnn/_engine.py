@@ -1,0 +1,257 @@
+"""Binds checked arguments to the native network: shared by the layers and `fastrnn.functional`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ._arguments import (
+    Array,
+    Shape,
+    as_array,
+    as_contiguous,
+    as_lengths,
+    shape_error,
+    show_shape,
+)
+from ._packing import Packing
+from ._spec import Spec
+from ._tape import Gradients, Tape
+
+# x, h0, c0, lengths, y, hn, cn: the arrays of a native call
+_Native: TypeAlias = tuple[
+    Array, Array | None, Array | None, Array | None, Array, Array, Array | None
+]
+
+
+class Engine:
+    """A network's shape, its weights and their packed form."""
+
+    def __init__(self, spec: Spec, weights: Sequence[Array]) -> None:
+        self.spec = spec
+        self.packing = Packing(spec.network, lambda network: network.pack(weights))
+        # Plain attributes: a property costs more than the check it feeds, on every call.
+        self._dtype = spec.dtype
+        self._is_lstm = spec.is_lstm
+        self._input_size = spec.input_size
+        self._rows = spec.rows
+        self._h_size = spec.output_size
+        self._c_size = spec.hidden_size
+        self._y_size = spec.directions * spec.output_size
+
+    def run(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        dropout: float,
+        key: int,
+        threads: int,
+    ) -> tuple[Array, Any]:
+        """Return y and the final state."""
+        y, final, native = self._bind(x, state, lengths, batch_first)
+        lease = self.packing.acquire()
+        try:
+            lease.native.run(*native, dropout, key, threads)
+        finally:
+            lease.users.pop()
+        return y, final
+
+    def forward(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        dropout: float,
+        key: int,
+        threads: int,
+    ) -> tuple[Array, Any, Tape]:
+        """Return y (read-only: the tape refers to it), the final state and the tape."""
+        y, final, native = self._bind(x, state, lengths, batch_first)
+        lease = self.packing.acquire()
+        try:
+            record = lease.native.forward(*native, dropout, key, threads)
+        finally:
+            lease.users.pop()
+        y.flags.writeable = False
+        steps, batch, _ = native[0].shape
+        tape = Tape(
+            record,
+            self,
+            lease.version,
+            steps=steps,
+            batch=batch,
+            batched=y.ndim == 3,
+            batch_first=batch_first and y.ndim == 3,
+        )
+        return y, final, tape
+
+    def backward(self, tape: Tape, dy: Any, dstate: Any, threads: int) -> Gradients[Any]:
+        """Return the gradients for those of the output, of the final state, or both."""
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
+        tape.check(self, self.packing.version)
+        if dy is not None:
+            dy = self._time_major(tape, as_array("dy", dy, self._dtype))
+        names = ("dh", "dc") if self._is_lstm else ("dh",)
+        dh, dc = self._bind_state("dstate", names, dstate, tape.batch, tape.batched, "")
+        if dy is None and dh is None and dc is None:
+            raise ValueError("dy, dstate: expected a gradient for at least one, got None for both")
+        dx, dx_native = self._sequence(tape, self._input_size)
+        state, dh0, dc0 = self._new_state(tape.batch, tape.batched)
+        weights = {name: np.empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
+        grads = list(weights.values())
+        lease = self.packing.acquire()
+        try:
+            tape.check(self, lease.version)
+            lease.native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
+        finally:
+            lease.users.pop()
+        return Gradients(dx, state, weights)
+
+    def _bind(
+        self, x: Any, state: Any, lengths: Any, batch_first: bool
+    ) -> tuple[Array, Any, _Native]:
+        """Check the arguments, allocate the results: y, final state, the native call's arrays."""
+        x = as_array("x", x, self._dtype)
+        shape = x.shape
+        batched = len(shape) == 3
+        if not (batched or len(shape) == 2) or shape[-1] != self._input_size:
+            raise self._x_error(shape, batch_first)
+        if not batched:
+            x = x[:, None, :]
+        elif batch_first:
+            x = x.transpose(1, 0, 2)
+        steps, batch, _ = x.shape
+        h0 = c0 = None
+        if state is not None:
+            hint = _axes_hint(batch_first) if batched and steps != batch else ""
+            names = ("h0", "c0") if self._is_lstm else ("h0",)
+            h0, c0 = self._bind_state("state", names, state, batch, batched, hint, steps)
+        if lengths is not None:
+            lengths = self._bind_lengths(lengths, steps, batch, batched, batch_first)
+        if batched and batch_first:
+            y = np.empty((batch, steps, self._y_size), self._dtype)
+            y_native = y.transpose(1, 0, 2)
+        else:
+            y_native = np.empty((steps, batch, self._y_size), self._dtype)
+            y = y_native if batched else y_native.reshape(steps, self._y_size)
+        final, hn, cn = self._new_state(batch, batched)
+        return y, final, (x, h0, c0, lengths, y_native, hn, cn)
+
+    def _new_state(self, batch: int, batched: bool) -> tuple[Any, Array, Array | None]:
+        """Allocate a state: as the caller gets it, then the native h and c, [L*D, B, size] each."""
+        h = np.empty((self._rows, batch, self._h_size), self._dtype)
+        if not self._is_lstm:
+            return (h if batched else h.reshape(self._rows, self._h_size)), h, None
+        c = np.empty((self._rows, batch, self._c_size), self._dtype)
+        if batched:
+            return (h, c), h, c
+        pair = h.reshape(self._rows, self._h_size), c.reshape(self._rows, self._c_size)
+        return pair, h, c
+
+    def _bind_state(
+        self,
+        what: str,
+        names: tuple[str, ...],
+        value: Any,
+        batch: int,
+        batched: bool,
+        hint: str,
+        steps: int = -1,
+    ) -> tuple[Array | None, Array | None]:
+        """Check a state (or its gradient) and return the native h and c; parts may be None."""
+        if self._is_lstm:
+            if value is None:
+                return None, None
+            if not isinstance(value, (tuple, list)) or len(value) != 2:
+                got = type(value).__name__
+                if isinstance(value, (tuple, list)):
+                    got += f" of {len(value)}"
+                raise TypeError(f"{what}: expected a pair ({', '.join(names)}), got {got}")
+            h, c = value
+        else:
+            if isinstance(value, (tuple, list)):
+                got = type(value).__name__
+                raise TypeError(f"{names[0]}: expected one array, got {got}; only LSTM has a pair")
+            h, c = value, None
+        if h is not None:
+            h = self._bind_part(names[0], h, self._h_size, batch, batched, hint, steps)
+        if c is not None:
+            c = self._bind_part(names[1], c, self._c_size, batch, batched, hint, steps)
+        return h, c
+
+    def _bind_part(
+        self, name: str, value: Any, size: int, batch: int, batched: bool, hint: str, steps: int
+    ) -> Array:
+        """Check one array of a state and return it as [L*D, B, size]."""
+        part = as_contiguous(name, value, self._dtype)
+        rows, shape = self._rows, part.shape
+        if batched:
+            if shape == (rows, batch, size):
+                return part
+        elif shape == (rows, size):
+            return part.reshape(rows, 1, size)
+        expected = show_shape((rows, batch, size) if batched else (rows, size))
+        if not (batched and shape == (rows, steps, size)):
+            hint = ""
+        if batched and shape == (rows, size):
+            hint = f"x has a batch axis: try {name}[:, None, :]"
+        elif batched and shape == (batch, rows, size):
+            hint = "the batch axis of a state is its second, with batch_first=True too"
+        elif not batched and shape == (rows, 1, size):
+            hint = f"x has no batch axis: try {name}[:, 0]"
+        kind = "proj_size" if size < self._c_size else "hidden_size"
+        sizes = f"(num_layers * directions = {rows}" + (f", B = {batch}" if batched else "")
+        raise shape_error(name, f"{expected} {sizes}, {kind} = {size})", shape, hint)
+
+    def _bind_lengths(
+        self, value: Any, steps: int, batch: int, batched: bool, batch_first: bool
+    ) -> Array:
+        if not batched and np.ndim(value) == 0:
+            value = np.reshape(np.asarray(value), 1)
+        swapped = batched and steps != batch and np.shape(value) == (steps,)
+        return as_lengths(value, steps, batch, _axes_hint(batch_first) if swapped else "")
+
+    def _sequence(self, tape: Tape, width: int) -> tuple[Array, Array]:
+        """Allocate a sequence laid out like x: as the caller gets it, then as [T, B, width]."""
+        if tape.batch_first:
+            array = np.empty((tape.batch, tape.steps, width), self._dtype)
+            return array, array.transpose(1, 0, 2)
+        array = np.empty((tape.steps, tape.batch, width), self._dtype)
+        return (array if tape.batched else array.reshape(tape.steps, width)), array
+
+    def _time_major(self, tape: Tape, dy: Array) -> Array:
+        """Check dy against the tape's y and return it as [T, B, D*P]."""
+        expected: Shape = (tape.steps, tape.batch, self._y_size)
+        if not tape.batched:
+            expected = (tape.steps, self._y_size)
+        elif tape.batch_first:
+            expected = (tape.batch, tape.steps, self._y_size)
+        if dy.shape != expected:
+            raise shape_error("dy", f"{show_shape(expected)} (the shape of y)", dy.shape)
+        if not tape.batched:
+            return dy[:, None, :]
+        return dy.transpose(1, 0, 2) if tape.batch_first else dy
+
+    def _x_error(self, shape: Shape, batch_first: bool) -> ValueError:
+        size = self._input_size
+        axes = "B, T" if batch_first else "T, B"
+        hint = ""
+        if len(shape) == 1 and shape[0] == size:
+            hint = "a single step is x[None, :]; to carry memory along, see stream()"
+        elif len(shape) in (2, 3) and size in shape[:-1]:
+            hint = "features are the last axis"
+        elif len(shape) > 3:
+            hint = "more than one batch axis: reshape to one"
+        forms = {2: f"[T, {size}]", 3: f"[{axes}, {size}]"}
+        expected = forms.get(len(shape), f"{forms[3]} or {forms[2]}")
+        return shape_error("x", f"{expected} (input_size={size})", shape, hint)
+
+
+def _axes_hint(batch_first: bool) -> str:
+    return f"did you mean batch_first={not batch_first}?"

@@ -1,0 +1,161 @@
+"""The linear layer: a readout for the recurrent ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, _threads
+from ._arguments import (
+    Array,
+    Shape,
+    as_contiguous,
+    as_dtype,
+    as_flag,
+    as_seed,
+    as_size,
+    as_threads,
+    shape_error,
+    show_shape,
+)
+from ._initial import uniform
+from ._module import Module
+from ._packing import Packing
+from ._tape import Gradients, Tape
+
+
+class _Input(NamedTuple):
+    """What backward needs: x as [N, I], and the leading axes it came with."""
+
+    x: Array
+    leading: Shape
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing beyond x is kept."""
+        return 0
+
+
+class Linear(Module):
+    """y = x W^T + b, with the same promise of equal bits as the recurrent layers.
+
+    One row gives the same bits whatever shares its batch, for any number of threads.
+
+    Args:
+        in_features, out_features: integers >= 1.
+        bias: whether there is a bias vector.
+        dtype: np.float32 or np.float64, of weights, inputs and results alike.
+        seed: integer >= 0 for the initial weights, U(-1/sqrt(I), 1/sqrt(I)) as in torch.
+        num_threads: threads a call may use at most; None: `fastrnn.get_num_threads()`.
+
+    Weights: weight [out_features, in_features], bias [out_features].
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: Any = np.float32,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        self._dtype = as_dtype(dtype)
+        self._in = as_size("in_features", in_features)
+        self._out = as_size("out_features", out_features)
+        self._threads = as_threads("num_threads", num_threads)
+        rng, bound = np.random.default_rng(as_seed(seed)), 1.0 / math.sqrt(self._in)
+        self._weights = {"weight": uniform((self._out, self._in), bound, self._dtype, rng)}
+        if as_flag("bias", bias):
+            self._weights["bias"] = uniform((self._out,), bound, self._dtype, rng)
+        self._build()
+
+    def _build(self) -> None:
+        weight, bias = self._weights["weight"], self._weights.get("bias")
+        sizes = self._dtype.name, self._in, self._out, bias is not None
+        self._packing: Packing[_core.Dense] = Packing(
+            lambda: _core.Dense(*sizes), lambda dense: dense.pack(weight, bias)
+        )
+
+    @property
+    def in_features(self) -> int:
+        """I: the last axis of x."""
+        return self._in
+
+    @property
+    def out_features(self) -> int:
+        """O: the last axis of y."""
+        return self._out
+
+    @property
+    def bias(self) -> bool:
+        """Whether there is a bias vector."""
+        return "bias" in self._weights
+
+    def __call__(self, x: Any) -> Array:
+        """Return y [..., out_features] of x [..., in_features], any number of leading axes.
+
+        Raises:
+            TypeError: another dtype than the layer's.
+            ValueError: a wrong last axis.
+        """
+        return self._run(x)[0]
+
+    def forward(self, x: Any) -> tuple[Array, Tape]:
+        """Return y and the tape for `backward`; the tape refers to x, which must not change."""
+        y, kept, version = self._run(x)
+        return y, Tape(kept, self, version)
+
+    def _run(self, x: Any) -> tuple[Array, _Input, int]:
+        x = as_contiguous("x", x, self._dtype)
+        if x.ndim == 0 or x.shape[-1] != self._in:
+            raise shape_error("x", f"[..., {self._in}] (in_features={self._in})", x.shape)
+        flat = x.reshape(-1, self._in)
+        y = np.empty((len(flat), self._out), self._dtype)
+        lease = self._packing.acquire()
+        try:
+            lease.native.run(flat, y, self._threads or _threads.default)
+        finally:
+            self._packing.release(lease)
+        leading = x.shape[:-1]
+        return y.reshape(*leading, self._out), _Input(flat, leading), lease.version
+
+    def backward(self, tape: Tape, dy: Any) -> Gradients[None]:
+        """Return the gradients, given dy in y's shape: .input, .weights (.state is None).
+
+        Raises:
+            TypeError: a wrong dtype; a tape that is none.
+            ValueError: a wrong shape; a tape of another layer, or from before the weights changed.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
+        tape.check(self, self._packing.version)
+        kept: _Input = tape.native
+        dy = as_contiguous("dy", dy, self._dtype)
+        if dy.shape != (*kept.leading, self._out):
+            expected = show_shape((*kept.leading, self._out))
+            raise shape_error("dy", f"{expected} (the shape of y)", dy.shape)
+        dx = np.empty(kept.x.shape, self._dtype)
+        weights = {name: np.empty_like(weight) for name, weight in self._weights.items()}
+        lease = self._packing.acquire()
+        try:
+            tape.check(self, lease.version)
+            lease.native.backward(
+                kept.x,
+                dy.reshape(-1, self._out),
+                dx,
+                weights["weight"],
+                weights.get("bias"),
+                self._threads or _threads.default,
+            )
+        finally:
+            self._packing.release(lease)
+        return Gradients(dx.reshape(*kept.leading, self._in), None, weights)
+
+    def __repr__(self) -> str:
+        bias = "" if self.bias else ", bias=False"
+        dtype = "" if self._dtype == np.float32 else f", dtype={self._dtype.name!r}"
+        return f"Linear({self._in}, {self._out}{bias}{dtype})"

@@ -1,0 +1,130 @@
+"""What every module with weights has: names, copies, views, editing, pickling, threads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._arguments import Array, as_threads, as_weights
+from ._packing import Packing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_DERIVED = ("_engine", "_packing")
+
+
+class Editable(Mapping[str, Array]):
+    """Writable weights: `p[name] = array` writes the values, as `p[name] *= 2` does."""
+
+    def __init__(self, weights: dict[str, Array]) -> None:
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> Array:
+        return self._weights[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        weight = self._weights[name]
+        if value is not weight:  # `p[name] *= 2` ends with p[name] = p[name]
+            weight[...] = as_weights("edit", {name: value}, {name: weight.shape}, weight.dtype)[
+                name
+            ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+class Module:
+    """Weights under torch's names, and the packed form that computations use."""
+
+    _weights: dict[str, Array]
+    _packing: Packing[Any]
+    _dtype: np.dtype[Any]
+    _threads: int  # 0: the library's default
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: of weights, inputs and results alike."""
+        return self._dtype
+
+    @property
+    def num_threads(self) -> int | None:
+        """Threads a call may use at most; None: `fastrnn.get_num_threads()`. May be assigned."""
+        return self._threads or None
+
+    @num_threads.setter
+    def num_threads(self, value: int | None) -> None:
+        self._threads = as_threads("num_threads", value)
+
+    def parameters(self) -> dict[str, Array]:
+        """Return a read-only view of every weight, by torch's names; see `edit` for changing them.
+
+        A view shows later changes of the weights. Writing to one raises NumPy's error: the packed
+        weights that computations use would not notice.
+        """
+        views = {}
+        for name, weight in self._weights.items():
+            views[name] = view = weight.view()
+            view.flags.writeable = False
+        return views
+
+    @contextmanager
+    def edit(self) -> Iterator[Editable]:
+        """Give writable arrays of all weights, by name, to be changed inside a with block.
+
+        ::
+
+            with layer.edit() as p:
+                p["weight_hh_l0"] *= 0.5
+
+        The layer computes with the new values once the block has ended, also when it ended in an
+        exception. Tapes made before that are void; streams keep the weights they had.
+        """
+        views = {name: weight.view() for name, weight in self._weights.items()}
+        with self._packing.lock:
+            try:
+                yield Editable(views)
+            finally:
+                self._packing.version += 1
+                for view in views.values():  # one kept beyond the block must not write unnoticed
+                    view.flags.writeable = False
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return a copy of every weight, by torch's names."""
+        return {name: weight.copy() for name, weight in self._weights.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over all weights from a dict of arrays (torch tensors too) by torch's names.
+
+        Raises:
+            ValueError: names missing or unexpected, a wrong shape or dtype: all are listed in one
+                message, and nothing has been loaded.
+        """
+        shapes = {name: weight.shape for name, weight in self._weights.items()}
+        arrays = as_weights("state_dict", state_dict, shapes, self._dtype)
+        with self.edit() as weights:
+            for name, array in arrays.items():
+                weights[name][...] = array
+
+    def _build(self) -> None:
+        """Make everything that is derived from the sizes and the weights."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights, options, mode and the dropout generator, but no packed weights."""
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._build()
+
+    def __copy__(self) -> Self:
+        """Copy everything: of two layers sharing weights, one would not see the other's edits."""
+        return copy.deepcopy(self)

@@ -1,0 +1,251 @@
+"""What RNN, LSTM and GRU have in common."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from . import _core, _initial, _threads
+from ._arguments import (
+    Array,
+    as_dtype,
+    as_flag,
+    as_real,
+    as_seed,
+    as_size,
+    as_threads,
+)
+from ._engine import Engine
+from ._explain import Explanation
+from ._module import Module
+from ._spec import Spec
+from ._tape import Gradients, Tape
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+S = TypeVar("S")  # the state: one array, for LSTM a pair
+
+
+class Recurrent(Module, Generic[S]):
+    """A stack of recurrent layers, in one or both directions of time."""
+
+    def _configure(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        proj_size: int,
+        dtype: Any,
+        seed: int | None,
+        forget_bias: float | None,
+        orthogonal: bool,
+        num_threads: int | None,
+    ) -> None:
+        """Check every option, then draw the weights."""
+        spec = Spec(
+            cell,
+            as_dtype(dtype),
+            as_size("input_size", input_size),
+            as_size("hidden_size", hidden_size),
+            as_size("num_layers", num_layers),
+            as_flag("bias", bias),
+            as_flag("bidirectional", bidirectional),
+            as_size("proj_size", proj_size, 0),
+        )
+        if spec.proj_size >= spec.hidden_size:
+            raise ValueError(
+                f"proj_size: expected an integer < hidden_size = {spec.hidden_size} (0: none), "
+                f"got {spec.proj_size}"
+            )
+        if forget_bias is not None:
+            forget_bias = as_real("forget_bias", forget_bias)
+            if not spec.bias:
+                raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias:g}")
+        dropout = as_real("dropout", dropout, 0.0, 1.0)
+        if dropout > 0.0 and spec.num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers: dropout={dropout:g} does nothing with num_layers=1",
+                stacklevel=3,
+            )
+        self._spec = spec
+        self._dtype = spec.dtype
+        self._batch_first = as_flag("batch_first", batch_first)
+        self._dropout = dropout
+        self._threads = as_threads("num_threads", num_threads)
+        self._rng = np.random.default_rng(as_seed(seed))
+        orthogonal = as_flag("orthogonal", orthogonal)
+        self._weights = _initial.recurrent(spec, self._rng, forget_bias, orthogonal)
+        self.training = True
+        self._build()
+
+    def _build(self) -> None:
+        self._engine = Engine(self._spec, list(self._weights.values()))
+        self._packing = self._engine.packing
+        self._drops = self._dropout > 0.0 and self._spec.num_layers > 1
+
+    def __call__(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Array, S]:
+        """Run over whole sequences.
+
+        T steps, B rows, I = input_size, L = num_layers, D = directions (2 when bidirectional),
+        H = hidden_size, P = proj_size or H.
+
+        Args:
+            x: [T, B, I], with batch_first [B, T, I], or unbatched [T, I]. T and B may be 0.
+            state: what the rows start from, None for zeros: h0 [L * D, B, P], for LSTM (h0, c0)
+                with c0 [L * D, B, H]; without the batch axis when x has none. Either of an LSTM's
+                two may be None.
+            lengths: integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Outputs
+                past a row's end are zero, its final state is the one at its end, and the reverse
+                direction starts there.
+
+        Returns:
+            y [T, B, D * P] (in x's layout) and the final state, shaped like `state`.
+
+        Raises:
+            TypeError: an argument of another dtype than the layer's, or no array at all.
+            ValueError: a wrong shape; a length outside 0..T.
+        """
+        dropout, key = self._mask() if self._drops else (0.0, 0)
+        threads = self._threads or _threads.default
+        return self._engine.run(x, state, lengths, self._batch_first, dropout, key, threads)
+
+    def forward(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Array, S, Tape]:
+        """Run like a call, and keep on a tape what `backward` needs.
+
+        Arguments and errors are those of a call. The tape refers to x and y: y comes read-only,
+        and x must not change before `backward`.
+
+        Returns:
+            y, the final state, the tape.
+        """
+        dropout, key = self._mask() if self._drops else (0.0, 0)
+        threads = self._threads or _threads.default
+        return self._engine.forward(x, state, lengths, self._batch_first, dropout, key, threads)
+
+    def backward(self, tape: Tape, dy: Any = None, dstate: Any = None) -> Gradients[S]:
+        """Walk back through time: gradients of a loss, from those of its output and final state.
+
+        Args:
+            tape: from `forward` of this layer, with the weights it has now.
+            dy: in y's shape, or None.
+            dstate: in the final state's shape, or None; (dh, dc) for LSTM, each of which may be
+                None. At least one gradient has to be given.
+
+        Returns:
+            Gradients with respect to x, the initial state and every weight.
+
+        Raises:
+            TypeError: a wrong dtype; a tape that is none.
+            ValueError: a wrong shape; no gradient at all; a tape of another layer, or made before
+                the weights changed.
+        """
+        return self._engine.backward(tape, dy, dstate, self._threads or _threads.default)
+
+    def stream(self, batch_size: int = 1) -> _core.Stream:
+        """Return a stream: memory carried from sample to sample, one `step` each, no allocation.
+
+        It starts from zeros and keeps the weights the layer has now, whatever happens to the
+        layer. Dropout does not act in it. A stream belongs to one thread.
+
+        Raises:
+            ValueError: the layer is bidirectional, or `batch_size` is less than 1.
+        """
+        if self._spec.bidirectional:
+            raise ValueError(
+                "stream: expected bidirectional=False, got True; "
+                "the reverse direction needs the end of the sequence first"
+            )
+        batch_size = as_size("batch_size", batch_size)
+        return _core.Stream(self._packing.keep(), batch_size)
+
+    def explain(self, T: int, B: int, training: bool = False) -> Explanation:
+        """Say how T steps of B rows would be computed: kernel, split, threads, bytes, floor.
+
+        Nothing is run. `print(layer.explain(100, 16))` reads well; the numbers are attributes.
+        """
+        T, B = as_size("T", T, 0), as_size("B", B, 0)
+        threads = self._threads or _threads.default
+        lease = self._packing.acquire()
+        try:
+            return Explanation(lease.native.explain(T, B, as_flag("training", training), threads))
+        finally:
+            lease.users.pop()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch training mode, in which dropout acts, on or off; return self. On at first."""
+        self.training = as_flag("mode", mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch training mode off; return self."""
+        return self.train(False)
+
+    def _mask(self) -> tuple[float, int]:
+        """Return the dropout of this call and a fresh 64-bit key of its masks."""
+        if not self.training:
+            return 0.0, 0
+        # A NumPy bit generator locks itself: calls from several threads get different keys.
+        return self._dropout, int(self._rng.bit_generator.random_raw())
+
+    @property
+    def input_size(self) -> int:
+        """I: features of x."""
+        return self._spec.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H: units of a layer in one direction."""
+        return self._spec.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """L: layers on top of each other."""
+        return self._spec.num_layers
+
+    @property
+    def bias(self) -> bool:
+        """Whether there are bias_ih and bias_hh."""
+        return self._spec.bias
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether x and y are [B, T, ...]."""
+        return self._batch_first
+
+    @property
+    def dropout(self) -> float:
+        """Probability with which an output of a layer, but the last, is zeroed in training."""
+        return self._dropout
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether each layer also runs from the end to the start."""
+        return self._spec.bidirectional
+
+    def _options(self) -> dict[str, Any]:
+        """Options that `repr` shows where they differ from False, 0 and None."""
+        return {}
+
+    def __repr__(self) -> str:
+        spec = self._spec
+        options: dict[str, Any] = {} if spec.num_layers == 1 else {"num_layers": spec.num_layers}
+        options.update(self._options())
+        if not spec.bias:
+            options["bias"] = False
+        for name in ("batch_first", "dropout", "bidirectional"):
+            if getattr(self, name):
+                options[name] = getattr(self, name)
+        if spec.dtype != np.float32:
+            options["dtype"] = spec.dtype.name
+        if self._threads:
+            options["num_threads"] = self._threads
+        shown = "".join(f", {name}={value!r}" for name, value in options.items())
+        return f"{type(self).__name__}({spec.input_size}, {spec.hidden_size}{shown})"

@@ -1,0 +1,72 @@
+"""What `forward` keeps and what `backward` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
+
+from ._arguments import Array
+
+S = TypeVar("S")  # one array, a pair of them for LSTM, None for Linear
+
+
+@dataclass(frozen=True)
+class Gradients(Generic[S]):
+    """Gradients of a loss.
+
+    Attributes:
+        input: with respect to x, in x's shape.
+        state: with respect to the initial state: one array, a pair for LSTM, None for Linear.
+        weights: with respect to every weight, a dict by torch's names.
+    """
+
+    input: Array
+    state: S
+    weights: dict[str, Array]
+
+
+class Tape:
+    """What one `forward` keeps for BPTT; good for any number of `backward` calls.
+
+    It refers to x, y and the initial state instead of copying them (change none of them before
+    `backward`) and belongs to the layer that made it, as long as that layer's weights stand still.
+    """
+
+    __slots__ = ("batch", "batch_first", "batched", "native", "owner", "steps", "version")
+
+    def __init__(
+        self,
+        native: Any,
+        owner: object,
+        version: int,
+        *,
+        steps: int = 0,
+        batch: int = 0,
+        batched: bool = True,
+        batch_first: bool = False,
+    ) -> None:
+        self.native = native
+        self.owner = owner
+        self.version = version
+        self.steps = steps
+        self.batch = batch
+        self.batched = batched
+        self.batch_first = batch_first
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond x, y and the initial state."""
+        return int(self.native.nbytes)
+
+    def check(self, owner: object, version: int) -> None:
+        """Raise ValueError unless this tape belongs to `owner` with weights of `version`."""
+        if self.owner is not owner:
+            raise ValueError("tape: expected a tape of this layer, got one of another layer")
+        if self.version != version:
+            raise ValueError(
+                "tape: expected a tape of the present weights, got one made before they changed; "
+                "call forward again"
+            )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tape can be neither copied nor pickled; call forward again")

@@ -1,0 +1,213 @@
+"""The layers' computations without an object: weights go in as a dict by torch's names.
+
+Sizes, number of layers, directions, biases and projection follow from the names and shapes, the
+dtype from weight_ih_l0. Each call packs the weights anew, so a loop over many short sequences is
+better off with a layer.
+
+::
+
+    y, (h, c) = fastrnn.functional.lstm(x, weights)
+    y, state, tape = fastrnn.functional.lstm_forward(x, weights, state)
+    g = fastrnn.functional.backward(tape, dy)
+
+Shapes, `lengths`, results and errors are those of the layers' methods (`help(fastrnn.LSTM)`).
+`dropout` acts between layers whenever it is positive; its masks follow from `seed`, and None draws
+a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import _threads
+from ._arguments import (
+    Array,
+    as_choice,
+    as_flag,
+    as_floats,
+    as_real,
+    as_seed,
+    as_threads,
+    as_weights,
+)
+from ._engine import Engine
+from ._spec import GATES, Spec
+from ._tape import Gradients, Tape
+
+Pair = tuple[Array, Array]
+
+
+def rnn(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Return y and the final h of `fastrnn.RNN` with these weights."""
+    engine = _engine(_rnn_cell(nonlinearity), weights)
+    options = _options(batch_first, dropout, seed, num_threads)
+    return engine.run(x, state, lengths, *options)
+
+
+def rnn_forward(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array, Tape]:
+    """Return y, the final h and a tape for `backward`."""
+    engine = _engine(_rnn_cell(nonlinearity), weights)
+    options = _options(batch_first, dropout, seed, num_threads)
+    return engine.forward(x, state, lengths, *options)
+
+
+def lstm(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Pair]:
+    """Return y and the final (h, c) of `fastrnn.LSTM` with these weights."""
+    options = _options(batch_first, dropout, seed, num_threads)
+    return _engine("lstm", weights).run(x, state, lengths, *options)
+
+
+def lstm_forward(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Pair, Tape]:
+    """Return y, the final (h, c) and a tape for `backward`."""
+    options = _options(batch_first, dropout, seed, num_threads)
+    return _engine("lstm", weights).forward(x, state, lengths, *options)
+
+
+def gru(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Return y and the final h of `fastrnn.GRU` with these weights."""
+    options = _options(batch_first, dropout, seed, num_threads)
+    return _engine("gru", weights).run(x, state, lengths, *options)
+
+
+def gru_forward(
+    x: Any,
+    weights: Mapping[str, Any],
+    state: Any = None,
+    *,
+    lengths: Any = None,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array, Tape]:
+    """Return y, the final h and a tape for `backward`."""
+    options = _options(batch_first, dropout, seed, num_threads)
+    return _engine("gru", weights).forward(x, state, lengths, *options)
+
+
+def backward(
+    tape: Tape, dy: Any = None, dstate: Any = None, *, num_threads: int | None = None
+) -> Gradients[Any]:
+    """Return the gradients for a tape of one of the `*_forward` functions.
+
+    Args:
+        tape: from `rnn_forward`, `lstm_forward` or `gru_forward`.
+        dy: in y's shape, or None.
+        dstate: in the final state's shape, or None; for LSTM (dh, dc). At least one gradient.
+
+    Raises:
+        TypeError: a wrong dtype; a tape that is none of these.
+        ValueError: a wrong shape; no gradient at all.
+    """
+    engine = getattr(tape, "owner", None)
+    if not isinstance(engine, Engine):
+        raise TypeError(f"tape: expected a Tape of a *_forward call, got {type(tape).__name__}")
+    return engine.backward(tape, dy, dstate, _thread_count(num_threads))
+
+
+def _rnn_cell(nonlinearity: str) -> str:
+    return "rnn_" + as_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+
+
+def _thread_count(num_threads: int | None) -> int:
+    return as_threads("num_threads", num_threads) or _threads.default
+
+
+def _options(
+    batch_first: bool, dropout: float, seed: int | None, num_threads: int | None
+) -> tuple[bool, float, int, int]:
+    """Check what every function takes: batch_first, dropout, the masks' key, threads."""
+    batch_first = as_flag("batch_first", batch_first)
+    dropout = as_real("dropout", dropout, 0.0, 1.0)
+    seed = as_seed(seed)
+    key = 0
+    if dropout > 0.0:
+        key = int(np.random.default_rng(seed).bit_generator.random_raw())
+    return batch_first, dropout, key, _thread_count(num_threads)
+
+
+def _engine(cell: str, weights: Mapping[str, Any]) -> Engine:
+    """Infer the network's shape from names and shapes, then check all of them against it."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights: expected a dict of arrays by name, got {type(weights).__name__}")
+    first = {}
+    for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0"):
+        if name in weights:
+            first[name] = as_floats(name, weights[name])
+            if first[name].ndim != 2:
+                raise ValueError(f"{name}: expected a matrix, got {first[name].ndim} axes")
+        elif name != "weight_hr_l0":
+            raise ValueError(f"weights: missing {name}")
+    rows, input_size = first["weight_ih_l0"].shape
+    if rows == 0 or input_size == 0 or rows % GATES[cell]:
+        raise ValueError(
+            f"weight_ih_l0: expected shape [{GATES[cell]} * hidden_size, input_size] for {cell}, "
+            f"got [{rows}, {input_size}]"
+        )
+    projected = cell == "lstm" and "weight_hr_l0" in first
+    spec = Spec(
+        cell,
+        first["weight_ih_l0"].dtype,
+        input_size,
+        rows // GATES[cell],
+        next(k for k in range(1, len(weights) + 1) if f"weight_ih_l{k}" not in weights),
+        bias="bias_ih_l0" in weights,
+        bidirectional="weight_ih_l0_reverse" in weights,
+        proj_size=first["weight_hr_l0"].shape[0] if projected else 0,
+    )
+    return Engine(spec, list(as_weights("weights", weights, spec.shapes(), spec.dtype).values()))

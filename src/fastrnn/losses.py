@@ -1,0 +1,103 @@
+"""Losses, each with its gradient: `loss, dpred = mse(pred, target)`.
+
+Both return a Python float, summed in float64, and the gradient in the prediction's shape and dtype.
+`reduction` is "mean" (over all elements for `mse`, over all counted targets for `cross_entropy`) or
+"sum". The mean of nothing is NaN, as in torch, with gradient zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arguments import (
+    Array,
+    as_array,
+    as_choice,
+    as_floats,
+    as_indices,
+    shape_error,
+    show_shape,
+)
+
+
+def mse(pred: Any, target: Any, *, reduction: str = "mean") -> tuple[float, Array]:
+    """Mean squared error and its gradient with respect to `pred`.
+
+    Args:
+        pred: float32 or float64, any shape.
+        target: the same shape and dtype.
+        reduction: "mean" or "sum".
+
+    Raises:
+        TypeError: a dtype that is not float32 or float64, or not the same.
+        ValueError: shapes that differ (nothing is broadcast), an unknown reduction.
+    """
+    mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
+    pred = as_floats("pred", pred)
+    target = as_array("target", target, pred.dtype)
+    if target.shape != pred.shape:
+        raise shape_error("target", f"{show_shape(pred.shape)} (that of pred)", target.shape)
+    difference = pred - target
+    loss = float(np.square(difference, dtype=np.float64).sum())
+    if not mean:
+        return loss, 2.0 * difference
+    count = difference.size
+    return (loss / count if count else float("nan")), difference * (2.0 / max(count, 1))
+
+
+def cross_entropy(
+    logits: Any, target: Any, *, ignore_index: int | None = None, reduction: str = "mean"
+) -> tuple[float, Array]:
+    """Softmax cross-entropy and its gradient with respect to `logits`.
+
+    Args:
+        logits: [..., C], float32 or float64; the classes are the last axis (in torch the second).
+        target: [...], integers: the true class of each position, 0..C-1.
+        ignore_index: positions whose target has this value count for nothing (padding).
+        reduction: "mean" (over the positions that count) or "sum".
+
+    Raises:
+        TypeError: a dtype that is not float32 or float64; targets that are no integers.
+        ValueError: a shape that does not fit; a class outside 0..C-1; an unknown reduction.
+    """
+    mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
+    logits = as_floats("logits", logits)
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise shape_error("logits", "[..., C] with C >= 1 classes", logits.shape)
+    classes = logits.shape[-1]
+    target = as_indices("target", target)
+    if target.shape != logits.shape[:-1]:
+        expected = f"{show_shape(logits.shape[:-1])} (that of logits without its last axis)"
+        raise shape_error("target", expected, target.shape)
+    counted = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
+    wrong = counted & ((target < 0) | (target >= classes))
+    if wrong.any():
+        got = target[wrong].flat[0]
+        raise ValueError(f"target: expected classes in 0..{classes - 1}, got {got}")
+    return _cross_entropy(logits, np.where(counted, target, 0), counted, mean)
+
+
+def _cross_entropy(
+    logits: Array, target: Array, counted: npt.NDArray[np.bool_], mean: bool
+) -> tuple[float, Array]:
+    """loss = sum(log(sum(exp(l))) - l[target]); dlogits = softmax(l) - onehot(target)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)  # exp cannot overflow
+    gradient = np.exp(shifted)
+    sums = gradient.sum(axis=-1, keepdims=True)
+    gradient /= sums
+    place = target[..., None]
+    picked = np.take_along_axis(shifted, place, axis=-1)
+    losses = (np.log(sums) - picked)[..., 0]
+    chosen = np.take_along_axis(gradient, place, axis=-1)
+    np.put_along_axis(gradient, place, chosen - 1, axis=-1)
+    # Not multiplied by `counted`: what is ignored may be NaN or Inf.
+    gradient[~counted] = 0
+    loss = float(losses[counted].sum(dtype=np.float64))
+    count = int(np.count_nonzero(counted))
+    if not mean:
+        return loss, gradient
+    gradient /= max(count, 1)
+    return (loss / count if count else float("nan")), gradient

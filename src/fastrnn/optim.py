@@ -1,0 +1,239 @@
+"""Optimizers with torch's argument names and update rules, and gradient-norm clipping.
+
+::
+
+    opt = fastrnn.optim.Adam([lstm, head], lr=1e-3)
+    ...
+    fastrnn.optim.clip_grad_norm_([g_lstm, g_head], 1.0)
+    opt.step([g_lstm, g_head])          # in the order of the modules
+
+Gradients come as `Gradients`, or as dicts of weights by name; for one module, alone or in a list.
+`lr` is a plain attribute: assign to it for a schedule. Optimizers can be pickled together with
+their modules to resume training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ._arguments import Array, as_flag, as_real, show_shape
+from ._module import Module
+from ._tape import Gradients
+
+Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
+
+
+class Optimizer:
+    """What all have in common: modules, and for each weight a place for the rule's memory."""
+
+    def __init__(self, modules: Module | Sequence[Module], lr: float, weight_decay: float) -> None:
+        self.modules = [modules] if isinstance(modules, Module) else list(modules)
+        for module in self.modules:
+            if not isinstance(module, Module):
+                raise TypeError(f"modules: expected fastrnn layers, got {type(module).__name__}")
+        self.lr = as_real("lr", lr, 0.0)
+        self.weight_decay = as_real("weight_decay", weight_decay, 0.0)
+        self._memory: list[dict[str, list[Array]]] = [{} for _ in self.modules]
+
+    def step(self, grads: Grads | Sequence[Grads]) -> None:
+        """Change every weight once.
+
+        Args:
+            grads: one `Gradients` or weights dict a module, in the order of the modules.
+
+        Raises:
+            TypeError: something else; a gradient of another dtype than its weight's.
+            ValueError: a wrong number of them; names or shapes that differ from the module's.
+        """
+        dicts = _as_dicts(grads)
+        if len(dicts) != len(self.modules):
+            raise ValueError(
+                f"grads: expected {len(self.modules)} (one a module), got {len(dicts)}"
+            )
+        for module, gradients in zip(self.modules, dicts, strict=True):
+            _check(module, gradients)
+        self._begin()
+        for module, gradients, memory in zip(self.modules, dicts, self._memory, strict=True):
+            with module.edit() as weights:
+                for name, weight in weights.items():
+                    self._update(weight, gradients[name], memory.setdefault(name, []))
+
+    def _begin(self) -> None:
+        """Do what is due once a step, before the weights."""
+
+    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (torch.optim.SGD).
+
+    g += weight_decay w; v = momentum v + (1 - dampening) g (the first v is g itself); then
+    w -= lr v, with `nesterov` w -= lr (g + momentum v).
+    """
+
+    def __init__(
+        self,
+        modules: Module | Sequence[Module],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(modules, lr, weight_decay)
+        self.momentum = as_real("momentum", momentum, 0.0)
+        self.dampening = as_real("dampening", dampening)
+        self.nesterov = as_flag("nesterov", nesterov)
+        if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):
+            raise ValueError(
+                "nesterov: expected momentum > 0 and dampening = 0 with it, "
+                f"got momentum = {self.momentum:g}, dampening = {self.dampening:g}"
+            )
+
+    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
+        if self.weight_decay:
+            grad = grad + self.weight_decay * weight
+        if self.momentum:
+            if memory:
+                memory[0] *= self.momentum
+                memory[0] += (1.0 - self.dampening) * grad
+            else:
+                memory.append(grad.copy())
+            grad = grad + self.momentum * memory[0] if self.nesterov else memory[0]
+        weight -= self.lr * grad
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980; torch.optim.Adam).
+
+    m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
+    w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), t counting the steps from 1.
+    `weight_decay` times w is added to g.
+    """
+
+    def __init__(
+        self,
+        modules: Module | Sequence[Module],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(modules, lr, weight_decay)
+        first, second = betas
+        self.betas = (
+            as_real("betas[0]", first, 0.0, 1.0, open_high=True),
+            as_real("betas[1]", second, 0.0, 1.0, open_high=True),
+        )
+        self.eps = as_real("eps", eps, 0.0)
+        self._steps = 0
+
+    def _begin(self) -> None:
+        self._steps += 1
+
+    def _decay(self, weight: Array, grad: Array) -> Array:
+        return grad + self.weight_decay * weight if self.weight_decay else grad
+
+    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
+        grad = self._decay(weight, grad)
+        if not memory:
+            memory += [np.zeros_like(weight), np.zeros_like(weight)]
+        (mean, square), (first, second) = memory, self.betas
+        scratch = np.multiply(grad, 1.0 - first)
+        mean *= first
+        mean += scratch
+        np.multiply(grad, grad, out=scratch)
+        scratch *= 1.0 - second
+        square *= second
+        square += scratch
+        np.sqrt(square, out=scratch)
+        scratch /= math.sqrt(1.0 - second**self._steps)
+        scratch += self.eps
+        np.divide(mean, scratch, out=scratch)
+        scratch *= self.lr / (1.0 - first**self._steps)
+        weight -= scratch
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+    w shrinks by the factor 1 - lr weight_decay before Adam's step (torch.optim.AdamW).
+    """
+
+    def __init__(
+        self,
+        modules: Module | Sequence[Module],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(modules, lr, betas, eps, weight_decay)
+
+    def _decay(self, weight: Array, grad: Array) -> Array:
+        weight *= 1.0 - self.lr * self.weight_decay
+        return grad
+
+
+def clip_grad_norm_(
+    grads: Grads | Sequence[Grads], max_norm: float, error_if_nonfinite: bool = False
+) -> float:
+    """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
+
+    All are multiplied by min(1, max_norm / (norm + 1e-6)), torch's rule; the norm is summed in
+    float64.
+
+    Args:
+        grads: one or several `Gradients` or weights dicts; only the weights' gradients count.
+        max_norm: number >= 0.
+        error_if_nonfinite: raise ValueError, changing nothing, when the norm is NaN or infinite.
+
+    Returns:
+        The norm before clipping.
+    """
+    max_norm = as_real("max_norm", max_norm, 0.0)
+    arrays = [array for gradients in _as_dicts(grads) for array in gradients.values()]
+    total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+    if as_flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(total):
+        raise ValueError(f"grads: expected a finite norm, got {total}")
+    scale = max_norm / (total + 1e-6)
+    if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
+        with np.errstate(invalid="ignore"):  # Inf times zero
+            for array in arrays:
+                array *= scale
+    return total
+
+
+def _as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
+    several = grads if isinstance(grads, (list, tuple)) else [grads]
+    dicts: list[Mapping[str, Array]] = []
+    for one in several:
+        weights = one.weights if isinstance(one, Gradients) else one
+        if not isinstance(weights, Mapping):
+            raise TypeError(
+                f"grads: expected Gradients or dicts of arrays, got {type(one).__name__}"
+            )
+        dicts.append(weights)
+    return dicts
+
+
+def _check(module: Module, gradients: Mapping[str, Array]) -> None:
+    weights = module.parameters()
+    if weights.keys() != gradients.keys():
+        wrong = ", ".join(sorted(map(str, weights.keys() ^ gradients.keys())))
+        raise ValueError(f"grads: expected the names of {module!r}, differing in {wrong}")
+    for name, weight in weights.items():
+        grad = gradients[name]
+        if np.shape(grad) != weight.shape:
+            raise ValueError(
+                f"grads: expected shape {show_shape(weight.shape)} for {name}, "
+                f"got {show_shape(np.shape(grad))}"
+            )
+        if getattr(grad, "dtype", None) != weight.dtype:
+            got = getattr(grad, "dtype", type(grad).__name__)
+            raise TypeError(f"grads: expected dtype {weight.dtype} for {name}, got {got}")

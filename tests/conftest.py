@@ -1,0 +1,59 @@
+"""Fixtures: `isa` runs a test once for every instruction set this CPU has (or the forced one)."""
+
+import os
+
+import hypothesis
+import pytest
+
+from fastrnn import _core
+
+FORCED = os.environ.get("FASTRNN_ISA")
+ISAS = [FORCED] if FORCED else _core.isas()
+FMA_ISAS = [name for name in ISAS if name != "baseline"]  # those that promise the same bits
+
+hypothesis.settings.register_profile(
+    "fastrnn",
+    derandomize=True,  # a failure is found again by running the tests again
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,  # `isa` is the same for all examples
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("fastrnn")
+
+
+def use(name):
+    before = _core.isa()
+    _core.set_isa(name)
+    yield name
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    yield from use(request.param)
+
+
+@pytest.fixture(params=FMA_ISAS or [pytest.param("", marks=pytest.mark.skip("no FMA here"))])
+def fma_isa(request):
+    yield from use(request.param)
+
+
+measured_ulps = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def report_ulp(request):
+    """report_ulp(isa, function, dtype, worst, where, contract) adds a row to the closing table"""
+    return lambda *row: request.config.stash.setdefault(measured_ulps, []).append(row)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(measured_ulps, [])
+    if rows:
+        terminalreporter.section("largest errors of the elementary functions, in ULP")
+    for isa, function, dtype, worst, where, contract in rows:
+        terminalreporter.write_line(
+            f"{isa:10} {function:8} {dtype:8} {worst:6.3f} at {where:<24g} (contract {contract})"
+        )

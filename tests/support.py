@@ -1,0 +1,187 @@
+"""What the tests share: a network as settings, random problems for it, measures of agreement.
+
+The results of a network on a problem are a flat dict (y, h, c, dx, dh0, dc0 and a gradient for
+each weight name), so that one comparison serves outputs and gradients of every cell.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import fastrnn
+import reference
+
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "lstm_proj", "gru")
+DTYPES = ("float32", "float64")
+
+# [dtype]: error of outputs (absolute, as they are about 1), of gradients (of their largest)
+OUTPUT_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+GRADIENT_TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+
+
+@dataclass(frozen=True)
+class Net:
+    cell: str  # rnn_tanh, rnn_relu, lstm, gru
+    inputs: int
+    hidden: int
+    layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+    proj: int = 0
+    dtype: str = "float32"
+
+    @property
+    def directions(self):
+        return 1 + self.bidirectional
+
+    @property
+    def width(self):
+        return self.proj or self.hidden
+
+    def build(self, seed=1, **options):
+        options |= dict(
+            num_layers=self.layers,
+            bidirectional=self.bidirectional,
+            bias=self.bias,
+            dtype=np.dtype(self.dtype).type,
+            seed=seed,
+        )
+        if self.cell == "lstm":
+            return fastrnn.LSTM(self.inputs, self.hidden, proj_size=self.proj, **options)
+        if self.cell == "gru":
+            return fastrnn.GRU(self.inputs, self.hidden, **options)
+        return fastrnn.RNN(self.inputs, self.hidden, nonlinearity=self.cell[4:], **options)
+
+
+def net_of(kind, inputs, hidden, **options):
+    """lstm_proj is an LSTM that projects onto about half of its units"""
+    if kind == "lstm_proj":
+        return Net("lstm", inputs, hidden, proj=(hidden + 1) // 2, **options)
+    return Net(kind, inputs, hidden, **options)
+
+
+@dataclass(frozen=True)
+class Problem:
+    net: Net
+    x: np.ndarray
+    state: tuple | None
+    lengths: np.ndarray | None
+    dy: np.ndarray | None
+    dstate: tuple | None
+
+    def rows(self, rows):
+        """the same problem for some of the batch rows"""
+
+        def of_state(state):
+            return state and tuple(s[:, rows].copy() for s in state)
+
+        return replace(
+            self,
+            x=self.x[:, rows].copy(),
+            state=of_state(self.state),
+            lengths=None if self.lengths is None else self.lengths[rows],
+            dy=self.dy[:, rows].copy(),
+            dstate=of_state(self.dstate),
+        )
+
+
+def problem(net, steps, batch, lengths=None, seed=1):
+    """lengths: None, an array, or "ragged" (any order, zero and the full length among them)"""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(net.dtype)
+
+    def draw_state():
+        rows = net.layers * net.directions
+        h, c = draw(rows, batch, net.width), draw(rows, batch, net.hidden)
+        return (h, c) if net.cell == "lstm" else (h,)
+
+    x, dy = draw(steps, batch, net.inputs), draw(steps, batch, net.directions * net.width)
+    if isinstance(lengths, str):
+        lengths = rng.integers(0, steps + 1, batch)
+        lengths[: min(batch, 2)] = [0, steps][: min(batch, 2)]
+        rng.shuffle(lengths)
+    return Problem(net, x, draw_state(), lengths, dy, draw_state())
+
+
+def packed(state):
+    """as the public interface takes it: (h, c) of an LSTM, h of the others"""
+    return state if state is None or len(state) == 2 else state[0]
+
+
+def unpacked(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def named(y, state, dx, dstate0, dweights) -> dict[str, Any]:
+    result = {"y": y, "dx": dx}
+    result |= dict(zip(("h", "c"), state, strict=False))
+    result |= dict(zip(("dh0", "dc0"), dstate0, strict=False))
+    return result | dweights
+
+
+def run(layer, p):
+    """forward and backward by the library"""
+    y, state, tape = layer.forward(p.x, packed(p.state), lengths=p.lengths)
+    g = layer.backward(tape, p.dy, packed(p.dstate))
+    return named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
+
+
+def expected(weights, p, masks=None):
+    """forward and backward by the oracle, on the same weights"""
+    y, state, tape = reference.forward(p.net.cell, weights, p.x, p.state, p.lengths, masks)
+    return named(y, state, *reference.backward(tape, p.dy, p.dstate))
+
+
+def error(name, actual, wanted):
+    """Outputs and states: absolute, or relative to the largest where that exceeds one.
+    Gradients: relative to the largest of the array."""
+    if not actual.size:
+        return 0.0
+    largest = np.abs(wanted).max()
+    scale = max(1.0, largest) if name in ("y", "h", "c") else largest or 1.0
+    return np.abs(actual - wanted).max() / scale
+
+
+def assert_close(actual, wanted, dtype, slack=1.0):
+    assert actual.keys() == wanted.keys()
+    for name, array in wanted.items():
+        tolerance = OUTPUT_TOLERANCE if name in ("y", "h", "c") else GRADIENT_TOLERANCE
+        assert actual[name].shape == array.shape, name
+        assert actual[name].dtype == dtype, name
+        assert error(name, actual[name], array) <= slack * tolerance[dtype], name
+
+
+def assert_same_bits(a, b):
+    assert a.keys() == b.keys()
+    different = [name for name in a if a[name].tobytes() != b[name].tobytes()]
+    assert not different, f"bits differ in {different}"
+
+
+def in_layout(a, layout):
+    """the same values, placed differently in memory"""
+    if layout == "swapped":
+        return np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1)
+    if layout == "fortran":
+        return np.asfortranarray(a)
+    if layout == "reversed":
+        return a[::-1, ::-1].copy()[::-1, ::-1]
+    if layout == "misaligned":
+        raw = np.zeros(a.nbytes + 1, np.uint8)
+        view = raw[1:].view(a.dtype).reshape(a.shape)
+    else:
+        steps, batch, width = a.shape
+        spaced = {
+            "wide": np.full((steps, batch, width + 3), np.nan, a.dtype)[..., 1 : width + 1],
+            "skipping": np.full((2 * steps, 3 * batch, width), np.nan, a.dtype)[::2, 1::3],
+            "inner": np.full((steps, batch, 2 * width), np.nan, a.dtype)[..., ::2],
+        }
+        view = spaced.get(layout, np.empty_like(a))
+    view[...] = a
+    return view
+
+
+LAYOUTS = ("contiguous", "swapped", "wide", "skipping", "inner", "fortran", "reversed",
+           "misaligned")  # fmt: skip

@@ -1,0 +1,153 @@
+"""How arrays come in: strides, protocols, copies and none."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastrnn
+from support import (
+    KINDS,
+    LAYOUTS,
+    assert_same_bits,
+    in_layout,
+    named,
+    net_of,
+    packed,
+    problem,
+    run,
+    unpacked,
+)
+
+pytestmark = pytest.mark.usefixtures("isa")
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+class WithDlpack:
+    """the protocol and nothing else"""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class WithArray:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Broken:
+    def __dlpack__(self, **options):
+        raise BufferError("on another device")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@each_kind
+def test_layouts_of_sequences(kind, layout):
+    net = net_of(kind, 5, 20, layers=2)
+    p, layer = problem(net, steps=8, batch=5, lengths="ragged"), net.build()
+    y, state, tape = layer.forward(in_layout(p.x, layout), packed(p.state), lengths=p.lengths)
+    g = layer.backward(tape, in_layout(p.dy, layout), packed(p.dstate))
+    result = named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
+    assert_same_bits(result, run(layer, p))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@each_kind
+def test_layouts_of_states(kind, layout):
+    net = net_of(kind, 5, 20, layers=2)
+    p, layer = problem(net, steps=8, batch=5), net.build()
+    state = tuple(in_layout(s, layout) for s in p.state)
+    dstate = tuple(in_layout(s, layout) for s in p.dstate)
+    y, final, tape = layer.forward(p.x, packed(state))
+    g = layer.backward(tape, p.dy, packed(dstate))
+    result = named(y, unpacked(final), g.input, unpacked(g.state), g.weights)
+    assert_same_bits(result, run(layer, p))
+
+
+@each_kind
+def test_rows_and_steps_may_be_broadcast(kind):
+    net = net_of(kind, 5, 20)
+    layer, row = net.build(), np.random.default_rng(1).standard_normal(5).astype(np.float32)
+    x = np.broadcast_to(row, (6, 3, 5))
+    y, _, tape = layer.forward(x)
+    wanted, _, plain_tape = layer.forward(x.copy())
+    assert y.tobytes() == wanted.tobytes()
+    one = np.broadcast_to(np.float32(1), y.shape)
+    g, plain = layer.backward(tape, one), layer.backward(plain_tape, one.copy())
+    assert g.input.tobytes() == plain.input.tobytes()
+    assert_same_bits(g.weights, plain.weights)
+
+
+@pytest.mark.parametrize("wrap", [WithDlpack, WithArray])
+@each_kind
+def test_protocols(kind, wrap):
+    net = net_of(kind, 5, 7)
+    p, layer = problem(net, steps=4, batch=3), net.build()
+    y, state = layer(wrap(p.x), packed(tuple(wrap(s) for s in p.state)))
+    wanted, wanted_state = layer(p.x, packed(p.state))
+    assert y.tobytes() == wanted.tobytes()
+    assert unpacked(state)[0].tobytes() == unpacked(wanted_state)[0].tobytes()
+
+
+def test_protocols_do_not_hide_a_wrong_dtype():
+    layer = fastrnn.GRU(5, 7)
+    for wrap in (WithDlpack, WithArray):
+        with pytest.raises(TypeError, match=r"x: expected.*float32.*got float64"):
+            layer(wrap(np.zeros((4, 3, 5))))
+
+
+def test_a_protocol_that_fails_is_reported():
+    with pytest.raises(TypeError, match="x: .*Broken.*another device"):
+        fastrnn.GRU(5, 7)(Broken())
+
+
+def test_read_only_inputs():
+    net = net_of("lstm", 5, 7)
+    p, layer = problem(net, steps=4, batch=3), net.build()
+    wanted = run(layer, p)
+    for a in (p.x, *p.state, p.dy, *p.dstate):
+        a.flags.writeable = False
+    assert_same_bits(run(layer, p), wanted)
+
+
+def test_subclasses_come_out_as_plain_arrays():
+    class Mine(np.ndarray):
+        pass
+
+    x = np.zeros((4, 3, 5), np.float32).view(Mine)
+    assert type(fastrnn.GRU(5, 7)(x)[0]) is np.ndarray
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "swapped", "wide", "skipping"])
+def test_big_inputs_are_not_copied(layout):
+    """neither contiguous nor strided ones: Python allocates y and the state, nothing else"""
+    layer = fastrnn.GRU(512, 4, seed=1)
+    x = in_layout(np.zeros((64, 16, 512), np.float32), layout)  # 2 MB
+    layer(x)
+    tracemalloc.start()
+    try:
+        layer(x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 16 * 4 * 4 + 10_000
+
+
+def test_results_are_new_arrays():
+    net = net_of("lstm", 5, 7)
+    p, layer = problem(net, steps=0, batch=3), net.build()
+    _, (h, c) = layer(p.x, p.state)
+    for out, given in zip((h, c), p.state, strict=True):
+        assert not np.shares_memory(out, given)

@@ -1,0 +1,114 @@
+"""Equal bits: a sequence does not feel its batch mates, its place, its padding, its chunks.
+
+Everything is compared as bytes, for outputs and for gradients with respect to the sequence.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from support import DTYPES, KINDS, assert_same_bits, net_of, packed, problem, run, unpacked
+
+pytestmark = pytest.mark.usefixtures("fma_isa")
+each_kind = pytest.mark.parametrize("kind", KINDS)
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+SMALL, LARGE = (5, 7), (33, 70)  # inputs, hidden: within one vector, several and a part
+
+
+def results_of_row(results, row):
+    """what belongs to one sequence: the row axis is the second one everywhere"""
+    names = [name for name in results if name in ("y", "h", "c", "dx", "dh0", "dc0")]
+    return {name: np.ascontiguousarray(results[name][:, row]) for name in names}
+
+
+@pytest.mark.parametrize("batch", [2, 3, 6, 7, 16, 25, 64])
+@pytest.mark.parametrize("sizes", [SMALL, LARGE])
+@both_dtypes
+@each_kind
+def test_batch_mates(kind, dtype, sizes, batch):
+    net = net_of(kind, *sizes, layers=2, bidirectional=True, dtype=dtype)
+    p, layer = problem(net, steps=9, batch=batch), net.build()
+    together = run(layer, p)
+    for row in {0, 1, batch // 2, batch - 1}:
+        alone = run(layer, p.rows([row]))
+        assert_same_bits(results_of_row(together, row), results_of_row(alone, 0))
+
+
+@both_dtypes
+@each_kind
+def test_place_in_the_batch(kind, dtype):
+    net = net_of(kind, *LARGE, dtype=dtype)
+    p, layer = problem(net, steps=9, batch=23, lengths="ragged"), net.build()
+    order = np.random.default_rng(1).permutation(23)
+    here, there = run(layer, p), run(layer, p.rows(order))
+    for place, row in enumerate(order):
+        assert_same_bits(results_of_row(there, place), results_of_row(here, row))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@both_dtypes
+@each_kind
+def test_ragged_row_equals_the_short_sequence(kind, dtype, bidirectional):
+    net = net_of(kind, *LARGE, layers=2, bidirectional=bidirectional, dtype=dtype)
+    p, layer = problem(net, steps=12, batch=9, lengths="ragged"), net.build()
+    together = run(layer, p)
+    for row, length in enumerate(p.lengths):
+        alone = p.rows([row])
+        alone = replace(alone, x=alone.x[:length], dy=alone.dy[:length], lengths=None)
+        cut = results_of_row(together, row)
+        cut |= {name: cut[name][:length] for name in ("y", "dx")}
+        assert_same_bits(cut, results_of_row(run(layer, alone), 0))
+
+
+def chunked(layer, p, sizes):
+    """forward with carried state; backward, last chunk first, with carried dstate"""
+    ends = np.cumsum(sizes)
+    state, tapes, ys = p.state, [], []
+    for start, end in zip(ends - sizes, ends, strict=True):
+        y, state, tape = layer.forward(p.x[start:end], packed(state))
+        state = unpacked(state)
+        ys.append(y)
+        tapes.append((start, end, tape))
+    dstate, dxs = p.dstate, []
+    for start, end, tape in reversed(tapes):
+        g = layer.backward(tape, p.dy[start:end], packed(dstate))
+        dstate = unpacked(g.state)
+        dxs.insert(0, g.input)
+    names = ("y", "dx", "h", "dh0", "c", "dc0")
+    pairs = [a for pair in zip(state, dstate, strict=True) for a in pair]
+    return dict(zip(names, (np.concatenate(ys), np.concatenate(dxs), *pairs), strict=False))
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 17, (5, 1, 11), (16, 1), (0, 17)])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch", [1, 6, 19])
+@both_dtypes
+@each_kind
+def test_chunks(kind, dtype, batch, layers, sizes):
+    net = net_of(kind, *LARGE, layers=layers, dtype=dtype)
+    p, layer = problem(net, steps=17, batch=batch), net.build()
+    whole, pieces = run(layer, p), chunked(layer, p, np.array(sizes))
+    assert_same_bits(pieces, {name: whole[name] for name in pieces})
+
+
+@pytest.mark.parametrize("batch", [1, 2, 13])
+@pytest.mark.parametrize("sizes", [SMALL, LARGE, (1, 130)])
+@both_dtypes
+@each_kind
+def test_stream(kind, dtype, sizes, batch):
+    """step by step, block by block, and both mixed: the bits of the whole sequence"""
+    net = net_of(kind, *sizes, layers=2, dtype=dtype)
+    p, layer = problem(net, steps=21, batch=batch), net.build()
+    y, final = layer(p.x, packed(p.state))
+    x = p.x[:, 0] if batch == 1 else p.x
+    y = y[:, 0] if batch == 1 else y
+    for step_until, block_until in [(21, 21), (0, 21), (5, 16)]:
+        stream = layer.stream(batch)
+        stream.state = packed(p.state)
+        parts = [stream.step(x[t])[None] for t in range(step_until)]
+        parts += [stream.process(x[step_until:block_until])]
+        parts += [stream.step(x[t])[None] for t in range(block_until, 21)]
+        assert np.concatenate(parts).tobytes() == y.tobytes()
+        for ours, wanted in zip(unpacked(stream.state), unpacked(final), strict=True):
+            assert ours.tobytes() == wanted.tobytes()

@@ -1,0 +1,113 @@
+"""Equal bits: neither threads nor the instruction set nor repetition change a result."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _core
+from support import DTYPES, KINDS, assert_same_bits, net_of, problem, run
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+# inputs, hidden, steps, rows: work enough for several threads, split over units, rows or both
+SHAPES = [(64, 256, 30, 1), (64, 129, 25, 5), (32, 64, 50, 32), (48, 96, 20, 67)]
+
+
+@pytest.mark.parametrize("lengths", [None, "ragged"])
+@pytest.mark.parametrize("shape", SHAPES)
+@both_dtypes
+@each_kind
+def test_threads(kind, dtype, shape, lengths, fma_isa):
+    inputs, hidden, steps, batch = shape
+    net = net_of(kind, inputs, hidden, dtype=dtype)
+    p = problem(net, steps, batch, lengths if batch > 1 else None)
+    alone = run(net.build(num_threads=1), p)
+    for threads in (2, 3, 4):
+        assert_same_bits(run(net.build(num_threads=threads), p), alone)
+
+
+@both_dtypes
+@each_kind
+def test_threads_of_a_deep_network(kind, dtype, fma_isa):
+    net = net_of(kind, 40, 72, layers=3, bidirectional=True, dtype=dtype)
+    p = problem(net, steps=20, batch=6, lengths="ragged")
+    alone = run(net.build(num_threads=1), p)
+    for threads in (2, 3, 4):
+        assert_same_bits(run(net.build(num_threads=threads), p), alone)
+
+
+@each_kind
+def test_default_threads(kind, fma_isa):
+    net = net_of(kind, 64, 128)
+    p, before = problem(net, steps=20, batch=16), fastrnn.get_num_threads()
+    default = run(net.build(), p)
+    try:
+        fastrnn.set_num_threads(1)
+        assert_same_bits(run(net.build(), p), default)
+    finally:
+        fastrnn.set_num_threads(before)
+
+
+@each_kind
+def test_repetition(kind, fma_isa):
+    net = net_of(kind, 64, 128, layers=2)
+    p, layer = problem(net, steps=20, batch=16), net.build()
+    first = run(layer, p)
+    for _ in range(5):
+        assert_same_bits(run(layer, p), first)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "layers"), [((5, 7), 3, 2), ((33, 70), 1, 1), ((20, 130), 21, 1)]
+)
+@both_dtypes
+@each_kind
+def test_instruction_sets(kind, dtype, sizes, batch, layers, fma_isa):
+    """every usable one with FMA, also where FASTRNN_ISA chose one for the other tests"""
+    net = net_of(kind, *sizes, layers=layers, bidirectional=layers > 1, dtype=dtype)
+    p = problem(net, steps=23, batch=batch, lengths="ragged" if batch > 1 else None)
+    here = run(net.build(), p)
+    for other in _core.isas():
+        if other != "baseline":
+            _core.set_isa(other)
+            assert_same_bits(run(net.build(), p), here)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", ["exp", "sigmoid", "tanh"])
+def test_elementary_functions(function, dtype, fma_isa):
+    x = np.random.default_rng(1).normal(0, 8, 100_003).astype(dtype)
+    here = _core.vector_math(function, x)
+    for other in _core.isas():
+        if other != "baseline":
+            _core.set_isa(other)
+            assert _core.vector_math(function, x).tobytes() == here.tobytes(), other
+
+
+@both_dtypes
+def test_linear(dtype, fma_isa):
+    """a row's place and mates, threads, instruction sets"""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((301, 70)).astype(dtype)
+    dy = rng.standard_normal((301, 45)).astype(dtype)
+
+    def results(threads, rows=slice(None)):
+        linear = fastrnn.Linear(70, 45, dtype=np.dtype(dtype).type, seed=1, num_threads=threads)
+        y, tape = linear.forward(x[rows])
+        g = linear.backward(tape, dy[rows])
+        return {"y": y, "dx": g.input}, g.weights
+
+    rows, weights = results(1)
+    for threads in (2, 3, 4):
+        again, weights_again = results(threads)
+        assert_same_bits(again, rows)
+        assert_same_bits(weights_again, weights)
+    for some in (slice(7, 8), slice(100, 117), slice(290, 301)):
+        assert_same_bits(results(1, some)[0], {name: a[some] for name, a in rows.items()})
+    for other in _core.isas():
+        if other != "baseline":
+            _core.set_isa(other)
+            again, weights_again = results(2)
+            assert_same_bits(again, rows)
+            assert_same_bits(weights_again, weights)

@@ -1,0 +1,61 @@
+"""`python -m fastrnn`: help, info, and the demo in a hurry."""
+
+import sys
+
+import pytest
+
+import fastrnn
+from test_process import python
+
+
+def test_alone_prints_help():
+    done = python("-m", "fastrnn")
+    assert done.returncode == 0
+    assert "demo" in done.stdout and "info" in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["info"]])
+def test_help(command):
+    done = python("-m", "fastrnn", *command, "--help")
+    assert done.returncode == 0 and "usage:" in done.stdout
+
+
+def test_info():
+    done = python("-m", "fastrnn", "info")
+    assert done.returncode == 0, done.stderr
+    for part in (fastrnn.__version__, fastrnn.info()["isa"], "compiler", "threads", "options"):
+        assert str(part) in done.stdout
+
+
+def test_version():
+    assert fastrnn.__version__ in python("-m", "fastrnn", "--version").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["demo", "--epochs", "0"], ["demo", "--threads", "x"]]
+)
+def test_bad_arguments(arguments):
+    done = python("-m", "fastrnn", *arguments)
+    assert done.returncode == 2 and arguments[-1] in done.stderr
+
+
+@pytest.mark.parametrize("plot", [True, False])
+def test_demo_in_a_hurry(tmp_path, plot):
+    """two epochs are not enough to win; but it trains, streams, compares bits and plots"""
+    if plot:
+        pytest.importorskip("matplotlib")
+        start = ["-m", "fastrnn"]
+    else:
+        hide = "import sys, runpy; sys.modules['matplotlib'] = None; "
+        start = ["-c", hide + "runpy.run_module('fastrnn', run_name='__main__')"]
+    picture = tmp_path / "picture.png"
+    done = python(*start, "demo", "--epochs", "2", "--out", str(picture), MPLBACKEND=None)
+    assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
+    text = done.stdout.lower()
+    for part in ("mauna loa", "naive", "same bits", "step"):
+        assert part in text
+    assert "\r" not in done.stdout, "no progress bar into a pipe"
+    assert picture.exists() == plot
+    if plot:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert sys.executable not in done.stdout

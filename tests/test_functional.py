@@ -1,0 +1,89 @@
+"""The functions without an object give the bits of the layers."""
+
+import numpy as np
+import pytest
+
+from fastrnn import functional
+from support import DTYPES, KINDS, assert_same_bits, named, net_of, packed, problem, run, unpacked
+
+pytestmark = pytest.mark.usefixtures("isa")
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def functions(net):
+    """the plain function and the one with a tape, and the options both take"""
+    name = net.cell.split("_")[0]
+    options = {"nonlinearity": net.cell[4:]} if name == "rnn" else {}
+    return getattr(functional, name), getattr(functional, f"{name}_forward"), options
+
+
+def weights_of(net):
+    return net.build().state_dict()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_kind
+def test_same_bits_as_the_layer(kind, dtype, layers, bidirectional, bias):
+    """sizes, layers, directions, bias and projection are read off the weights"""
+    net = net_of(kind, 5, 9, layers=layers, bidirectional=bidirectional, bias=bias, dtype=dtype)
+    p, weights = problem(net, steps=6, batch=4, lengths="ragged"), weights_of(net)
+    plain, with_tape, options = functions(net)
+    y, state, tape = with_tape(p.x, weights, packed(p.state), lengths=p.lengths, **options)
+    g = functional.backward(tape, p.dy, packed(p.dstate))
+    result = named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
+    assert_same_bits(result, run(net.build(), p))
+    y_plain, _ = plain(p.x, weights, packed(p.state), lengths=p.lengths, **options)
+    assert y_plain.tobytes() == y.tobytes()
+
+
+@each_kind
+def test_options(kind):
+    net = net_of(kind, 5, 9, layers=2)
+    p, weights = problem(net, steps=6, batch=4), weights_of(net)
+    plain, _, options = functions(net)
+    wanted, _ = plain(p.x, weights, **options)
+    swapped = np.ascontiguousarray(p.x.swapaxes(0, 1))
+    y, _ = plain(swapped, weights, batch_first=True, num_threads=2, **options)
+    assert y.swapaxes(0, 1).tobytes() == wanted.tobytes()
+    alone, _ = plain(p.x[:, 0].copy(), weights, **options)
+    assert alone.tobytes() == np.ascontiguousarray(wanted[:, 0]).tobytes()
+    order = list(weights)[::-1]
+    assert plain(p.x, {k: weights[k] for k in order}, **options)[0].tobytes() == wanted.tobytes()
+
+
+def test_wrong_weights_are_listed():
+    net = net_of("lstm", 5, 9, layers=2)
+    x, weights = problem(net, steps=6, batch=4).x, weights_of(net)
+    bad = {k: v for k, v in weights.items() if k != "weight_hh_l1"}
+    with pytest.raises(ValueError, match="weights: .*weight_hh_l1"):
+        functional.lstm(x, bad)
+    with pytest.raises(ValueError, match="weights: .*nonsense"):
+        functional.lstm(x, weights | {"nonsense": weights["bias_ih_l0"]})
+    with pytest.raises(ValueError, match=r"weights: .*weight_hh_l1.*\[36, 9\].*\[36, 8\]"):
+        functional.lstm(x, weights | {"weight_hh_l1": np.zeros((36, 8), np.float32)})
+    with pytest.raises(ValueError, match="weight"):
+        functional.lstm(x, {})
+    with pytest.raises(TypeError, match="weights: "):
+        functional.lstm(x, list(weights.values()))
+    with pytest.raises(ValueError, match=r"weight_ih_l0: .*\[37, 5\]"):
+        functional.lstm(x, weights | {"weight_ih_l0": np.zeros((37, 5), np.float32)})
+
+
+def test_wrong_x_and_state():
+    net = net_of("gru", 5, 9)
+    weights = weights_of(net)
+    with pytest.raises(ValueError, match=r"x: expected.*5.*got \[6, 4, 4\]"):
+        functional.gru(np.zeros((6, 4, 4), np.float32), weights)
+    with pytest.raises(TypeError, match=r"x: expected.*float32.*got float64"):
+        functional.gru(np.zeros((6, 4, 5)), weights)
+    with pytest.raises(ValueError, match=r"h0: expected shape \[1, 4, 9\].*got \[1, 4, 8\]"):
+        functional.gru(np.zeros((6, 4, 5), np.float32), weights, np.zeros((1, 4, 8), np.float32))
+
+
+def test_tape_of_something_else():
+    for tape in (None, np.zeros(3)):
+        with pytest.raises(TypeError, match="tape: "):
+            functional.backward(tape, np.zeros((6, 4, 9), np.float32))

@@ -1,0 +1,178 @@
+"""exp, sigmoid and tanh on every ISA: error in ULP over the whole range, special values.
+
+float32 is measured against float64, float64 against np.longdouble (where that is longer).
+The float32 sweep takes every 257th bit pattern, so every sign and exponent with 2^15 mantissas;
+FASTRNN_SWEEP_STRIDE=1 takes all 2^32 of them.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastrnn import _core
+
+CONTRACT = {  # the largest error in ULP, as docs/numerics.md states it
+    ("exp", "float32"): 2.0,
+    ("exp", "float64"): 2.0,
+    ("sigmoid", "float32"): 2.0,
+    ("sigmoid", "float64"): 2.0,
+    ("tanh", "float32"): 2.0,
+    ("tanh", "float64"): 2.0,
+}
+STRIDE = int(os.environ.get("FASTRNN_SWEEP_STRIDE", "257"))
+BITS = {"float32": np.uint32, "float64": np.uint64}
+FUNCTIONS = ("exp", "sigmoid", "tanh")
+
+each = pytest.mark.parametrize("function", FUNCTIONS)
+both = pytest.mark.parametrize("dtype", BITS)
+
+
+def truth(function, x, wide):
+    x = x.astype(wide)
+    with np.errstate(all="ignore"):
+        if function == "exp":
+            return np.exp(x)
+        if function == "tanh":
+            return np.tanh(x)
+        small = np.exp(-np.abs(x))
+        return np.where(x < 0, small, 1) / (1 + small)
+
+
+def ulp_errors(function, x, wide):
+    """Errors in units of the last place of the true value. An infinite result counts as the
+    next power of two; where the true value is below the smallest normal, zero is right."""
+    y, info = _core.vector_math(function, x), np.finfo(x.dtype)
+    assert y.dtype == x.dtype and y.shape == x.shape
+    true = truth(function, x, wide)
+    top = np.ldexp(wide(1), info.maxexp)
+    got = np.where(np.isposinf(y), top, y.astype(wide))
+    true = np.minimum(true, top)
+    _, exponent = np.frexp(np.minimum(np.abs(true), info.max))
+    ulp = np.ldexp(wide(1), np.maximum(exponent, info.minexp + 1) - info.nmant - 1)
+    flushed = (np.abs(true) < info.smallest_normal) & (y == 0)
+    return np.where(flushed, 0.0, np.abs(got - true) / ulp)
+
+
+def sweep(function, chunks, wide):
+    """the largest error and the argument it came from"""
+    worst, where = 0.0, 0.0
+    for x in chunks:
+        errors = ulp_errors(function, x, wide)
+        assert not np.isnan(errors).any(), f"NaN at {x[np.isnan(errors)][0]!r}"
+        k = errors.argmax()
+        if errors[k] > worst:
+            worst, where = float(errors[k]), float(x[k])
+    return worst, where
+
+
+def float32_chunks():
+    for start in range(0, 2**32, STRIDE << 20):
+        patterns = np.arange(start, min(start + (STRIDE << 20), 2**32), STRIDE, np.uint64)
+        x = patterns.astype(np.uint32).view(np.float32)
+        yield x[np.isfinite(x)]
+
+
+def float64_chunks(function):
+    """all exponents with random mantissas, and most points where the functions do change"""
+    rng = np.random.default_rng(1)
+    patterns = np.arange(2048, dtype=np.uint64)[:, None] << np.uint64(52)
+    x = (patterns | rng.integers(0, 1 << 52, (2048, 64), np.uint64)).ravel().view(np.float64)
+    x = x[np.isfinite(x)]
+    yield np.concatenate([x, -x])
+    for limit in (1e-8, 0.1, 0.7, 1.0, 5.0, 25.0, 760.0):
+        yield rng.uniform(-limit, limit, 100_000)
+    ln2 = np.log(2.0) * np.arange(-1100, 1100)[:, None]  # range reduction turns over near k ln 2
+    yield (ln2 * (1 + 1e-15 * np.arange(-8, 9)) / (1 if function == "exp" else 2)).ravel()
+
+
+def test_documents_state_the_contract():
+    """the table of docs/numerics.md and the comment of simd/math.h give these numbers"""
+    root = Path(__file__).resolve().parents[1]
+    sources = {
+        root / "docs/numerics.md": r"\| {} \| ([\d.]+)(?: / ([\d.]+))? ULP",
+        root / "src/cpp/simd/math.h": r"{} .*<= ([\d.]+)(?: / ([\d.]+))? ULP",
+    }
+    names = {"exp": "exp", "sigmoid": "(?:σ|sigmoid)", "tanh": "tanh"}
+    for source, pattern in sources.items():
+        if not source.is_file():
+            pytest.skip("a test of the source tree")
+        for function, name in names.items():
+            match = re.search(pattern.format(name), source.read_text())
+            assert match, f"no bound for {function} in {source.name}"
+            stated = float(match[1]), float(match[2] or match[1])
+            contract = CONTRACT[function, "float32"], CONTRACT[function, "float64"]
+            assert stated == contract, f"{function} in {source.name}"
+
+
+@each
+def test_float32_error_is_within_the_contract(function, isa, report_ulp):
+    worst, where = sweep(function, float32_chunks(), np.float64)
+    report_ulp(isa, function, "float32", worst, where, CONTRACT[function, "float32"])
+    assert worst <= CONTRACT[function, "float32"], f"at {where!r}"
+
+
+@each
+def test_float64_error_is_within_the_contract(function, isa, report_ulp):
+    if np.finfo(np.longdouble).nmant <= 52:
+        pytest.skip("long double is not longer than double here")
+    worst, where = sweep(function, float64_chunks(function), np.longdouble)
+    report_ulp(isa, function, "float64", worst, where, CONTRACT[function, "float64"])
+    assert worst <= CONTRACT[function, "float64"], f"at {where!r}"
+
+
+@each
+@both
+def test_special_values(function, dtype, isa):
+    info = np.finfo(dtype)
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, info.max, info.min], dtype)
+    y = _core.vector_math(function, x)
+    exact = {
+        "exp": [1, 1, np.inf, 0, np.nan, np.inf, 0],
+        "sigmoid": [0.5, 0.5, 1, 0, np.nan, 1, 0],
+        "tanh": [0, 0, 1, -1, np.nan, 1, -1],
+    }[function]
+    np.testing.assert_array_equal(y, np.array(exact, dtype))
+    assert not np.signbit(y[[0, 2, 3, 5]][y[[0, 2, 3, 5]] >= 0]).any()
+    assert np.signbit(y[1]) == (function == "tanh"), "tanh(-0) is -0, the others are positive"
+
+
+@each
+@both
+def test_every_nan_gives_nan(function, dtype, isa):
+    bits, mantissa = BITS[dtype], np.finfo(dtype).nmant
+    quiet = np.array(np.inf, dtype).view(bits)
+    payloads = np.array([1 << k for k in range(mantissa)] + [(1 << mantissa) - 1], bits)
+    sign = bits(1 << (8 * np.dtype(dtype).itemsize - 1))
+    patterns = np.concatenate([payloads | quiet, payloads | quiet | sign])
+    assert np.isnan(_core.vector_math(function, patterns.view(dtype))).all()
+
+
+@both
+def test_tanh_is_odd_to_the_bit(dtype, isa):
+    chunks = [next(float32_chunks())] if dtype == "float32" else float64_chunks("tanh")
+    for x in chunks:
+        there, back = _core.vector_math("tanh", x), -_core.vector_math("tanh", -x)
+        assert there.tobytes() == back.tobytes()
+
+
+@both
+def test_values_stay_in_range(dtype, isa):
+    x = np.concatenate([np.linspace(-100, 100, 40_001), np.linspace(-2, 2, 40_001)]).astype(dtype)
+    assert np.abs(_core.vector_math("tanh", x)).max() <= 1
+    assert _core.vector_math("sigmoid", x).min() >= 0
+    assert _core.vector_math("sigmoid", x).max() <= 1
+
+
+@each
+@both
+def test_a_value_does_not_depend_on_its_place(function, dtype, isa):
+    """full vectors and tails, every lane: the same bits"""
+    x = np.random.default_rng(1).normal(0, 4, 67).astype(dtype)
+    whole = _core.vector_math(function, x)
+    for start in range(18):
+        for stop in range(start, min(start + 35, 67)):
+            part = _core.vector_math(function, x[start:stop].copy())
+            assert part.tobytes() == whole[start:stop].tobytes()

@@ -1,0 +1,119 @@
+"""fastrnn.Linear: against NumPy, its checks, its copies. Its bits are in test_bits_machine.py."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastrnn
+from support import DTYPES
+
+pytestmark = pytest.mark.usefixtures("isa")
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def build(inputs, outputs, dtype="float32", **options):
+    return fastrnn.Linear(inputs, outputs, dtype=np.dtype(dtype).type, seed=1, **options)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("leading", [(), (1,), (7,), (5, 3), (2, 3, 4), (0,), (3, 0), (301,)])
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 1), (1, 7), (13, 17), (70, 33)])
+@both_dtypes
+def test_matches_numpy(dtype, sizes, leading, bias):
+    inputs, outputs = sizes
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((*leading, inputs)).astype(dtype)
+    dy = rng.standard_normal((*leading, outputs)).astype(dtype)
+    linear = build(inputs, outputs, dtype, bias=bias)
+    y, tape = linear.forward(x)
+    g = linear.backward(tape, dy)
+    assert linear(x).tobytes() == y.tobytes()
+
+    weights = {name: w.astype(np.float64) for name, w in linear.state_dict().items()}
+    rows, drows = x.reshape(-1, inputs).astype(np.float64), dy.reshape(-1, outputs)
+    wanted_y = rows @ weights["weight"].T + weights.get("bias", 0)
+    wanted = {"weight": drows.T @ rows, "bias": drows.sum(axis=0)}
+    tolerance = dict(rtol=1e-5, atol=1e-5) if dtype == "float32" else dict(rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(y, wanted_y.reshape(dy.shape), **tolerance)
+    np.testing.assert_allclose(g.input, (drows @ weights["weight"]).reshape(x.shape), **tolerance)
+    assert list(g.weights) == (["weight", "bias"] if bias else ["weight"])
+    for name, gradient in g.weights.items():
+        scale = max(1.0, np.abs(wanted[name]).max())
+        np.testing.assert_allclose(gradient / scale, wanted[name] / scale, **tolerance)
+        assert gradient.dtype == dtype
+    assert y.dtype == g.input.dtype == dtype
+    assert g.state is None
+
+
+def test_strided_input():
+    linear = build(5, 7)
+    wide = np.random.default_rng(1).standard_normal((6, 4, 10)).astype(np.float32)
+    for x in (wide[..., ::2], wide[::2, :, :5], wide[..., :5].swapaxes(0, 1), wide[::-1, :, :5]):
+        assert linear(x).tobytes() == linear(x.copy()).tobytes()
+
+
+def test_initial_values():
+    linear = build(16, 300)
+    for w in linear.state_dict().values():
+        assert 0.9 / 4 < np.abs(w).max() <= 1 / 4
+    assert linear.state_dict()["weight"].shape == (300, 16)
+    again = build(16, 300).state_dict()
+    assert all(w.tobytes() == again[name].tobytes() for name, w in linear.state_dict().items())
+
+
+def test_edit_and_load():
+    linear, x = build(5, 7), np.ones((3, 5), np.float32)
+    y, tape = linear.forward(x)
+    with linear.edit() as weights:
+        weights["weight"] *= 2
+        weights["bias"] *= 2
+    np.testing.assert_array_equal(linear(x), 2 * y)
+    with pytest.raises(ValueError, match=r"tape: .*changed"):
+        linear.backward(tape, y)
+    other = build(5, 7)
+    other.load_state_dict(linear.state_dict())
+    assert other(x).tobytes() == linear(x).tobytes()
+    with pytest.raises(ValueError, match=r"weight.*\[7, 5\].*\[7, 6\]"):
+        other.load_state_dict(build(6, 7).state_dict())
+
+
+def test_copies():
+    linear, x = build(5, 7), np.ones((3, 5), np.float32)
+    for twin in (copy.copy(linear), copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
+        assert twin(x).tobytes() == linear(x).tobytes()
+        with twin.edit() as weights:
+            weights["bias"] += 1
+        assert twin(x).tobytes() != linear(x).tobytes()
+
+
+def test_bad_input():
+    linear = build(5, 7)
+    with pytest.raises(ValueError, match=r"^x: expected.*5.*got \[3, 4\]"):
+        linear(np.zeros((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"^x: expected"):
+        linear(np.float32(3) * np.ones((), np.float32))
+    with pytest.raises(TypeError, match=r"^x: expected.*float32.*got float64"):
+        linear(np.zeros((3, 5)))
+    y, tape = linear.forward(np.zeros((3, 5), np.float32))
+    with pytest.raises(ValueError, match=r"^dy: expected shape \[3, 7\].*got \[7, 3\]"):
+        linear.backward(tape, y.T.copy())
+    with pytest.raises(TypeError, match=r"^dy: expected.*float32.*got float64"):
+        linear.backward(tape, y.astype(np.float64))
+    with pytest.raises(ValueError, match=r"^tape: .*another layer"):
+        build(5, 7).backward(tape, y)
+    with pytest.raises(TypeError, match=r"^tape: expected"):
+        linear.backward(None, y)
+    for sizes in ((0, 3), (3, 0), (-1, 3)):
+        with pytest.raises(ValueError, match=r"_features: expected an integer >= 1"):
+            fastrnn.Linear(*sizes)
+
+
+def test_matches_torch():
+    torch = pytest.importorskip("torch")
+    linear, twin = build(13, 17), torch.nn.Linear(13, 17)
+    twin.load_state_dict({k: torch.from_numpy(w) for k, w in linear.state_dict().items()})
+    x = np.random.default_rng(1).standard_normal((9, 13)).astype(np.float32)
+    np.testing.assert_allclose(linear(x), twin(torch.from_numpy(x)).detach(), atol=1e-6)
+    linear.load_state_dict(twin.state_dict())

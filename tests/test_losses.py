@@ -1,0 +1,124 @@
+"""Losses: values and gradients against torch, the definitions, and central differences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastrnn import losses
+
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+reductions = pytest.mark.parametrize("reduction", ["mean", "sum"])
+
+
+def random(*shape, dtype="float64"):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+
+
+def slope(loss, array, k):
+    old, values = array.flat[k], []
+    for sign in (1, -1):
+        array.flat[k] = old + sign * 1e-6
+        values.append(loss())
+    array.flat[k] = old
+    return (values[0] - values[1]) / 2e-6
+
+
+@reductions
+@both_dtypes
+def test_mse(dtype, reduction):
+    pred, target = random(5, 3, 2, dtype=dtype), random(5, 3, 2, dtype=dtype)[::-1]
+    loss, gradient = losses.mse(pred, target, reduction=reduction)
+    assert isinstance(loss, float)
+    assert gradient.dtype == dtype and gradient.shape == pred.shape
+    count = pred.size if reduction == "mean" else 1
+    wanted = ((pred.astype(float) - target) ** 2).sum() / count
+    assert loss == pytest.approx(wanted, rel=1e-6)
+    np.testing.assert_allclose(gradient, 2 * (pred - target) / count, rtol=1e-6)
+
+
+@reductions
+def test_gradients_match_central_differences(reduction):
+    pred, target = random(4, 3), random(3, 4).T.copy()
+    gradient = losses.mse(pred, target, reduction=reduction)[1]
+    for k in range(pred.size):
+        numeric = slope(lambda: losses.mse(pred, target, reduction=reduction)[0], pred, k)
+        assert numeric == pytest.approx(gradient.flat[k], rel=1e-6, abs=1e-8)
+    classes, options = np.array([2, 0, -1, 1]), dict(ignore_index=-1, reduction=reduction)
+    gradient = losses.cross_entropy(pred, classes, **options)[1]
+    for k in range(pred.size):
+        numeric = slope(lambda: losses.cross_entropy(pred, classes, **options)[0], pred, k)
+        assert numeric == pytest.approx(gradient.flat[k], rel=1e-6, abs=1e-8)
+
+
+@reductions
+@both_dtypes
+@pytest.mark.parametrize("ignore_index", [None, 2, -100])
+def test_cross_entropy_matches_torch(dtype, reduction, ignore_index):
+    torch = pytest.importorskip("torch")
+    logits = 5 * random(6, 4, 7, dtype=dtype)
+    target = np.random.default_rng(1).integers(0, 7, (6, 4))
+    if ignore_index is not None:
+        target[::2, 1] = ignore_index
+    loss, gradient = losses.cross_entropy(
+        logits, target, ignore_index=ignore_index, reduction=reduction
+    )
+    theirs = torch.from_numpy(logits).requires_grad_()
+    wanted = torch.nn.functional.cross_entropy(
+        theirs.reshape(-1, 7),
+        torch.from_numpy(target).reshape(-1),
+        reduction=reduction,
+        **({} if ignore_index is None else {"ignore_index": ignore_index}),
+    )
+    wanted.backward()
+    rtol = 1e-5 if dtype == "float32" else 1e-12
+    assert loss == pytest.approx(wanted.item(), rel=rtol)
+    assert gradient.dtype == dtype and gradient.shape == logits.shape
+    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=10 * rtol, atol=rtol / 10)
+
+
+@both_dtypes
+def test_cross_entropy_of_large_logits(dtype):
+    logits = np.array([[1e4, 0, -1e4], [-1e4, 1e4, 1e4]], dtype)
+    loss, gradient = losses.cross_entropy(logits, np.array([0, 1]))
+    assert loss == pytest.approx(math.log(2) / 2, rel=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0, 0], [0, -0.25, 0.25]], atol=1e-6)
+
+
+def test_ignored_logits_may_be_anything():
+    logits = random(3, 4)
+    logits[1] = np.nan
+    loss, gradient = losses.cross_entropy(logits, np.array([1, -1, 2]), ignore_index=-1)
+    assert math.isfinite(loss) and not gradient[1].any() and np.isfinite(gradient).all()
+
+
+def test_inputs_are_left_alone():
+    logits, target = random(3, 4), np.array([1, 0, 2])
+    before = logits.copy(), target.copy()
+    losses.cross_entropy(logits, target)
+    losses.mse(logits, logits + 1)
+    assert (logits == before[0]).all() and (target == before[1]).all()
+
+
+def test_one_position():
+    loss, gradient = losses.cross_entropy(np.zeros(4, np.float32), np.array(2))
+    assert loss == pytest.approx(math.log(4)) and gradient.shape == (4,)
+
+
+def test_bad_input():
+    x = random(3, 4)
+    with pytest.raises(ValueError, match=r"^target: expected shape \[3, 4\].*got \[4, 3\]"):
+        losses.mse(x, x.T)
+    with pytest.raises(TypeError, match=r"^target: expected.*float64.*got float32"):
+        losses.mse(x, x.astype(np.float32))
+    with pytest.raises(TypeError, match="^pred: expected"):
+        losses.mse(np.array([1, 2]), np.array([1, 2]))
+    with pytest.raises(ValueError, match=r"^reduction: expected.*mean.*got 'none'"):
+        losses.mse(x, x, reduction="none")
+    with pytest.raises(ValueError, match=r"^target: expected shape \[3\].*got \[3, 4\]"):
+        losses.cross_entropy(x, np.zeros((3, 4), int))
+    with pytest.raises(TypeError, match=r"^target: expected.*integer"):
+        losses.cross_entropy(x, np.zeros(3))
+    for wrong in (4, -1):
+        with pytest.raises(ValueError, match=rf"^target: expected.*0\.\.3.*got {wrong}"):
+            losses.cross_entropy(x, np.array([0, wrong, 1]))

@@ -1,0 +1,189 @@
+"""What concerns the whole process: environment variables, info, threads, fork, the GIL."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastrnn
+from conftest import ISAS
+from fastrnn import _core
+
+
+def python(*arguments, timeout=120, **environment):
+    """a fresh interpreter; None removes a variable"""
+    variables = os.environ | environment
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        env={name: value for name, value in variables.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+# environment variables
+
+
+@pytest.mark.parametrize("name", ISAS)
+def test_isa_is_forced(name):
+    done = python("-c", "import fastrnn; print(fastrnn.info()['isa'])", FASTRNN_ISA=name)
+    assert done.stdout.strip() == name, done.stderr
+
+
+def test_best_isa_without_the_variable():
+    code = "from fastrnn import _core; print(_core.isa(), *_core.isas())"
+    chosen, best, *_ = python("-c", code, FASTRNN_ISA=None).stdout.split()
+    assert chosen == best
+    assert python("-c", code, FASTRNN_ISA="").stdout.split()[0] == best, "empty is unset"
+
+
+@pytest.mark.parametrize("name", ["avx9000", "AVX 2", "baseline,avx2"])
+def test_unknown_isa_is_a_clear_error_at_import(name):
+    done = python("-c", "import fastrnn", FASTRNN_ISA=name)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "FASTRNN_ISA" in last and name in last
+    assert all(choice in last for choice in ISAS), "the choices are listed"
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5"])
+def test_bad_number_of_threads_is_a_clear_error_at_import(value):
+    done = python("-c", "import fastrnn", FASTRNN_NUM_THREADS=value)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(rf"FASTRNN_NUM_THREADS: expected an integer >= 1, got '{value}'", last)
+
+
+def test_number_of_threads():
+    code = "import fastrnn; print(fastrnn.get_num_threads())"
+    assert python("-c", code, FASTRNN_NUM_THREADS="3").stdout.strip() == "3"
+    default = python("-c", code, FASTRNN_NUM_THREADS=None, OMP_NUM_THREADS=None).stdout.strip()
+    assert int(default) == _core.available_threads() >= 1
+    before = fastrnn.get_num_threads()
+    try:
+        fastrnn.set_num_threads(2)
+        assert fastrnn.get_num_threads() == 2
+    finally:
+        fastrnn.set_num_threads(before)
+    with pytest.raises(TypeError, match="^n: expected an integer"):
+        fastrnn.set_num_threads(1.5)
+
+
+def test_set_isa_lists_the_choices():
+    with pytest.raises(ValueError, match="nonsense.*" + _core.isas()[0]):
+        _core.set_isa("nonsense")
+
+
+def test_threads_of_a_layer():
+    layer = fastrnn.GRU(3, 4, num_threads=2)
+    assert layer.num_threads == 2
+    layer.num_threads = None
+    assert layer.num_threads is None
+    with pytest.raises(ValueError, match="^num_threads: expected an integer >= 1, got 0"):
+        layer.num_threads = 0
+
+
+# info and explain
+
+
+def test_info(isa):
+    info = fastrnn.info()
+    assert info["version"] == fastrnn.__version__
+    assert info["isa"] == isa and isa in info["isas"]
+    assert info["threads"] == fastrnn.get_num_threads()
+    assert isinstance(info["openmp"], bool)
+    assert info["compiler"] and info["build_type"]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_explain(isa, training):
+    answer = fastrnn.LSTM(64, 256, num_layers=2, bidirectional=True).explain(100, 16, training)
+    text = str(answer)
+    assert isa in text and len(text.splitlines()) > 3
+    assert all(getattr(answer, key) == answer[key] for key in answer)
+    fastrnn.GRU(3, 4).explain(T=0, B=0)
+
+
+def test_build_info_and_probe():
+    assert set(_core.isas()) <= set(_core.build_info()["isas_compiled"])
+    assert _core.build_info()["version"] == _core.__version__
+    assert all(value > 0 for value in _core.probe().values())
+
+
+# fork, threads
+
+FORK = """
+import os, sys
+import numpy as np
+import fastrnn
+layer = fastrnn.LSTM(64, 128, num_layers=2, bidirectional=True, num_threads=2, seed=1)
+x = np.random.default_rng(1).standard_normal((30, 32, 64)).astype(np.float32)
+def work():
+    y, _, tape = layer.forward(x)
+    return y.tobytes() + layer.backward(tape, y).input.tobytes()
+before = work()  # threads exist from here on
+children = []
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        os._exit(0 if work() == before else 1)
+    children.append(child)
+status = [os.waitpid(child, 0)[1] for child in children]
+sys.exit(0 if status == [0, 0, 0] and work() == before else 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_after_use(isa):
+    """the child neither hangs for threads that it does not have, nor computes anything else"""
+    done = python("-W", "ignore::DeprecationWarning", "-c", FORK, FASTRNN_ISA=isa, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_gil_is_released(isa):
+    """while one thread computes, another one runs Python"""
+    layer = fastrnn.LSTM(64, 256, num_threads=1, seed=1)
+    x = np.zeros((200, 32, 64), np.float32)
+    layer(x[:1])
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        start = time.perf_counter()
+        layer(x)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        thread.join()
+    assert end - start > 0.01, "the work was too short to tell"
+    assert sum(start + 0.001 < t < end - 0.001 for t in ticks) >= 3
+
+
+def test_import_needs_numpy_only():
+    """torch and matplotlib, where installed, stay unimported"""
+    code = "import sys, fastrnn; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
+    assert python("-c", code).stdout.strip() == "set()"
+
+
+def test_package_is_small():
+    root = os.path.dirname(fastrnn.__file__)
+    sizes = [
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(root)
+        for name in names
+        if not name.endswith(".pyc")
+    ]
+    assert sum(sizes) < 5_000_000
+    assert os.path.exists(os.path.join(root, "py.typed"))

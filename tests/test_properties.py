@@ -1,0 +1,108 @@
+"""Hypothesis over all options together, against the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support import (
+    LAYOUTS,
+    Net,
+    assert_close,
+    assert_same_bits,
+    expected,
+    in_layout,
+    named,
+    packed,
+    problem,
+    run,
+    unpacked,
+)
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+sizes = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 31, 33]))
+
+
+@st.composite
+def nets(draw):
+    cell = draw(st.sampled_from(["rnn_tanh", "rnn_relu", "lstm", "gru"]))
+    hidden = draw(sizes)
+    return Net(
+        cell,
+        inputs=draw(sizes),
+        hidden=hidden,
+        layers=draw(st.integers(1, 3)),
+        bidirectional=draw(st.booleans()),
+        bias=draw(st.booleans()),
+        proj=draw(st.integers(0, hidden - 1)) if cell == "lstm" else 0,
+        dtype=draw(st.sampled_from(["float32", "float64"])),
+    )
+
+
+@st.composite
+def problems(draw):
+    net = draw(nets())
+    steps, batch = draw(st.integers(0, 8)), draw(st.integers(0, 9))
+    lengths = draw(st.none() | st.lists(st.integers(0, steps), min_size=batch, max_size=batch))
+    if lengths is not None:
+        lengths = np.array(lengths, np.int64)
+    p = problem(net, steps, batch, lengths, seed=draw(st.integers(0, 2**32)))
+    if draw(st.booleans()):
+        p = replace(p, state=None)
+    given_gradients = draw(st.sampled_from(["both", "dy", "dstate", "dh", "dc"]))
+    if given_gradients == "dy":
+        return replace(p, dstate=None)
+    if given_gradients == "dstate":
+        return replace(p, dy=None)
+    if net.cell == "lstm" and given_gradients == "dh":
+        return replace(p, dstate=(p.dstate[0], None))
+    if net.cell == "lstm" and given_gradients == "dc":
+        return replace(p, dy=None, dstate=(None, p.dstate[1]))
+    return p
+
+
+def run_with(layer, p, batch_first, layouts):
+    def outside(a, layout):
+        return a if a is None else in_layout(a.swapaxes(0, 1) if batch_first else a, layout)
+
+    def inside(a):
+        return a.swapaxes(0, 1) if batch_first else a
+
+    x, dy = outside(p.x, layouts[0]), outside(p.dy, layouts[1])
+    y, state, tape = layer.forward(x, packed(p.state), lengths=p.lengths)
+    g = layer.backward(tape, dy, packed(p.dstate))
+    return named(inside(y), unpacked(state), inside(g.input), unpacked(g.state), g.weights)
+
+
+@settings(max_examples=150)
+@given(
+    problems(),
+    st.booleans(),
+    st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)),
+    st.integers(1, 4),
+)
+def test_every_combination_matches_the_reference(p, batch_first, layouts, threads):
+    layer = p.net.build(batch_first=batch_first, num_threads=threads)
+    actual = run_with(layer, p, batch_first, layouts)
+    wanted = expected(layer.state_dict(), p)
+    # Sums of one or two elements may cancel here: measure small gradients by the larger ones.
+    largest = max(np.abs(a).max(initial=0) for name, a in wanted.items() if name not in "yhc")
+    floor = 1e-2 * largest
+    for name, a in wanted.items():
+        if name not in ("y", "h", "c") and np.abs(a).max(initial=0) < floor:
+            assert actual[name].shape == a.shape, name
+            tolerance = 1e-5 if p.net.dtype == "float32" else 1e-10
+            assert np.abs(actual.pop(name) - a).max(initial=0) <= tolerance * floor, name
+    assert_close(actual, {name: wanted[name] for name in actual}, p.net.dtype)
+
+
+@settings(max_examples=60)
+@given(problems(), st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)), st.data())
+def test_layout_and_threads_do_not_change_a_bit(p, layouts, data):
+    plain = run(p.net.build(num_threads=1), p)
+    threads, batch_first = data.draw(st.integers(2, 4)), data.draw(st.booleans())
+    layer = p.net.build(batch_first=batch_first, num_threads=threads)
+    assert_same_bits(run_with(layer, p, batch_first, layouts), plain)

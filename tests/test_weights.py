@@ -1,0 +1,257 @@
+"""Weights: initial values, names, state_dict, edit, copies and pickles."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastrnn
+from support import DTYPES, KINDS, Net, assert_same_bits, net_of, problem, run
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+NET = Net("lstm", 5, 7, layers=2, bidirectional=True)
+
+
+# initial values
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_kind
+def test_uniform_in_one_over_root_of_hidden(kind, dtype):
+    net = net_of(kind, 30, 64, layers=2, bidirectional=True, dtype=dtype)
+    for name, w in net.build().state_dict().items():
+        assert w.dtype == dtype and np.abs(w).max() <= 1 / 8, name
+        assert np.abs(w).max() > 0.9 / 8, name
+        assert abs(w.std() - 1 / 8 / np.sqrt(3)) < 0.01, name
+
+
+def test_shapes_and_order():
+    layer = fastrnn.LSTM(3, 5, num_layers=2, bidirectional=True, proj_size=2)
+    shapes = {name: w.shape for name, w in layer.state_dict().items()}
+    assert list(shapes)[:6] == [
+        "weight_ih_l0",
+        "weight_hh_l0",
+        "bias_ih_l0",
+        "bias_hh_l0",
+        "weight_hr_l0",
+        "weight_ih_l0_reverse",
+    ]
+    assert shapes["weight_ih_l0"] == (20, 3)
+    assert shapes["weight_ih_l1_reverse"] == (20, 4)
+    assert shapes["weight_hh_l1"] == (20, 2)
+    assert shapes["weight_hr_l1"] == (2, 5)
+    assert shapes["bias_hh_l0_reverse"] == (20,)
+    assert len(shapes) == 20
+    assert list(fastrnn.GRU(3, 5, bias=False).state_dict()) == ["weight_ih_l0", "weight_hh_l0"]
+
+
+@each_kind
+def test_seed(kind):
+    net = net_of(kind, 5, 7)
+    assert_same_bits(net.build(seed=3).state_dict(), net.build(seed=3).state_dict())
+    draws = [net.build(seed=s).state_dict()["weight_ih_l0"].tobytes() for s in (3, 4, None, None)]
+    assert len(set(draws)) == 4
+
+
+@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+def test_orthogonal(kind):
+    layer = kind(5, 9, num_layers=2, orthogonal=True, seed=1, dtype=np.float64)
+    for name, w in layer.state_dict().items():
+        if name.startswith("weight_hh"):
+            for gate in w.reshape(-1, 9, 9):
+                np.testing.assert_allclose(gate @ gate.T, np.eye(9), atol=1e-12)
+
+
+def test_orthogonal_with_projection():
+    layer = fastrnn.LSTM(5, 9, proj_size=4, orthogonal=True, seed=1, dtype=np.float64)
+    for gate in layer.state_dict()["weight_hh_l0"].reshape(4, 9, 4):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-12)
+
+
+def test_forget_bias():
+    weights = fastrnn.LSTM(5, 7, num_layers=2, forget_bias=1.5, seed=1).state_dict()
+    plain = fastrnn.LSTM(5, 7, num_layers=2, seed=1).state_dict()
+    for layer in range(2):
+        total = weights[f"bias_ih_l{layer}"] + weights[f"bias_hh_l{layer}"]
+        assert (total[7:14] == 1.5).all()
+        usual = plain[f"bias_ih_l{layer}"] + plain[f"bias_hh_l{layer}"]
+        assert (total[:7] == usual[:7]).all() and (total[14:] == usual[14:]).all()
+
+
+# reading and loading
+
+
+def test_state_dict_is_a_copy():
+    layer = NET.build()
+    before = layer.state_dict()
+    for w in layer.state_dict().values():
+        w[...] = 0
+    assert_same_bits(layer.state_dict(), before)
+
+
+@each_kind
+def test_load_state_dict(kind, isa):
+    net = net_of(kind, 5, 7, layers=2, bidirectional=True)
+    p, source, target = problem(net, steps=4, batch=3), net.build(seed=1), net.build(seed=2)
+    run(target, p)  # packs the weights that will be replaced
+    weights = source.state_dict()
+    target.load_state_dict(weights)
+    wanted = run(source, p)
+    assert_same_bits(run(target, p), wanted)
+    for w in weights.values():
+        w[...] = 0  # the layer took copies
+    assert_same_bits(run(target, p), wanted)
+
+
+def test_load_state_dict_takes_strided_arrays():
+    source, target = NET.build(seed=1), NET.build(seed=2)
+    target.load_state_dict({k: np.asfortranarray(w) for k, w in source.state_dict().items()})
+    assert_same_bits(target.state_dict(), source.state_dict())
+
+
+def test_load_state_dict_lists_everything_wrong_and_loads_nothing():
+    layer = NET.build()
+    before, bad = layer.state_dict(), NET.build(seed=2).state_dict()
+    del bad["bias_hh_l1"], bad["weight_hh_l0_reverse"]
+    bad["weight_xx_l0"] = np.zeros(3, np.float32)
+    bad["weight_ih_l0"] = np.zeros((28, 6), np.float32)
+    bad["bias_ih_l0"] = bad["bias_ih_l0"].astype(np.float64)
+    with pytest.raises(ValueError) as caught:
+        layer.load_state_dict(bad)
+    message = str(caught.value)
+    for part in (
+        "bias_hh_l1",
+        "weight_hh_l0_reverse",
+        "weight_xx_l0",
+        "weight_ih_l0: expected shape [28, 5], got [28, 6]",
+        "bias_ih_l0: expected",
+        "float64",
+    ):
+        assert part in message
+    assert "missing" in message and "unexpected" in message
+    assert_same_bits(layer.state_dict(), before)
+
+
+@pytest.mark.parametrize("bad", [None, [1, 2], 3])
+def test_load_state_dict_of_no_dict(bad):
+    with pytest.raises(TypeError, match="state_dict: expected a dict"):
+        NET.build().load_state_dict(bad)
+
+
+# editing
+
+
+def test_parameters_are_read_only_views():
+    layer = NET.build()
+    parameters = layer.parameters()
+    assert list(parameters) == list(layer.state_dict())
+    for w in parameters.values():
+        with pytest.raises(ValueError, match="read-only"):
+            w *= 2
+    with layer.edit() as weights:
+        weights["bias_ih_l0"][...] = 7
+    assert (parameters["bias_ih_l0"] == 7).all()
+
+
+@each_kind
+def test_edit_changes_what_is_computed(kind, isa):
+    net = net_of(kind, 5, 7, layers=2)
+    p, layer = problem(net, steps=4, batch=3), net.build()
+    before = run(layer, p)
+    with layer.edit() as weights:
+        for w in weights.values():
+            w *= 0.5
+    after = run(layer, p)
+    assert after["y"].tobytes() != before["y"].tobytes()
+    fresh = net.build(seed=9)
+    fresh.load_state_dict(layer.state_dict())
+    assert_same_bits(run(fresh, p), after)
+
+
+def test_edit_counts_after_an_exception_too(isa):
+    p, layer = problem(NET, steps=4, batch=3), NET.build()
+    before = run(layer, p)
+    with pytest.raises(ZeroDivisionError), layer.edit() as weights:
+        weights["weight_hh_l0"] *= 0.5
+        1 / 0  # noqa: B018
+    assert run(layer, p)["y"].tobytes() != before["y"].tobytes()
+
+
+def test_edited_arrays_close_with_the_block():
+    layer = NET.build()
+    with layer.edit() as weights:
+        kept = weights["weight_hh_l0"]
+    with pytest.raises(ValueError, match="read-only"):
+        kept *= 2
+
+
+# copies
+
+
+def test_replacing_an_entry_instead_of_its_values_does_not_pass_unnoticed():
+    """p[name] = array rebinds a key of the dict: it must act or raise, not vanish"""
+    layer = NET.build()
+    wanted = np.ones_like(layer.parameters()["bias_ih_l0"])
+    try:
+        with layer.edit() as weights:
+            weights["bias_ih_l0"] = wanted
+    except (TypeError, ValueError, KeyError):
+        return
+    assert (layer.parameters()["bias_ih_l0"] == wanted).all()
+
+
+def clones(layer):
+    yield copy.deepcopy(layer)
+    yield copy.copy(layer)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(layer, protocol))
+
+
+@each_kind
+def test_copies_compute_the_same_and_share_nothing(kind, isa):
+    net = net_of(kind, 5, 7, layers=2, bidirectional=True)
+    p, layer = problem(net, steps=4, batch=3, lengths="ragged"), net.build(num_threads=1)
+    layer.eval()
+    wanted = run(layer, p)
+    for twin in clones(layer):
+        assert type(twin) is type(layer) and repr(twin) == repr(layer)
+        assert not twin.training and twin.num_threads == 1
+        assert_same_bits(run(twin, p), wanted)
+        with twin.edit() as weights:
+            for w in weights.values():
+                w *= 0.5
+        assert_same_bits(run(layer, p), wanted)
+        assert run(twin, p)["y"].tobytes() != wanted["y"].tobytes()
+
+
+def test_a_copy_does_not_take_the_tape():
+    layer = NET.build()
+    y, _, tape = layer.forward(problem(NET, steps=4, batch=3).x)
+    for twin in clones(layer):
+        with pytest.raises(ValueError, match="tape: "):
+            twin.backward(tape, y)
+
+
+def test_pickles_hold_no_packed_weights():
+    net = Net("lstm", 64, 128)
+    layer = net.build()
+    weights = sum(w.nbytes for w in layer.state_dict().values())
+    run(layer, problem(net, steps=4, batch=3))
+    assert len(pickle.dumps(layer)) < weights + 4096
+
+
+def test_repr_names_what_differs():
+    text = repr(fastrnn.LSTM(3, 5, num_layers=2, bidirectional=True, dtype=np.float64))
+    assert text.startswith("LSTM(3, 5")
+    for part in ("num_layers=2", "bidirectional=True", "float64"):
+        assert part in text
+
+
+def test_attributes():
+    layer = fastrnn.LSTM(3, 5, 2, False, True, 0.5, True, 4)
+    assert (layer.input_size, layer.hidden_size, layer.num_layers) == (3, 5, 2)
+    assert (layer.bias, layer.batch_first, layer.bidirectional) == (False, True, True)
+    assert (layer.dropout, layer.proj_size, layer.dtype) == (0.5, 4, np.float32)
+    layer = fastrnn.RNN(3, 5, 2, "relu", False, True, 0.5, True)
+    assert (layer.nonlinearity, layer.bias, layer.bidirectional) == ("relu", False, True)
