@@ -52,9 +52,9 @@ class Limits:
 def probe() -> Limits:
     from fastrnn import _core
 
-    found = _core.probe()
+    tries = [_core.probe() for _ in range(3)]  # the best: others can only slow it down
     names = ("fma_gflops", "fma_gflops_all", "l1_gbs", "l2_gbs", "l3_gbs", "l3_gbs_all")
-    return Limits(*(found[name] * 1e9 for name in names))
+    return Limits(*(max(found[name] for found in tries) * 1e9 for name in names))
 
 
 def cache_sizes() -> dict[str, int]:

@@ -69,7 +69,7 @@ class Golden:
 
         outputs = [n for n in ("y", "h", "c") if n in results]
         inputs = [n for n in ("dx", "dh0", "dc0") if n in results]
-        weights = sorted(results.keys() - outputs - inputs)
+        weights = sorted(results.keys() - {*outputs, *inputs})
         return {
             "outputs": sha(outputs),
             "input_gradients": sha(inputs),

@@ -135,23 +135,23 @@ def expected(weights, p, masks=None):
     return named(y, state, *reference.backward(tape, p.dy, p.dstate))
 
 
-def error(name, actual, wanted):
+def error(name, actual, wanted, floor=0.0):
     """Outputs and states: absolute, or relative to the largest where that exceeds one.
-    Gradients: relative to the largest of the array."""
+    Gradients: relative to the largest of the array, or to floor where that is larger."""
     if not actual.size:
         return 0.0
     largest = np.abs(wanted).max()
-    scale = max(1.0, largest) if name in ("y", "h", "c") else largest or 1.0
+    scale = max(1.0, largest) if name in ("y", "h", "c") else max(largest, floor) or 1.0
     return np.abs(actual - wanted).max() / scale
 
 
-def assert_close(actual, wanted, dtype, slack=1.0):
+def assert_close(actual, wanted, dtype, floor=0.0):
     assert actual.keys() == wanted.keys()
     for name, array in wanted.items():
         tolerance = OUTPUT_TOLERANCE if name in ("y", "h", "c") else GRADIENT_TOLERANCE
         assert actual[name].shape == array.shape, name
         assert actual[name].dtype == dtype, name
-        assert error(name, actual[name], array) <= slack * tolerance[dtype], name
+        assert error(name, actual[name], array, floor) <= tolerance[dtype], name
 
 
 def assert_same_bits(a, b):

@@ -90,6 +90,23 @@ def test_rows_and_steps_may_be_broadcast(kind):
     assert_same_bits(g.weights, plain.weights)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 5), (4, 1, 5), (1, 3, 5), (4, 3, 1), (0, 3, 5)])
+@pytest.mark.parametrize("stride", [-4, 0, 3, 1 << 40])
+@each_kind
+def test_strides_of_axes_of_one_do_not_matter(kind, stride, shape):
+    """NumPy calls such arrays contiguous whatever these strides are, and makes them by x[::-1]"""
+    layer = net_of(kind, shape[2], 20).build()
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    strides = [stride if n < 2 else s for n, s in zip(shape, x.strides, strict=True)]
+    odd = np.lib.stride_tricks.as_strided(x, shape, strides)
+    y, _, tape = layer.forward(odd)
+    wanted, _, plain_tape = layer.forward(x)
+    assert y.tobytes() == wanted.tobytes()
+    ones = np.ones((1, *y.shape), np.float32)[:, ::-1, ::-1][0]
+    g, plain = layer.backward(tape, ones), layer.backward(plain_tape, np.ones_like(y))
+    assert_same_bits(g.weights | {"dx": g.input}, plain.weights | {"dx": plain.input})
+
+
 @pytest.mark.parametrize("wrap", [WithDlpack, WithArray])
 @each_kind
 def test_protocols(kind, wrap):

@@ -1,5 +1,7 @@
 """Equal bits: neither threads nor the instruction set nor repetition change a result."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,31 @@ def test_repetition(kind, fma_isa):
     first = run(layer, p)
     for _ in range(5):
         assert_same_bits(run(layer, p), first)
+
+
+@pytest.mark.parametrize("batch", [9, 17])
+@each_kind
+def test_ragged_rows_on_a_busy_machine(kind, batch, fma_isa):
+    """threads that are held up for longer than a step must not meet each other's memory"""
+    net = net_of(kind, 40, 96)
+    p = problem(net, steps=60, batch=batch, lengths="ragged")
+    alone = run(net.build(num_threads=1), p)
+    layer, other, stop = net.build(num_threads=2), net.build(num_threads=1), []
+
+    def burn():
+        while not stop:
+            other(p.x)
+
+    burners = [threading.Thread(target=burn) for _ in range(2)]
+    for thread in burners:
+        thread.start()
+    try:
+        for _ in range(20):
+            assert_same_bits(run(layer, p), alone)
+    finally:
+        stop.append(True)
+        for thread in burners:
+            thread.join()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def run_with(layer, p, batch_first, layouts):
     return named(inside(y), unpacked(state), inside(g.input), unpacked(g.state), g.weights)
 
 
-@settings(max_examples=150)
+@settings(max_examples=400)
 @given(
     problems(),
     st.booleans(),
@@ -88,18 +88,13 @@ def test_every_combination_matches_the_reference(p, batch_first, layouts, thread
     layer = p.net.build(batch_first=batch_first, num_threads=threads)
     actual = run_with(layer, p, batch_first, layouts)
     wanted = expected(layer.state_dict(), p)
-    # Sums of one or two elements may cancel here: measure small gradients by the larger ones.
-    largest = max(np.abs(a).max(initial=0) for name, a in wanted.items() if name not in "yhc")
-    floor = 1e-2 * largest
-    for name, a in wanted.items():
-        if name not in ("y", "h", "c") and np.abs(a).max(initial=0) < floor:
-            assert actual[name].shape == a.shape, name
-            tolerance = 1e-5 if p.net.dtype == "float32" else 1e-10
-            assert np.abs(actual.pop(name) - a).max(initial=0) <= tolerance * floor, name
-    assert_close(actual, {name: wanted[name] for name in actual}, p.net.dtype)
+    # A gradient of one or two elements is a sum that may cancel: measure it by the others too.
+    gradients = (a for name, a in wanted.items() if name not in ("y", "h", "c"))
+    floor = 0.1 * max(np.abs(a).max(initial=0) for a in gradients)
+    assert_close(actual, wanted, p.net.dtype, floor)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(problems(), st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)), st.data())
 def test_layout_and_threads_do_not_change_a_bit(p, layouts, data):
     plain = run(p.net.build(num_threads=1), p)

@@ -83,7 +83,7 @@ def test_reset_of_rows_that_are_not_there(rows):
     stream = NET.build().stream(3)
     stream.process(random(3, 3, 5))
     before = stream.state[0].tobytes()
-    with pytest.raises((ValueError, IndexError), match="rows: .*3"):
+    with pytest.raises((ValueError, IndexError), match="rows: expected.*2.*got"):
         stream.reset(rows)
     assert stream.state[0].tobytes() == before, "nothing half-reset"
 
@@ -120,7 +120,7 @@ def test_state_is_checked():
         stream.state = good, random(1, 3, 7)
     with pytest.raises(TypeError, match=r"h.*float32.*got float64"):
         stream.state = good.astype(np.float64), good
-    with pytest.raises(TypeError, match="pair"):
+    with pytest.raises(TypeError, match="pair|tuple"):
         stream.state = good
     assert not stream.state[0].any(), "nothing half-set"
 

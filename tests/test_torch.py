@@ -11,6 +11,15 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def one_thread_of_torch():
+    """its threads spin for a while after their work, on the cores that the library needs"""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def twin_of(net, layer):
     options = dict(num_layers=net.layers, bidirectional=net.bidirectional, bias=net.bias)
     options |= {"proj_size": net.proj} if net.proj else {}

@@ -82,12 +82,6 @@ float read_loop(const float* data, size_t n) {
 
 }  // namespace
 
-#if defined(__FMA__) || defined(__aarch64__)
-constexpr bool kHasFma = true;
-#else
-constexpr bool kHasFma = false;
-#endif
-
 #define FASTRNN_TEXT_(x) #x
 #define FASTRNN_TEXT(x) FASTRNN_TEXT_(x)
 #define FASTRNN_JOIN_(a, b) a##b

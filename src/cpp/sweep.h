@@ -73,7 +73,7 @@ struct ForwardPhase {
   }
 
   FASTRNN_INLINE void start(vec<T>* sums, int place, int block) const {
-    const int64_t row = a.schedule.first[step] - a.schedule.first[a.step_begin] + place;
+    const int64_t row = (step - a.step_begin) * a.hoisted_rows + place;
     const T* const bias = a.bias + block * kLanes<T>;
     const T* const hoisted = a.hoisted + row * X::count * a.pitch + block * kLanes<T>;
 #pragma GCC unroll 4

@@ -46,7 +46,8 @@ struct ForwardTask {
   int pitch;                  // padded(H)
   Rows<const T> x;            // [T, B, I]
   const T* w;                 // packed [H/W][I][gates][W], or null when the input part is in `hoisted`
-  const T* hoisted;           // [live rows from step_begin on][input gates][pitch] bias + W x
+  const T* hoisted;           // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
+  int64_t hoisted_rows;
   const T* bias;              // [A][pitch]
   const T* u;                 // packed [H/W][P][gates][W]
   const T* projection;        // packed [P/W][H][W], or null

@@ -13,7 +13,7 @@ Every sequence gives the same bits, whatever shares its batch, however it is cut
 steps, for any number of threads and on every instruction set with FMA.
 """
 
-from . import functional, losses, optim
+from . import _core, functional, losses, optim
 from ._core import Stream, __version__
 from ._explain import Explanation
 from ._info import info
@@ -21,6 +21,8 @@ from ._linear import Linear
 from ._tape import Gradients, Tape
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
+
+_core.isa()  # a FASTRNN_ISA that cannot be used is an error now, not in the middle of things
 
 __all__ = [
     "GRU",

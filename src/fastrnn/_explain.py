@@ -32,7 +32,7 @@ class Explanation(Mapping[str, object]):
     def __str__(self) -> str:
         width = max(map(len, self._entries), default=0)
         return "\n".join(
-            f"{key.replace('_', ' '):{width}}  {_show(value)}"
+            f"{key.replace('_', ' '):{width}}  {_show(value, width + 2)}"
             for key, value in self._entries.items()
         )
 
@@ -40,13 +40,17 @@ class Explanation(Mapping[str, object]):
         return f"Explanation({self._entries!r})"
 
 
-def _show(value: object) -> str:
+def _show(value: object, indent: int = 0) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
+        if any(isinstance(part, Mapping) for part in value):  # one line for each layer
+            return ("\n" + " " * indent).join(map(_show, value))
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {_show(v)}" for key, v in value.items())
     return str(value)

@@ -16,7 +16,7 @@ namespace {
 template <int... Index>
 struct Gates {
   static constexpr int count = int(sizeof...(Index));
-  static constexpr int index[] = {Index...};
+  static constexpr int index[count] = {Index...};
 };
 
 // One vector of hidden units at one step.

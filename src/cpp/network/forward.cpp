@@ -91,7 +91,8 @@ class ForwardLayer {
     return task;
   }
 
-  // bias + W x of this thread's rows and units for the steps of the task.
+  // bias + W x of this thread's rows and units for the steps of the task. A place keeps its slot from chunk to chunk, so
+  // threads need not meet in between.
   void hoist(ForwardTask<T>& task, const Share& share, int slot, int thread) const {
     const Schedule& s = task.schedule;
     const size_t rows = size_t(plan_.chunk) * size_t(tape_.order.batch());
@@ -104,12 +105,12 @@ class ForwardLayer {
       const int64_t live = s.first[step + 1] - s.first[step];
       for (int place = share.row_begin; place < std::min<int64_t>(share.row_end, live); place += share.row_step, ++n) {
         in[n] = row_at(task.x, s, step, place);
-        out[n] = hoisted + (s.first[step] - s.first[task.step_begin] + place) * row_size;
+        out[n] = hoisted + ((step - task.step_begin) * tape_.order.batch() + place) * row_size;
       }
     }
     const InputTask<T> product = {in, out, task.input, task.hidden, task.pitch, task.w, task.bias};
     net_.cell().input_product(product, {0, n, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
-    task.hoisted = hoisted;
+    task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
   }
 
   const Network<T>& net_;

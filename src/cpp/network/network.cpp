@@ -4,7 +4,9 @@ namespace fastrnn {
 
 Share share_of(Split split, const RowOrder& order, const Team& team) {
   Share share = {0, order.batch(), 1, 0, 1, nullptr, nullptr};
-  if (split == Split::rows && order.ragged()) {
+  if (split == Split::none) {
+    if (team.rank > 0) share.row_end = 0;
+  } else if (split == Split::rows && order.ragged()) {
     share.row_begin = team.rank, share.row_step = team.size;  // every thread gets rows of every length
   } else if (split == Split::rows) {
     share.row_begin = int(int64_t(order.batch()) * team.rank / team.size);

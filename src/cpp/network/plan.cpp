@@ -62,7 +62,7 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
       double ns[3];
       times(threads / 2, ns);
       const int split = threads < 4 ? 0 : ns[1] <= ns[2] ? 1 : 2;
-      if (ns[split] <= best) plan.threads = threads, plan.teams = 2, plan.split = Split(split);
+      if (ns[split] <= best) plan.threads = threads / 2 * 2, plan.teams = 2, plan.split = Split(split);
     }
   }
   // With few rows a tile reads each weight for little work: take the rows of many steps at once.

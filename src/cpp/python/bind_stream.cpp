@@ -169,10 +169,10 @@ void set_state(Stream<T>& s, const py::object& state) {
     return s.write_state(static_cast<const T*>(py::array(h).data()), nullptr);
   }
   if (!py::isinstance<py::tuple>(state) && !py::isinstance<py::list>(state)) {
-    throw py::type_error("state: expected a tuple (h, c), got " + std::string(py::str(py::type::of(state).attr("__name__"))));
+    throw py::type_error("state: expected a pair (h, c), got " + std::string(py::str(py::type::of(state).attr("__name__"))));
   }
   const auto pair = py::reinterpret_borrow<py::sequence>(state);
-  if (pair.size() != 2) throw py::value_error("state: expected a tuple (h, c), got " + std::to_string(pair.size()) + " arrays");
+  if (pair.size() != 2) throw py::value_error("state: expected a pair (h, c), got " + std::to_string(pair.size()) + " arrays");
   const py::object h = part(pair[0], "state h", c.output()), cell = part(pair[1], "state c", c.hidden);
   s.write_state(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(cell).data()));
 }

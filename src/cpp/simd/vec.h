@@ -77,16 +77,23 @@ FASTRNN_INLINE vec<T> broadcast(T x) {
   return x - vec<T>{};
 }
 
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool kHasFma = true;
+#else
+constexpr bool kHasFma = false;
+#endif
+
 // a * b + c with one rounding. Written lane by lane: GCC >= 11 and Clang >= 14 make it one instruction.
 // A machine without FMA rounds twice: correct, but outside the promise of equal bits.
 template <class T>
 FASTRNN_INLINE T fma_lane(T a, T b, T c) {
-#if defined(__FMA__) || defined(__aarch64__)
-  if constexpr (sizeof(T) == 4) return __builtin_fmaf(a, b, c);
-  return __builtin_fma(a, b, c);
-#else
-  return a * b + c;
-#endif
+  if constexpr (!kHasFma) {
+    return a * b + c;
+  } else if constexpr (sizeof(T) == 4) {
+    return __builtin_fmaf(a, b, c);
+  } else {
+    return __builtin_fma(a, b, c);
+  }
 }
 
 template <class V>

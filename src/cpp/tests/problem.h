@@ -1,0 +1,46 @@
+// A network with weights and a sequence, made from integers alone so that every machine makes the same.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "network/network.h"
+
+namespace fastrnn::tests {
+
+struct Shape {
+  const char* name;
+  Config config;
+  int steps, batch;
+  bool ragged;
+  bool forward_only = false;  // 2,000 chaotic steps leave no finite gradient
+};
+
+const std::vector<Shape>& shapes();
+
+template <class T>
+struct Problem {
+  explicit Problem(const Shape& shape, double gain = 0.5);
+
+  std::unique_ptr<Network<T>> network(const Backend& backend) const;
+  Sequence<T> sequence(int threads);  // writes y, hn, cn of this problem
+  Gradients<T> gradients(int threads);
+
+  Shape shape;
+  std::vector<std::vector<T>> weights, dweights;
+  std::vector<T> x, h0, c0, y, hn, cn, dy, dh, dc, dx, dh0, dc0;
+  std::vector<int64_t> lengths;
+  std::vector<T*> weight_pointers, dweight_pointers;
+};
+
+template <class T>
+uint64_t hash_of(const std::vector<T>& values, uint64_t seed = 14695981039346656037u);  // FNV-1a of the bytes
+
+// Everything a pass gives, in one hash.
+template <class T>
+uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain = 0.5);
+
+std::vector<const Backend*> usable_backends();
+
+}  // namespace fastrnn::tests
