@@ -39,7 +39,7 @@ struct Backend {
   Kernels<float> f32;
   Kernels<double> f64;
   double (*fma_loop)(int64_t iterations);  // for the roofline: returns the flops done
-  float (*read_loop)(const float* data, size_t n);
+  float (*read_loop)(const float* data, size_t n, size_t repeat);
 };
 
 template <class T>

@@ -53,25 +53,31 @@ constexpr Kernels<T> kernels() {
           map<T, tanh<T>>};
 }
 
-// As many independent chains as a register tile has: what the machine can do at best.
+// Enough independent chains for two FMA units: what the machine can do at best. They start from different values, or
+// the compiler makes one of them.
 double fma_loop(int64_t iterations) {
-  constexpr int chains = kAccumulators / 2;
-  vec<float> acc[chains] = {};
-  const vec<float> x = broadcast(0.5f), y = broadcast(0.25f);
+  constexpr int chains = 12;
+  vec<float> acc[chains];
+  for (int i = 0; i < chains; ++i) acc[i] = broadcast(float(i));
+  const vec<float> x = broadcast(0.999f), y = broadcast(0.001f);
   for (int64_t n = 0; n < iterations; ++n) {
-#pragma GCC unroll 16
+#pragma GCC unroll 12
     for (int i = 0; i < chains; ++i) acc[i] = fma(acc[i], x, y);
   }
   for (int i = 0; i < chains; ++i) asm volatile("" : : "m"(acc[i]));
   return 2.0 * chains * kLanes<float> * double(iterations);
 }
 
-float read_loop(const float* data, size_t n) {
+// Reads data [n] `repeat` times.
+float read_loop(const float* data, size_t n, size_t repeat) {
   constexpr int W = kLanes<float>, chains = 8;
   vec<float> acc[chains] = {};
-  for (size_t i = 0; i + chains * W <= n; i += chains * W) {
+  for (; repeat > 0; --repeat) {
+    for (size_t i = 0; i + chains * W <= n; i += chains * W) {
 #pragma GCC unroll 8
-    for (int j = 0; j < chains; ++j) acc[j] = acc[j] + load(data + i + j * W);
+      for (int j = 0; j < chains; ++j) acc[j] = acc[j] + load(data + i + j * W);
+    }
+    asm volatile("" : : : "memory");
   }
   float sum = 0;
   for (int j = 0; j < chains; ++j) {

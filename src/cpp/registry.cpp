@@ -37,8 +37,8 @@ const Backend& find(const std::string& name, const char* who) {
     if (row.runs_here()) return *row.backend;
     compiled = true;
   }
-  throw std::invalid_argument(std::string(who) + ": expected one of " + joined(usable_isas()) + ", got '" + name + "', " +
-                              (compiled ? "which this CPU cannot run" : "which is not compiled in"));
+  throw std::invalid_argument(std::string(who) + ": expected one of " + joined(usable_isas()) + ", got '" + name +
+                              "', " + (compiled ? "which this CPU cannot run" : "which is not compiled in"));
 }
 
 const Backend& choose() {

@@ -13,8 +13,12 @@ constexpr Share kAlone(int batch) { return {0, batch, 1, 0, 1, nullptr, nullptr}
 
 template <class T>
 Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch)
-    : network_(std::move(network)), batch_(batch), pitch_(padded(network_->config().hidden)), order_(size_t(batch)),
-      length_(size_t(batch), 1), first_{0, batch} {
+    : network_(std::move(network)),
+      batch_(batch),
+      pitch_(padded(network_->config().hidden)),
+      order_(size_t(batch)),
+      length_(size_t(batch), 1),
+      first_{0, batch} {
   const Config& c = network_->config();
   std::iota(order_.begin(), order_.end(), 0);
   const size_t layers = size_t(c.layers), rows = size_t(batch);

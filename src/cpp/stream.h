@@ -15,14 +15,14 @@ class Stream {
   // Shares the packed weights; the network must be unidirectional.
   Stream(std::shared_ptr<const Network<T>> network, int batch);
 
-  void step(const T* x,           // [B, I]
-            T* y) noexcept;       // [B, P]
+  void step(const T* x,      // [B, I]
+            T* y) noexcept;  // [B, P]
   void process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept;
   void reset() noexcept;
   void reset(int row) noexcept;
 
-  void read_state(T* h,            // [L, B, P]
-                  T* c) const;     // [L, B, H]; LSTM alone
+  void read_state(T* h,         // [L, B, P]
+                  T* c) const;  // [L, B, H]; LSTM alone
   void write_state(const T* h, const T* c);
 
   int batch() const { return batch_; }

@@ -158,9 +158,9 @@ struct BackwardPhase {
   using H = typename Cell::HiddenGates;
   const BackwardTask<T>& a;
   const Share& share;
-  int64_t step;       // -1: before the first step, only dh is wanted
-  int skip;           // rows of the share that come before
-  bool ends_here;     // the rows' last step
+  int64_t step;    // -1: before the first step, only dh is wanted
+  int skip;        // rows of the share that come before
+  bool ends_here;  // the rows' last step
 
   T* dgates(int64_t s, int place) const {
     const int64_t row = a.schedule.first[s] - a.schedule.first[a.step_begin] + place;
@@ -189,7 +189,8 @@ struct BackwardPhase {
     for (int i = 0; i < height << width; ++i) sums[i] = vec<T>{};
     Operand<T> ops[H::count];
     for (int g = 0; g < H::count; ++g) {
-      for (int r = 0; r < height; ++r) ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
+      for (int r = 0; r < height; ++r)
+        ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
       ops[g].w = a.ut + block * panel + g * segment;
       ops[g].block_step = panel;
       ops[g].depth = a.hidden;
@@ -213,8 +214,7 @@ struct BackwardPhase {
 
 // dgates of one vector of units, and the carry for the step before.
 template <class Cell, class T>
-void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase, vec<T> dh, int place,
-                                 int block) {
+void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block) {
   const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.hidden, block);
   const int64_t step = phase.step, row = a.schedule.first[step] + place;
   const Rows<const T>& y = a.y;

@@ -48,15 +48,15 @@ struct ForwardTask {
   const T* w;                 // packed [H/W][I][gates][W], or null when the input part is in `hoisted`
   const T* hoisted;           // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
   int64_t hoisted_rows;
-  const T* bias;              // [A][pitch]
-  const T* u;                 // packed [H/W][P][gates][W]
-  const T* projection;        // packed [P/W][H][W], or null
-  Rows<T> y;                  // [T, B, P]
-  const T* h0;                // [B, P] by batch row
-  T* cell;                    // [B][pitch] by place: c before the first step; carried in place when there is no tape
-  T* tape_gates;              // [live rows][saved][pitch], or null
-  T* tape_cell;               // [live rows][pitch], or null
-  T* unprojected;             // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; null unless projecting
+  const T* bias;        // [A][pitch]
+  const T* u;           // packed [H/W][P][gates][W]
+  const T* projection;  // packed [P/W][H][W], or null
+  Rows<T> y;            // [T, B, P]
+  const T* h0;          // [B, P] by batch row
+  T* cell;              // [B][pitch] by place: c before the first step; carried in place when there is no tape
+  T* tape_gates;        // [live rows][saved][pitch], or null
+  T* tape_cell;         // [live rows][pitch], or null
+  T* unprojected;       // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; null unless projecting
 };
 
 template <class T>
@@ -64,19 +64,19 @@ struct BackwardTask {
   Schedule schedule;
   int64_t step_begin, step_end;  // walked downwards
   int hidden, output;
-  int pitch, output_pitch;       // padded(H), padded(P)
-  const T* ut;                   // packed [P/W][gates * H][W]
-  const T* projection_t;         // packed [H/W][P][W], or null
-  Rows<const T> dy;              // [T, B, P], data null: zero
-  Rows<const T> y;               // [T, B, P]
-  const T* h0;                   // [B, P] by batch row
-  const T* cell;                 // [B][pitch] by place: c before the first step
-  const T* tape_gates;           // [live rows][saved][pitch]
-  const T* tape_cell;            // [live rows][pitch]
-  T* dgates;                     // [live rows from step_begin to step_end, and those at step_end][A][pitch]
-  T* dprojected;                 // [live rows of the chunk][output_pitch] dh, or null
-  T* dstate;                     // [B][output_pitch] by place: dh after the row's end; dh before its start when done
-  T* carry;                      // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z)
+  int pitch, output_pitch;  // padded(H), padded(P)
+  const T* ut;              // packed [P/W][gates * H][W]
+  const T* projection_t;    // packed [H/W][P][W], or null
+  Rows<const T> dy;         // [T, B, P], data null: zero
+  Rows<const T> y;          // [T, B, P]
+  const T* h0;              // [B, P] by batch row
+  const T* cell;            // [B][pitch] by place: c before the first step
+  const T* tape_gates;      // [live rows][saved][pitch]
+  const T* tape_cell;       // [live rows][pitch]
+  T* dgates;                // [live rows from step_begin to step_end, and those at step_end][A][pitch]
+  T* dprojected;            // [live rows of the chunk][output_pitch] dh, or null
+  T* dstate;                // [B][output_pitch] by place: dh after the row's end; dh before its start when done
+  T* carry;                 // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z)
 };
 
 // out[n] = [out[n] +] bias + in[n] M for n in [0, rows): each in row is `segments` runs of `depth` values.

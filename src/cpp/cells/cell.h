@@ -31,9 +31,9 @@ template <class T>
 struct CellBackward {
   vec<T> saved[kMaxGates];
   vec<T> h, h_prev, c, c_prev;
-  vec<T> dh;                // everything that reaches h
-  vec<T> carry;             // in: what reached c from the step after; out: for the step before
-  vec<T> dgates[kMaxGates]; // with respect to the accumulators
+  vec<T> dh;                 // everything that reaches h
+  vec<T> carry;              // in: what reached c from the step after; out: for the step before
+  vec<T> dgates[kMaxGates];  // with respect to the accumulators
 };
 
 // Derivatives from the function's value.

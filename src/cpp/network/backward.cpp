@@ -23,8 +23,8 @@ struct DirectionWork {
 // Memory of one thread.
 template <class T>
 struct ThreadWork {
-  const T** left;   // [block rows] h[t-1], x or dgates
-  T** right;        // [block rows] dx
+  const T** left;  // [block rows] h[t-1], x or dgates
+  T** right;       // [block rows] dx
   T* scratch;
 };
 
@@ -33,8 +33,17 @@ class BackwardLayer {
  public:
   BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<const T> dy,
                 Rows<T> dx, const Plan& plan, Pool& pool)
-      : net_(net), c_(net.config()), cell_(net.cell()), tape_(tape), call_(call), layer_(layer), dy_(dy), dx_(dx),
-        plan_(plan), pitch_(padded(c_.hidden)), output_pitch_(padded(c_.output())),
+      : net_(net),
+        c_(net.config()),
+        cell_(net.cell()),
+        tape_(tape),
+        call_(call),
+        layer_(layer),
+        dy_(dy),
+        dx_(dx),
+        plan_(plan),
+        pitch_(padded(c_.hidden)),
+        output_pitch_(padded(c_.output())),
         steps_(std::min(block_steps(tape.order), std::max<int64_t>(1, tape.order.steps()))) {
     work_ = Loan(pool, lay_out(Arena()));
     lay_out(Arena(work_.data()));
@@ -55,7 +64,8 @@ class BackwardLayer {
     for (int d = 0; d < c_.directions(); ++d) {
       const DirectionWork<T>& w = directions_[d];
       const ptrdiff_t part = this->part(d), batch = tape_.order.batch();
-      if (call_.dh0) from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
+      if (call_.dh0)
+        from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
       if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + part * batch * c_.hidden);
       T* const* const grads = weights(d);
       for (int g = 0; c_.bias && g < cell_.gates; ++g) {
@@ -169,7 +179,9 @@ class BackwardLayer {
 
     int columns[kMaxGates];
     outer.gate_column = columns;
-    each_row(task, [&](int n, int64_t step, int place) { t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place); });
+    each_row(task, [&](int n, int64_t step, int place) {
+      t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place);
+    });
     for (int g = 0; g < cell_.gates; ++g) columns[g] = cell_.input_gates[g] * pitch_;
     outer.c = grads[0], outer.columns = input();
     net_.kernels().outer(outer);
@@ -205,10 +217,11 @@ class BackwardLayer {
     int offsets[kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
     const int64_t rows = tape_.order.rows(task.step_begin, task.step_end);
-    const ProductTask<T> product = {t.left, t.right, cell_.gates, c_.hidden, offsets, net_.weights(part(d)).wt,
-                                    nullptr, input(), d == 1 && !concurrent()};
-    net_.kernels().product(product, {int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size), 1, 0, 1,
-                                     nullptr, nullptr});
+    const ProductTask<T> product = {t.left,    t.right, cell_.gates,
+                                    c_.hidden, offsets, net_.weights(part(d)).wt,
+                                    nullptr,   input(), d == 1 && !concurrent()};
+    net_.kernels().product(product, {int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size), 1, 0,
+                                     1, nullptr, nullptr});
   }
 
   static void split(OuterTask<T>& outer, int m, const Team& team) {

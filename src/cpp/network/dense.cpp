@@ -19,7 +19,9 @@ size_t whole_vectors(int n, int lanes) { return size_t((n + lanes - 1) / lanes) 
 
 template <class T>
 Dense<T>::Dense(const Backend& backend, int input, int output)
-    : kernels_(kernels_of<T>(backend)), input_(input), output_(output),
+    : kernels_(kernels_of<T>(backend)),
+      input_(input),
+      output_(output),
       forward_block_(whole_vectors(output, kernels_.lanes) * size_t(input) * sizeof(T)),
       bias_(size_t(padded(output)) * sizeof(T)) {}
 

@@ -23,7 +23,8 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows, int threads) const;
+  void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
+               int threads) const;
 
   const Kernels<T>& kernels_;
   int input_, output_;

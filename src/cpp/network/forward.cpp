@@ -53,7 +53,8 @@ class ForwardLayer {
   void operator()(const Team& all) {
     if (plan_.teams == 2 && all.size > 1) {
       const int direction = all.rank % 2;
-      direction_pass(direction, direction, {all.rank / 2, (all.size + 1 - direction) / 2, &barriers_[direction]}, all.rank);
+      direction_pass(direction, direction, {all.rank / 2, (all.size + 1 - direction) / 2, &barriers_[direction]},
+                     all.rank);
     } else {
       for (int direction = 0; direction < net_.config().directions(); ++direction) {
         direction_pass(direction, 0, all, all.rank);
@@ -119,8 +120,8 @@ class ForwardLayer {
   const Plan plan_;
   const int pitch_;
   Loan work_;
-  T* hoisted_ = nullptr;     // [teams][chunk rows][gates][pitch]
-  const T** in_ = nullptr;   // [threads][chunk rows]
+  T* hoisted_ = nullptr;    // [teams][chunk rows][gates][pitch]
+  const T** in_ = nullptr;  // [threads][chunk rows]
   T** out_ = nullptr;
   Barrier barriers_[2];
 };
@@ -142,8 +143,8 @@ void final_states(const Network<T>& net, const Tape<T>& tape, int layer) {
       const T* const h = last < 0 ? t.h0 + ptrdiff_t(row) * c.output() : row_at(y, s, last, place);
       std::copy_n(h, c.output(), hn + ptrdiff_t(row) * c.output());
       if (!net.cell().has_cell_state) continue;
-      const T* const cell = t.tape_cell && last >= 0 ? t.tape_cell + (s.first[last] + place) * pitch
-                                                     : t.cell + ptrdiff_t(place) * pitch;
+      const T* const cell =
+          t.tape_cell && last >= 0 ? t.tape_cell + (s.first[last] + place) * pitch : t.cell + ptrdiff_t(place) * pitch;
       std::copy_n(cell, c.hidden, tape.call.cn + (ptrdiff_t(part) * tape.call.batch + row) * c.hidden);
     }
   }

@@ -34,13 +34,13 @@ struct Sequence {
 
 template <class T>
 struct Gradients {
-  Rows<const T> dy;  // [T, B, D*P], data null: zeros
-  const T* dh;       // [L*D, B, P], or null
-  const T* dc;       // [L*D, B, H], or null
-  Rows<T> dx;        // [T, B, I], data null: not wanted
-  T* dh0;            // [L*D, B, P], or null: not wanted
-  T* dc0;            // [L*D, B, H], or null
-  T* const* weights; // as in Network::pack, written whole
+  Rows<const T> dy;   // [T, B, D*P], data null: zeros
+  const T* dh;        // [L*D, B, P], or null
+  const T* dc;        // [L*D, B, H], or null
+  Rows<T> dx;         // [T, B, I], data null: not wanted
+  T* dh0;             // [L*D, B, P], or null: not wanted
+  T* dc0;             // [L*D, B, H], or null
+  T* const* weights;  // as in Network::pack, written whole
   int threads;
 };
 
@@ -62,8 +62,8 @@ struct Tape {
   RowOrder order;
   Sequence<T> call;
   bool keeps = false;
-  std::vector<Trace<T>> parts;    // [L*D]
-  std::vector<Rows<T>> outputs;   // [L] of each layer; the last is call.y
+  std::vector<Trace<T>> parts;        // [L*D]
+  std::vector<Rows<T>> outputs;       // [L] of each layer; the last is call.y
   std::vector<Rows<const T>> inputs;  // [L] of each layer, after dropout; the first is call.x
   std::shared_ptr<Pool> pool;
   Loan memory;

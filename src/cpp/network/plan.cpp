@@ -9,8 +9,8 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 32e3, kL2Bytes = 1e6, kL3Bytes = 16e6;
-constexpr double kBarrier = 250;     // ns, two cores
-constexpr double kStepOverhead = 20; // ns
+constexpr double kBarrier = 250;        // ns, two cores
+constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 20e3;  // ns: entering a parallel region costs 1 to 5 us
 
 double bandwidth(double bytes) {

@@ -30,7 +30,7 @@ class RowOrder {
   Schedule schedule(bool reverse) const { return {order_.data(), length_.data(), first_.data(), reverse}; }
   int64_t steps() const { return int64_t(first_.size()) - 1; }
   int batch() const { return int(order_.size()); }
-  int64_t rows() const { return first_.back(); }                       // live (step, place) pairs
+  int64_t rows() const { return first_.back(); }  // live (step, place) pairs
   int64_t rows(int64_t begin, int64_t end) const { return first_[end] - first_[begin]; }
   bool ragged() const { return ragged_; }
   int row(int place) const { return order_[place]; }

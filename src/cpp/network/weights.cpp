@@ -20,7 +20,8 @@ void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<T>& raw,
     T* const ih = bias + cell.input_gates[g] * pitch;
     T* const hh = bias + cell.hidden_gates[g] * pitch;
     for (int j = 0; j < hidden; ++j) ih[j] = raw.bias_ih[g * hidden + j];
-    for (int j = 0; j < hidden; ++j) hh[j] = ih == hh ? ih[j] + raw.bias_hh[g * hidden + j] : raw.bias_hh[g * hidden + j];
+    for (int j = 0; j < hidden; ++j)
+      hh[j] = ih == hh ? ih[j] + raw.bias_hh[g * hidden + j] : raw.bias_hh[g * hidden + j];
   }
 }
 

@@ -57,7 +57,8 @@ const T* contiguous(py::handle object, const char* name, std::initializer_list<s
   if (object.is_none()) return nullptr;
   const py::array a = as_array<T>(object, name);
   const std::string expected = shape_text(shape.begin(), shape.size());
-  if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape())) bad_shape(name, expected, a);
+  if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
+    bad_shape(name, expected, a);
   if (!(a.flags() & py::array::c_style) || !aligned<T>(a)) {
     throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
   }
@@ -83,13 +84,17 @@ Rows<const T> rows_of(py::handle object, const char* name, ssize_t steps, ssize_
   const auto* data = static_cast<const T*>(a.data());
   if (a.size() == 0) return {data, 0, 0};
   const ssize_t size = ssize_t(sizeof(T));
+  ptrdiff_t step[2];
   for (int axis = 0; axis < 2; ++axis) {
-    if (a.strides(axis) < 0 || a.strides(axis) % size) throw py::value_error(std::string(name) + ": unusable strides");
+    step[axis] = shape[axis] > 1 ? a.strides(axis) : 0;  // NumPy leaves anything in the stride of an axis of one
+    if (step[axis] < 0 || step[axis] % size) {
+      throw py::value_error(std::string(name) + ": expected strides that are multiples of the element, not negative");
+    }
   }
   if ((n > 1 && a.strides(2) != size) || !aligned<T>(a)) {
     throw py::value_error(std::string(name) + ": expected a unit inner stride and aligned data");
   }
-  return {data, a.strides(0) / size, a.strides(1) / size};
+  return {data, step[0] / size, step[1] / size};
 }
 
 template <class T>

@@ -34,8 +34,8 @@ using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
 
 int positive(int value, int least, const char* name) {
   if (value >= least && value <= 1 << 20) return value;
-  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) + " to 1048576, got " +
-                        std::to_string(value));
+  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) +
+                        " to 1048576, got " + std::to_string(value));
 }
 
 std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
@@ -44,13 +44,19 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
       {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru}};
   const auto found = cells.find(cell);
   if (found == cells.end()) throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
-  if (dtype != "float32" && dtype != "float64") throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
+  if (dtype != "float32" && dtype != "float64")
+    throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
   positive(projection, 0, "proj_size");
   if (projection && (found->second != Cell::lstm || projection >= hidden)) {
     throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
   }
-  const Config config = {found->second,  positive(input, 1, "input_size"), positive(hidden, 1, "hidden_size"),
-                         positive(layers, 1, "num_layers"), bias, bidirectional, projection};
+  const Config config = {found->second,
+                         positive(input, 1, "input_size"),
+                         positive(hidden, 1, "hidden_size"),
+                         positive(layers, 1, "num_layers"),
+                         bias,
+                         bidirectional,
+                         projection};
   auto any = std::make_shared<AnyNetwork>();
   if (dtype == "float32") {
     any->network = std::make_shared<Network<float>>(config, current_backend());
@@ -132,9 +138,11 @@ Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a) {
   s.cn = lstm ? writable<T>(a.cn, "cn", {parts, batch, c.hidden}) : nullptr;
   if (a.y.is_none() || a.hn.is_none() || (lstm && a.cn.is_none())) throw py::type_error("y, hn, cn: expected arrays");
   if (!a.lengths.is_none()) {
-    if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(a.lengths)) throw py::type_error("lengths: expected int64");
+    if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(a.lengths))
+      throw py::type_error("lengths: expected int64");
     const auto lengths = py::reinterpret_borrow<py::array>(a.lengths);
-    if (lengths.ndim() != 1 || lengths.shape(0) != batch) bad_shape("lengths", "[" + std::to_string(batch) + "]", lengths);
+    if (lengths.ndim() != 1 || lengths.shape(0) != batch)
+      bad_shape("lengths", "[" + std::to_string(batch) + "]", lengths);
     s.lengths = static_cast<const int64_t*>(lengths.data());
     for (ssize_t i = 0; i < batch; ++i) {
       if (s.lengths[i] < 0 || s.lengths[i] > steps) throw py::value_error("lengths: expected values from 0 to T");
@@ -149,8 +157,8 @@ void check_packed(const AnyNetwork& any) {
   if (any.weights.empty()) throw py::value_error("network: pack() was never called");
 }
 
-void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::object lengths, py::object y, py::object hn,
-         py::object cn, double dropout, uint64_t seed, int threads) {
+void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::object lengths, py::object y,
+         py::object hn, py::object cn, double dropout, uint64_t seed, int threads) {
   check_packed(any);
   std::visit(
       [&](const auto& net) {
@@ -177,8 +185,8 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
       any->network);
 }
 
-void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc, py::object dx,
-              py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
+void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc,
+              py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
   if (any_tape.network.get() != &any) throw py::value_error("tape: recorded by another network");
   std::visit(
       [&](const auto& tape) {
@@ -217,8 +225,8 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
           d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
           for (int i = 0; i < 3; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
           layers.append(d);
-          const double weights = double(net->cell().gates) * c.hidden * (c.input_of(layer) + c.output()) +
-                                 double(c.projection) * c.hidden;
+          const double weights =
+              double(net->cell().gates) * c.hidden * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden;
           flops += 2 * weights * c.directions() * double(batch) * double(steps) * (training ? 3 : 1);
           step_bytes += double(net->cell().gates) * c.hidden * c.output() * c.directions() * sizeof(T);
         }

@@ -25,7 +25,8 @@ T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
   if (!py::isinstance<py::array>(object)) return nullptr;
   const auto* proxy = py::detail::array_proxy(object.ptr());
   constexpr int flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  if ((proxy->flags & flags) != flags || (write && !(proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_))) return nullptr;
+  if ((proxy->flags & flags) != flags || (write && !(proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)))
+    return nullptr;
   const bool fits = (proxy->nd == 2 && proxy->dimensions[0] == batch && proxy->dimensions[1] == n) ||
                     (proxy->nd == 1 && batch == 1 && proxy->dimensions[0] == n);
   if (!fits || !py::isinstance<py::array_t<T, 0>>(object)) return nullptr;
@@ -36,9 +37,11 @@ T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
 template <class T>
 [[noreturn]] void refuse(py::handle object, const char* name, ssize_t batch, ssize_t n, bool write) {
   const py::array a = as_array<T>(object, name);
-  const bool fits = (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
+  const bool fits =
+      (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
   if (!fits) bad_shape(name, shape_of(batch, n), a);
-  if (write && !a.writeable()) throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  if (write && !a.writeable())
+    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
   throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
 }
 
@@ -105,7 +108,8 @@ py::object process(Stream<T>& s, py::object block, py::object out) {
     bad_shape("out", shape_text(shape.data(), shape.size()), y);
   }
   if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned<T>(y)) throw py::value_error("out: expected a C-contiguous aligned array");
+  if (!(y.flags() & py::array::c_style) || !aligned<T>(y))
+    throw py::value_error("out: expected a C-contiguous aligned array");
   T* const to = static_cast<T*>(const_cast<void*>(y.data()));
   const T* const from = static_cast<const T*>(x.data());
   if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
@@ -132,12 +136,14 @@ void reset(Stream<T>& s, const py::object& rows) {
     }
     return;
   }
-  if ((kind != 'i' && kind != 'u') && a.size() > 0) throw py::type_error("rows: expected a bool mask or integer indices, got dtype " + std::string(py::str(a.dtype())));
+  if ((kind != 'i' && kind != 'u') && a.size() > 0)
+    throw py::type_error("rows: expected a bool mask or integer indices, got dtype " + std::string(py::str(a.dtype())));
   const auto flat = py::array_t<int64_t, py::array::c_style | py::array::forcecast>(a.reshape({-1}));
   const int64_t* const index = flat.data();
   for (ssize_t i = 0; i < flat.size(); ++i) {
     if (index[i] >= 0 && index[i] < batch) continue;
-    throw py::value_error("rows: expected indices from 0 to " + std::to_string(batch - 1) + ", got " + std::to_string(index[i]));
+    throw py::value_error("rows: expected indices from 0 to " + std::to_string(batch - 1) + ", got " +
+                          std::to_string(index[i]));
   }
   for (ssize_t i = 0; i < flat.size(); ++i) s.reset(int(index[i]));
 }
@@ -169,10 +175,12 @@ void set_state(Stream<T>& s, const py::object& state) {
     return s.write_state(static_cast<const T*>(py::array(h).data()), nullptr);
   }
   if (!py::isinstance<py::tuple>(state) && !py::isinstance<py::list>(state)) {
-    throw py::type_error("state: expected a pair (h, c), got " + std::string(py::str(py::type::of(state).attr("__name__"))));
+    throw py::type_error("state: expected a pair (h, c), got " +
+                         std::string(py::str(py::type::of(state).attr("__name__"))));
   }
   const auto pair = py::reinterpret_borrow<py::sequence>(state);
-  if (pair.size() != 2) throw py::value_error("state: expected a pair (h, c), got " + std::to_string(pair.size()) + " arrays");
+  if (pair.size() != 2)
+    throw py::value_error("state: expected a pair (h, c), got " + std::to_string(pair.size()) + " arrays");
   const py::object h = part(pair[0], "state h", c.output()), cell = part(pair[1], "state c", c.hidden);
   s.write_state(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(cell).data()));
 }
@@ -180,7 +188,8 @@ void set_state(Stream<T>& s, const py::object& state) {
 AnyStream make_stream(const std::shared_ptr<AnyNetwork>& any, int batch) {
   if (any->weights.empty()) throw py::value_error("network: pack() was never called");
   if (any->config().bidirectional) {
-    throw py::value_error("stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
+    throw py::value_error(
+        "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
   }
   if (batch < 1 || batch > 1 << 20) {
     throw py::value_error("batch_size: expected an integer from 1 to 1048576, got " + std::to_string(batch));
@@ -208,7 +217,8 @@ const char* const kProcessDoc =
 const char* const kResetDoc =
     "reset(rows=None)\n\nForgets: sets the state to zero, of all rows or of some (a bool mask [B] or integer indices).";
 const char* const kStateDoc =
-    "The memory: (h, c) of an LSTM, h otherwise; h [num_layers, B, P], c [num_layers, B, H]. Reading copies; assigning\n"
+    "The memory: (h, c) of an LSTM, h otherwise; h [num_layers, B, P], c [num_layers, B, H]. Reading copies; "
+    "assigning\n"
     "checks shape and dtype and copies.";
 
 }  // namespace
@@ -216,22 +226,27 @@ const char* const kStateDoc =
 void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream", kClassDoc)
       .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1)
-      .def("step", [](AnyStream& any, py::handle x, py::handle out) {
-             return std::visit([&](auto& s) { return step(*s, x, out); }, any);
-           }, py::arg("x"), py::arg("out") = py::none(), kStepDoc)
-      .def("process", [](AnyStream& any, py::object block, py::object out) {
-             return std::visit([&](auto& s) { return process(*s, block, out); }, any);
-           }, py::arg("block"), py::arg("out") = py::none(), kProcessDoc)
-      .def("reset", [](AnyStream& any, const py::object& rows) {
-             std::visit([&](auto& s) { reset(*s, rows); }, any);
-           }, py::arg("rows") = py::none(), kResetDoc)
-      .def_property("state",
-                    [](const AnyStream& any) { return std::visit([](const auto& s) { return get_state(*s); }, any); },
-                    [](AnyStream& any, const py::object& state) { std::visit([&](auto& s) { set_state(*s, state); }, any); },
-                    kStateDoc)
-      .def_property_readonly("batch_size", [](const AnyStream& any) {
-        return std::visit([](const auto& s) { return s->batch(); }, any);
-      });
+      .def(
+          "step",
+          [](AnyStream& any, py::handle x, py::handle out) {
+            return std::visit([&](auto& s) { return step(*s, x, out); }, any);
+          },
+          py::arg("x"), py::arg("out") = py::none(), kStepDoc)
+      .def(
+          "process",
+          [](AnyStream& any, py::object block, py::object out) {
+            return std::visit([&](auto& s) { return process(*s, block, out); }, any);
+          },
+          py::arg("block"), py::arg("out") = py::none(), kProcessDoc)
+      .def(
+          "reset", [](AnyStream& any, const py::object& rows) { std::visit([&](auto& s) { reset(*s, rows); }, any); },
+          py::arg("rows") = py::none(), kResetDoc)
+      .def_property(
+          "state", [](const AnyStream& any) { return std::visit([](const auto& s) { return get_state(*s); }, any); },
+          [](AnyStream& any, const py::object& state) { std::visit([&](auto& s) { set_state(*s, state); }, any); },
+          kStateDoc)
+      .def_property_readonly(
+          "batch_size", [](const AnyStream& any) { return std::visit([](const auto& s) { return s->batch(); }, any); });
 }
 
 }  // namespace fastrnn

@@ -31,7 +31,10 @@ py::dict build_info() {
 
 template <class T>
 py::array map(const Kernels<T>& kernels, const std::string& name, const py::array& x) {
-  const auto function = name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "tanh" ? kernels.tanh : nullptr;
+  const auto function = name == "exp"       ? kernels.exp
+                        : name == "sigmoid" ? kernels.sigmoid
+                        : name == "tanh"    ? kernels.tanh
+                                            : nullptr;
   if (!function) throw py::value_error("name: expected exp, sigmoid or tanh, got '" + name + "'");
   const ssize_t n = x.size();
   py::array_t<T> y(n);
@@ -60,10 +63,12 @@ double seconds(Body body) {
 double fma_gflops(const Backend& b, int threads) {
   constexpr int64_t n = 2000000;
   double flops = 0;
-  const double time = seconds([&] { parallel(threads, [&](const Team& team) {
-    const double done = b.fma_loop(n);
-    if (team.rank == 0) flops = done * team.size;
-  }); });
+  const double time = seconds([&] {
+    parallel(threads, [&](const Team& team) {
+      const double done = b.fma_loop(n);
+      if (team.rank == 0) flops = done * team.size;
+    });
+  });
   return flops / time * 1e-9;
 }
 
@@ -71,11 +76,9 @@ double read_gbs(const Backend& b, size_t bytes, int threads) {
   const size_t n = bytes / sizeof(float), repeat = std::max<size_t>(1, (size_t(1) << 25) / bytes);
   std::vector<std::vector<float>> data(size_t(threads), std::vector<float>(n, 1.0f));
   std::atomic<float> sink{0};
-  const double time = seconds([&] { parallel(threads, [&](const Team& team) {
-    float sum = 0;
-    for (size_t i = 0; i < repeat; ++i) sum += b.read_loop(data[size_t(team.rank)].data(), n);
-    sink.store(sum);
-  }); });
+  const double time = seconds([&] {
+    parallel(threads, [&](const Team& team) { sink.store(b.read_loop(data[size_t(team.rank)].data(), n, repeat)); });
+  });
   return double(threads) * double(repeat * bytes) / time * 1e-9;
 }
 
@@ -85,8 +88,8 @@ py::dict probe() {
   const int all = available_threads();
   py::dict d;
   const py::gil_scoped_release release;
-  const double values[] = {fma_gflops(b, 1), fma_gflops(b, all), read_gbs(b, 16 << 10, 1), read_gbs(b, 512 << 10, 1),
-                           read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
+  const double values[] = {fma_gflops(b, 1),          fma_gflops(b, all),      read_gbs(b, 16 << 10, 1),
+                           read_gbs(b, 512 << 10, 1), read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
   const py::gil_scoped_acquire acquire;
   const char* const names[] = {"fma_gflops", "fma_gflops_all", "l1_gbs", "l2_gbs", "l3_gbs", "l3_gbs_all"};
   for (int i = 0; i < 6; ++i) d[names[i]] = values[i];

@@ -47,8 +47,8 @@ struct Exp<double> {
                                  0x1.1111111118fc3p-7,  0x1.6c16c17ede84ap-10, 0x1.a01a01750ef58p-13,
                                  0x1.a019a7661dae0p-16, 0x1.71de880cce652p-19, 0x1.28a1e9959fbdbp-22,
                                  0x1.ae6babac39bebp-26};
-  static constexpr double tanh_odd[] = {-0x1.55555555554c2p-2, 0x1.11111110fe019p-3,  -0x1.ba1ba19f142b9p-5,
-                                        0x1.664f3f3a01e6dp-6,  -0x1.226c708c0b1dfp-7, 0x1.d66ed203d60c1p-9,
+  static constexpr double tanh_odd[] = {-0x1.55555555554c2p-2,  0x1.11111110fe019p-3,  -0x1.ba1ba19f142b9p-5,
+                                        0x1.664f3f3a01e6dp-6,   -0x1.226c708c0b1dfp-7, 0x1.d66ed203d60c1p-9,
                                         -0x1.770c1d1765810p-10, 0x1.f1b0d8193e880p-12};
 };
 

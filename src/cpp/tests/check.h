@@ -7,14 +7,14 @@ namespace fastrnn::tests {
 
 extern int failures;
 
-#define CHECK(condition, ...)                                             \
-  do {                                                                    \
-    if (!(condition)) {                                                   \
-      ++::fastrnn::tests::failures;                                       \
+#define CHECK(condition, ...)                                            \
+  do {                                                                   \
+    if (!(condition)) {                                                  \
+      ++::fastrnn::tests::failures;                                      \
       std::printf("%s:%d: failed: %s ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                           \
-      std::printf("\n");                                                  \
-    }                                                                     \
+      std::printf(__VA_ARGS__);                                          \
+      std::printf("\n");                                                 \
+    }                                                                    \
   } while (false)
 
 void test_gradients();

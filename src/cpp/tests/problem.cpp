@@ -68,19 +68,32 @@ template <class T>
 Sequence<T> Problem<T>::sequence(int threads) {
   const Config& c = shape.config;
   const bool lstm = c.cell == Cell::lstm;
-  return {shape.steps, shape.batch, shape.ragged ? lengths.data() : nullptr,
-          {x.data(), ptrdiff_t(shape.batch) * c.input, c.input}, h0.data(), lstm ? c0.data() : nullptr,
-          {y.data(), ptrdiff_t(shape.batch) * c.width(), c.width()}, hn.data(), lstm ? cn.data() : nullptr,
-          0.0, 0, threads};
+  return {shape.steps,
+          shape.batch,
+          shape.ragged ? lengths.data() : nullptr,
+          {x.data(), ptrdiff_t(shape.batch) * c.input, c.input},
+          h0.data(),
+          lstm ? c0.data() : nullptr,
+          {y.data(), ptrdiff_t(shape.batch) * c.width(), c.width()},
+          hn.data(),
+          lstm ? cn.data() : nullptr,
+          0.0,
+          0,
+          threads};
 }
 
 template <class T>
 Gradients<T> Problem<T>::gradients(int threads) {
   const Config& c = shape.config;
   const bool lstm = c.cell == Cell::lstm;
-  return {{dy.data(), ptrdiff_t(shape.batch) * c.width(), c.width()}, dh.data(), lstm ? dc.data() : nullptr,
-          {dx.data(), ptrdiff_t(shape.batch) * c.input, c.input}, dh0.data(), lstm ? dc0.data() : nullptr,
-          dweight_pointers.data(), threads};
+  return {{dy.data(), ptrdiff_t(shape.batch) * c.width(), c.width()},
+          dh.data(),
+          lstm ? dc.data() : nullptr,
+          {dx.data(), ptrdiff_t(shape.batch) * c.input, c.input},
+          dh0.data(),
+          lstm ? dc0.data() : nullptr,
+          dweight_pointers.data(),
+          threads};
 }
 
 template <class T>

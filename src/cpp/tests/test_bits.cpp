@@ -19,7 +19,8 @@ void same_for_threads_and_isas(const Shape& shape, double gain) {
   for (const Backend* backend : usable_backends()) {
     const uint64_t one = pass_hash<T>(shape, *backend, 1, gain);
     for (int threads = 2; threads <= 4; ++threads) {
-      CHECK(pass_hash<T>(shape, *backend, threads, gain) == one, "%s on %s, %d threads", shape.name, backend->name, threads);
+      CHECK(pass_hash<T>(shape, *backend, threads, gain) == one, "%s on %s, %d threads", shape.name, backend->name,
+            threads);
     }
     if (!backend->has_fma) continue;
     if (!promised) promised = one;

@@ -20,7 +20,8 @@ double loss(P& p, const Backend& backend) {
   return sum;
 }
 
-void compare(P& p, const Backend& backend, std::vector<double>& values, const std::vector<double>& gradient, const char* what) {
+void compare(P& p, const Backend& backend, std::vector<double>& values, const std::vector<double>& gradient,
+             const char* what) {
   const double step = 1e-6;
   for (size_t i = 0; i < values.size(); i += 1 + values.size() / 7) {
     const double value = values[i];
@@ -30,8 +31,8 @@ void compare(P& p, const Backend& backend, std::vector<double>& values, const st
     const double below = loss(p, backend);
     values[i] = value;
     const double expected = (above - below) / (2 * step);
-    CHECK(std::abs(gradient[i] - expected) <= 1e-6 * (1 + std::abs(expected)), "%s on %s: %s[%zu] is %.9g, expected %.9g",
-          p.shape.name, backend.name, what, i, gradient[i], expected);
+    CHECK(std::abs(gradient[i] - expected) <= 1e-6 * (1 + std::abs(expected)),
+          "%s on %s: %s[%zu] is %.9g, expected %.9g", p.shape.name, backend.name, what, i, gradient[i], expected);
   }
 }
 
