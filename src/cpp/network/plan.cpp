@@ -38,7 +38,7 @@ int threads_for(double flops, int lanes, int threads) {
 }
 
 Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads) {
-  Plan plan = {1, 1, Split::none, false, 0, {}};
+  Plan plan = {1, 1, Split::none, false, 0, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
   const double live = double(rows) / double(steps);
   const double depth = s.output + s.input;
@@ -51,20 +51,28 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
     if (s.hidden < 2 * s.lanes) ns[2] = ns[0] + kBarrier;
   };
   times(threads, plan.step_ns);
-  double serial = plan.step_ns[0], best = serial * s.directions;
-  if (threads > 1 && serial * s.directions * double(steps) >= kWorthAThread) {
+  for (double& ns : plan.step_ns) ns *= s.directions;
+  const double serial = plan.step_ns[0];
+  double best = serial;
+  if (threads > 1 && serial * double(steps) >= kWorthAThread) {
     for (int i = 1; i < 3; ++i) {
-      if (plan.step_ns[i] * s.directions >= 0.9 * best) continue;
-      best = plan.step_ns[i] * s.directions;
+      if (plan.step_ns[i] >= 0.9 * best) continue;
+      best = plan.step_ns[i];
       plan.threads = threads, plan.split = Split(i);
     }
     if (s.directions == 2) {  // each direction on its own threads: no barrier between them
       double ns[3];
       times(threads / 2, ns);
       const int split = threads < 4 ? 0 : ns[1] <= ns[2] ? 1 : 2;
-      if (ns[split] <= best) plan.threads = threads / 2 * 2, plan.teams = 2, plan.split = Split(split);
+      if (ns[split] <= best) {
+        best = ns[split];
+        plan.threads = threads / 2 * 2, plan.teams = 2, plan.split = Split(split);
+      }
     }
   }
+  plan.planned_ns = best;
+  const double matrix = double(s.gates) * s.hidden * s.directions, read = matrix * s.output * s.element_bytes / plan.threads;
+  plan.floor_ns = std::max(2 * live * matrix * depth / (core_gflops(s.lanes) * plan.threads), read / bandwidth(read));
   // With few rows a tile reads each weight for little work: take the rows of many steps at once.
   const int team = std::max(1, plan.threads / plan.teams);
   const double rows_per_thread = plan.split == Split::rows ? live / team : live;

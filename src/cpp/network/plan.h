@@ -13,7 +13,9 @@ struct Plan {
   Split split;        // within a team
   bool hoist;         // W x of many steps in one product, instead of with every step
   int64_t chunk;      // steps of one such product
-  double step_ns[3];  // predicted time of a step by Split, for explain()
+  // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
+  double step_ns[3];
+  double planned_ns, floor_ns;
 };
 
 // What the model needs to know of a layer.

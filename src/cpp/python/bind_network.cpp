@@ -210,30 +210,47 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
       any_tape.tape);
 }
 
+// The plan of one layer in words and numbers.
+py::dict explain_layer(const Plan& p) {
+  static const char* const splits[] = {"none", "rows", "units"};
+  static const char* const why[] = {"one thread: more would cost more than they save",
+                                    "each thread has its own rows and never waits",
+                                    "too few rows: each thread has its own units, and they meet at every step"};
+  py::dict d;
+  d["threads"] = p.threads, d["split"] = splits[int(p.split)];
+  d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
+  d["concurrent_directions"] = p.teams;
+  d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
+  for (int i = 0; i < 3; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
+  return d;
+}
+
+// By the model of network/plan.h, not by running anything.
 py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
   return std::visit(
       [&](const auto& net) {
         using T = element_of<decltype(net)>;
         const Config& c = net->config();
-        const char* const splits[] = {"none", "rows", "units"};
+        static const char* const cells[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
         py::list layers;
-        double flops = 0, step_bytes = 0;
+        double flops = 0, step_bytes = 0, planned = 0, floor = 0;
+        const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
         for (int layer = 0; layer < c.layers; ++layer) {
           const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads));
-          py::dict d;
-          d["threads"] = p.threads, d["split"] = splits[int(p.split)], d["concurrent_directions"] = p.teams;
-          d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
-          for (int i = 0; i < 3; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
-          layers.append(d);
-          const double weights =
-              double(net->cell().gates) * c.hidden * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden;
-          flops += 2 * weights * c.directions() * double(batch) * double(steps) * (training ? 3 : 1);
-          step_bytes += double(net->cell().gates) * c.hidden * c.output() * c.directions() * sizeof(T);
+          layers.append(explain_layer(p));
+          const double gates = double(net->cell().gates) * c.hidden * c.directions();
+          const double weights = gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
+          flops += 2 * weights * double(batch) * double(steps) * passes;
+          step_bytes += gates * c.output() * sizeof(T);
+          planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
         }
-        py::dict result;
-        result["isa"] = net->backend().name, result["layers"] = layers, result["flops"] = flops;
-        result["recurrent_weight_bytes"] = step_bytes, result["packed_bytes"] = net->packed_bytes();
-        return result;
+        py::dict d;
+        d["kernel"] = std::string(net->backend().name) + " " + cells[int(c.cell)] + " " + dtype_name<T>();
+        d["isa"] = net->backend().name, d["layers"] = layers, d["flops"] = flops;
+        d["recurrent_weight_bytes"] = step_bytes, d["packed_bytes"] = net->packed_bytes();
+        d["expected_us"] = planned / 1e3, d["limit_us"] = floor / 1e3;
+        d["expected_share_of_limit"] = planned > 0 ? floor / planned : 0.0;
+        return d;
       },
       any.network);
 }
