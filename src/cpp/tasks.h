@@ -114,12 +114,13 @@ struct OuterTask {
   int rows, columns;
   T* c;  // [gates * hidden, columns]
   bool add;
-  T* scratch;  // outer_scratch(row_end - row_begin) elements
+  T* scratch;  // kOuterScratch elements
 };
 
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
 static constexpr int kSumBlock = 256;
 static constexpr int kOuterColumns = 64;  // at least one register tile wide on every ISA
-static constexpr size_t outer_scratch(int m) { return size_t(kSumBlock) * size_t(kOuterColumns + m + kPad); }
+static constexpr int kOuterRows = 384;    // so many columns of a, packed, stay in the second-level cache
+static constexpr size_t kOuterScratch = size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows) + size_t(kOuterRows * kPad);
 
 }  // namespace fastrnn

@@ -99,7 +99,7 @@ class BackwardLayer {
     for (ThreadWork<T>& t : threads_) {
       t.left = arena.take<const T*>(rows);
       t.right = arena.take<T*>(rows);
-      t.scratch = arena.take<T>(outer_scratch(std::max(cell_.gates * c_.hidden, c_.output())));
+      t.scratch = arena.take<T>(kOuterScratch);
     }
     if (concurrent() && dx_.data) {  // both directions at once: each its own dx
       const ptrdiff_t n = input();
