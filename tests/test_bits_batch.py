@@ -103,8 +103,8 @@ def test_stream(kind, dtype, sizes, batch):
     y, final = layer(p.x, packed(p.state))
     x = p.x[:, 0] if batch == 1 else p.x
     y = y[:, 0] if batch == 1 else y
-    for step_until, block_until in [(21, 21), (0, 21), (5, 16)]:
-        stream = layer.stream(batch)
+    for step_until, block_until, threads in [(21, 21, 1), (0, 21, 1), (5, 16, 1), (5, 16, 2)]:
+        stream = layer.stream(batch, num_threads=threads)
         stream.state = packed(p.state)
         parts = [stream.step(x[t])[None] for t in range(step_until)]
         parts += [stream.process(x[step_until:block_until])]

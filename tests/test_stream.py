@@ -201,6 +201,8 @@ def test_batch_size(value):
         NET.build().stream(value)
     with pytest.raises(TypeError, match="batch_size: expected an integer"):
         NET.build().stream(1.5)
+    with pytest.raises(ValueError, match=f"num_threads: expected.*1.*got {value}"):
+        NET.build().stream(num_threads=value)
 
 
 @pytest.mark.parametrize("method", ["edit", "load_state_dict"])

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 import fastrnn
-from bench.libraries import Prepared
+from bench.libraries import Prepared, fastest
 from bench.problem import Arrays, Problem
 
 LAYERS = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}
@@ -22,12 +22,12 @@ def prepare(problem: Problem) -> Prepared:
     )  # fmt: skip
     layer.load_state_dict(problem.weights)
     if case.stream:
-        return _stream(layer, problem)
+        return fastest(_stream(layer, problem, n) for n in range(1, case.threads + 1))
     return _training(layer, problem) if case.training else _inference(layer, problem)
 
 
-def _stream(layer: Layer, problem: Problem) -> Prepared:
-    stream = layer.stream()
+def _stream(layer: Layer, problem: Problem, threads: int) -> Prepared:
+    stream = layer.stream(num_threads=threads)
     x = problem.x[:, 0]
     out = np.empty(problem.case.H, x.dtype)
 
@@ -35,7 +35,7 @@ def _stream(layer: Layer, problem: Problem) -> Prepared:
         stream.reset()
         return {"y": np.stack([stream.step(x_t) for x_t in x])[:, None]}
 
-    return Prepared(partial(stream.step, x[0], out), result)
+    return Prepared(partial(stream.step, x[0], out), result, f"threads={threads}")
 
 
 def _inference(layer: Layer, problem: Problem) -> Prepared:

@@ -5,16 +5,12 @@
 #include <numeric>
 
 namespace fastrnn {
-namespace {
-
-constexpr Share kAlone(int batch) { return {0, batch, 1, 0, 1, nullptr, nullptr}; }
-
-}  // namespace
 
 template <class T>
-Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch)
+Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int threads)
     : network_(std::move(network)),
       batch_(batch),
+      threads_(threads),
       pitch_(padded(network_->config().hidden)),
       order_(size_t(batch)),
       length_(size_t(batch), 1),
@@ -60,37 +56,49 @@ T* Stream<T>::cell(int layer) const {
 }
 
 template <class T>
-void Stream<T>::advance(Rows<const T> x) noexcept {
-  const int layers = network_->config().layers;
-  ForwardTask<T>* const tasks = tasks_.data() + slot_ * layers;
-  tasks[0].x = x;
-  for (int layer = 0; layer < layers; ++layer) network_->cell().forward(tasks[layer], kAlone(batch_));
-  slot_ = 1 - slot_;
+const T* Stream<T>::top(int slot) const {
+  return hidden(network_->config().layers - 1, slot);
 }
 
 template <class T>
-const T* Stream<T>::newest() const {
-  return hidden(network_->config().layers - 1, slot_);
+template <class Each>
+void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
+  const int layers = network_->config().layers, slot = slot_;
+  parallel(threads_, [&](const Team& team) {
+    Share share = {0, batch_, 1, team.rank, team.size, nullptr, nullptr};
+    if (team.size > 1) {
+      share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+      share.barrier = const_cast<Team*>(&team);
+    }
+    for (int64_t t = 0; t < steps; ++t) {
+      const ForwardTask<T>* const tasks = tasks_.data() + ((slot + t) & 1) * layers;
+      ForwardTask<T> first = tasks[0];
+      first.x = {x.data + t * x.step, 0, x.row};
+      network_->cell().forward(first, share);
+      for (int layer = 1; layer < layers; ++layer) network_->cell().forward(tasks[layer], share);
+      // The others may be a step ahead, not two: the slot read here is not written yet.
+      if (team.rank == 0) each(t, int((slot + t + 1) & 1));
+    }
+  });
+  slot_ = int((slot + steps) & 1);
 }
 
 template <class T>
 void Stream<T>::step(const T* x, T* y) noexcept {
-  const FlushDenormals flush;
   const Config& c = network_->config();
-  advance({x, 0, c.input});
-  std::memcpy(y, newest(), size_t(batch_) * size_t(c.output()) * sizeof(T));
+  advance(1, {x, 0, c.input}, [&](int64_t, int slot) {
+    std::memcpy(y, top(slot), size_t(batch_) * size_t(c.output()) * sizeof(T));
+  });
 }
 
 template <class T>
 void Stream<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
-  const FlushDenormals flush;
-  const int output = network_->config().output();
-  for (int64_t t = 0; t < steps; ++t) {
-    advance({x.data + t * x.step, 0, x.row});
-    for (int row = 0; row < batch_; ++row) {
-      std::memcpy(y.data + t * y.step + row * y.row, newest() + ptrdiff_t(row) * output, size_t(output) * sizeof(T));
+  const size_t output = size_t(network_->config().output());
+  advance(steps, x, [&](int64_t t, int slot) {
+    for (size_t row = 0; row < size_t(batch_); ++row) {
+      std::memcpy(y.data + t * y.step + ptrdiff_t(row) * y.row, top(slot) + row * output, output * sizeof(T));
     }
-  }
+  });
 }
 
 template <class T>

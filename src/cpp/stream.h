@@ -1,5 +1,6 @@
 // One step at a time with the memory carried along. Everything is allocated when the stream is made: step() takes no
-// memory, no lock, no system call and no thread. A stream belongs to one thread.
+// memory and no lock, and, on one thread, makes no system call. A stream belongs to one thread at a time; asked for more,
+// it shares the units of each step among them, which pays where the weights outgrow one core's cache.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,7 @@ template <class T>
 class Stream {
  public:
   // Shares the packed weights; the network must be unidirectional.
-  Stream(std::shared_ptr<const Network<T>> network, int batch);
+  Stream(std::shared_ptr<const Network<T>> network, int batch, int threads);
 
   void step(const T* x,      // [B, I]
             T* y) noexcept;  // [B, P]
@@ -31,11 +32,13 @@ class Stream {
  private:
   T* hidden(int layer, int slot) const;
   T* cell(int layer) const;
-  void advance(Rows<const T> x) noexcept;
-  const T* newest() const;
+  // Runs `steps` steps from x; each(step, slot) follows each of them, on one of the threads.
+  template <class Each>
+  void advance(int64_t steps, Rows<const T> x, Each each) noexcept;
+  const T* top(int slot) const;
 
   std::shared_ptr<const Network<T>> network_;
-  int batch_, pitch_;
+  int batch_, threads_, pitch_;
   int slot_ = 0;  // which of the two h buffers holds the newest state
   std::vector<int32_t> order_, length_;
   int64_t first_[2];

@@ -185,7 +185,7 @@ void set_state(Stream<T>& s, const py::object& state) {
   s.write_state(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(cell).data()));
 }
 
-AnyStream make_stream(const std::shared_ptr<AnyNetwork>& any, int batch) {
+AnyStream make_stream(const std::shared_ptr<AnyNetwork>& any, int batch, int threads) {
   if (any->weights.empty()) throw py::value_error("network: pack() was never called");
   if (any->config().bidirectional) {
     throw py::value_error(
@@ -194,10 +194,13 @@ AnyStream make_stream(const std::shared_ptr<AnyNetwork>& any, int batch) {
   if (batch < 1 || batch > 1 << 20) {
     throw py::value_error("batch_size: expected an integer from 1 to 1048576, got " + std::to_string(batch));
   }
+  if (threads < 1 || threads > 1024) {
+    throw py::value_error("num_threads: expected an integer from 1 to 1024, got " + std::to_string(threads));
+  }
   return std::visit(
       [&](const auto& net) -> AnyStream {
         using Net = std::remove_reference_t<decltype(*net)>;
-        return std::make_unique<Stream<std::decay_t<decltype(*std::declval<Net>().weights(0).w)>>>(net, batch);
+        return std::make_unique<Stream<std::decay_t<decltype(*std::declval<Net>().weights(0).w)>>>(net, batch, threads);
       },
       any->network);
 }
@@ -225,7 +228,8 @@ const char* const kStateDoc =
 
 void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream", kClassDoc)
-      .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1)
+      .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1,
+           py::arg("num_threads") = 1)
       .def(
           "step",
           [](AnyStream& any, py::handle x, py::handle out) {

@@ -44,12 +44,12 @@ namespace fastrnn::tests {
 namespace {
 
 template <class T>
-void stream_equals_sequence(const Shape& shape, const Backend& backend) {
+void stream_equals_sequence(const Shape& shape, const Backend& backend, int threads) {
   Problem<T> p(shape);
   std::shared_ptr<const Network<T>> net = p.network(backend);
   net->run(p.sequence(1));
   const bool lstm = shape.config.cell == Cell::lstm;
-  Stream<T> stream(net, shape.batch);
+  Stream<T> stream(net, shape.batch, threads);
   stream.write_state(p.h0.data(), lstm ? p.c0.data() : nullptr);
   const size_t in = size_t(shape.batch * shape.config.input), out = size_t(shape.batch * shape.config.width());
   std::vector<T> y(out);
@@ -61,7 +61,7 @@ void stream_equals_sequence(const Shape& shape, const Backend& backend) {
   }
   const long taken = allocations.load() - before;
   CHECK(same == shape.steps, "%s on %s: %ld of %d steps", shape.name, backend.name, same, shape.steps);
-  CHECK(taken == 0, "%s on %s: %ld allocations", shape.name, backend.name, taken);
+  CHECK(taken == 0 || threads > 1, "%s on %s: %ld allocations", shape.name, backend.name, taken);
   std::vector<T> h(p.hn.size()), c(p.cn.size());
   stream.read_state(h.data(), lstm ? c.data() : nullptr);
   CHECK(hash_of(h) == hash_of(p.hn), "%s on %s: h", shape.name, backend.name);
@@ -81,8 +81,10 @@ void test_stream() {
     for (Shape shape : shapes()) {
       shape.ragged = false;
       shape.config.bidirectional = false;
-      stream_equals_sequence<float>(shape, *backend);
-      stream_equals_sequence<double>(shape, *backend);
+      for (int threads = 1; threads <= 3; ++threads) {
+        stream_equals_sequence<float>(shape, *backend, threads);
+        stream_equals_sequence<double>(shape, *backend, threads);
+      }
     }
   }
 }
