@@ -49,7 +49,8 @@ bool has_openmp() {
 
 int available_threads() {
 #if defined(_OPENMP)
-  return forked.load(std::memory_order_relaxed) ? 1 : omp_get_num_procs();
+  static const int cores = omp_get_num_procs();  // a system call of two microseconds: once
+  return forked.load(std::memory_order_relaxed) ? 1 : cores;
 #else
   return 1;
 #endif
