@@ -1,4 +1,4 @@
-"""python -m bench: times every case and writes docs/performance.md and bench/results.json.
+"""python -m bench: times all cases; writes docs/performance.md, bench/results.json and README.md.
 
 A full run takes about 20 minutes on a quiet machine. With --cases or --quick the tables are only
 printed, unless --out says where to write. On more than two cores start it as `taskset -c 0,1 ...`
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, report, roofline
+from bench import machine, memory, readme, report, roofline
 from bench.cases import Case, select
 from bench.measure import measure
 from bench.timing import QUICK, Plan
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         print(f"wrote {path}")
+    if whole:
+        page = ROOT / "README.md"
+        page.write_text(readme.fill(page.read_text(), results))
     return 0
 
 

@@ -87,3 +87,16 @@ def test_tape_of_something_else():
     for tape in (None, np.zeros(3)):
         with pytest.raises(TypeError, match="tape: "):
             functional.backward(tape, np.zeros((6, 4, 9), np.float32))
+
+
+def test_weights_changed_after_forward():
+    """backward uses the weights of forward, whatever the caller has done to them since"""
+    net = net_of("lstm", 5, 7)
+    x, weights = problem(net, steps=6, batch=2).x, weights_of(net)
+    y, _, tape = functional.lstm_forward(x, weights)
+    wanted = functional.backward(tape, np.ones_like(y))
+    y, _, tape = functional.lstm_forward(x, weights)
+    for w in weights.values():
+        w[...] = 0
+    got = functional.backward(tape, np.ones_like(y))
+    assert got.input.tobytes() == wanted.input.tobytes()

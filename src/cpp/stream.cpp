@@ -86,9 +86,8 @@ void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
 template <class T>
 void Stream<T>::step(const T* x, T* y) noexcept {
   const Config& c = network_->config();
-  advance(1, {x, 0, c.input}, [&](int64_t, int slot) {
-    std::memcpy(y, top(slot), size_t(batch_) * size_t(c.output()) * sizeof(T));
-  });
+  advance(1, {x, 0, c.input},
+          [&](int64_t, int slot) { std::memcpy(y, top(slot), size_t(batch_) * size_t(c.output()) * sizeof(T)); });
 }
 
 template <class T>

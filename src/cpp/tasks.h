@@ -121,6 +121,7 @@ struct OuterTask {
 static constexpr int kSumBlock = 256;
 static constexpr int kOuterColumns = 64;  // at least one register tile wide on every ISA
 static constexpr int kOuterRows = 384;    // so many columns of a, packed, stay in the second-level cache
-static constexpr size_t kOuterScratch = size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows) + size_t(kOuterRows * kPad);
+static constexpr size_t kOuterScratch =
+    size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows) + size_t(kOuterRows * kPad);
 
 }  // namespace fastrnn

@@ -105,9 +105,7 @@ class Dense:
 class Stream:
     """Carries a network's memory from sample to sample; belongs to one thread."""
 
-    def __init__(
-        self, network: Network, batch_size: int = 1, num_threads: int = 1
-    ) -> None: ...
+    def __init__(self, network: Network, batch_size: int = 1, num_threads: int = 1) -> None: ...
     @property
     def batch_size(self) -> int: ...
     @property

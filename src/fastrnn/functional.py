@@ -71,7 +71,7 @@ def rnn_forward(
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Tape]:
     """Return y, the final h and a tape for `backward`."""
-    engine = _engine(_rnn_cell(nonlinearity), weights)
+    engine = _engine(_rnn_cell(nonlinearity), weights, keep=True)
     options = _options(batch_first, dropout, seed, num_threads)
     return engine.forward(x, state, lengths, *options)
 
@@ -105,7 +105,7 @@ def lstm_forward(
 ) -> tuple[Array, Pair, Tape]:
     """Return y, the final (h, c) and a tape for `backward`."""
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("lstm", weights).forward(x, state, lengths, *options)
+    return _engine("lstm", weights, keep=True).forward(x, state, lengths, *options)
 
 
 def gru(
@@ -137,7 +137,7 @@ def gru_forward(
 ) -> tuple[Array, Array, Tape]:
     """Return y, the final h and a tape for `backward`."""
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("gru", weights).forward(x, state, lengths, *options)
+    return _engine("gru", weights, keep=True).forward(x, state, lengths, *options)
 
 
 def backward(
@@ -181,8 +181,12 @@ def _options(
     return batch_first, dropout, key, _thread_count(num_threads)
 
 
-def _engine(cell: str, weights: Mapping[str, Any]) -> Engine:
-    """Infer the network's shape from names and shapes, then check all of them against it."""
+def _engine(cell: str, weights: Mapping[str, Any], keep: bool = False) -> Engine:
+    """Infer the network's shape from names and shapes, then check all of them against it.
+
+    `keep`: for a tape, whose backward reads the weights again. They are copied, so that what the
+    caller does to them in between cannot mix old weights with new ones.
+    """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected a dict of arrays by name, got {type(weights).__name__}")
     first = {}
@@ -210,4 +214,5 @@ def _engine(cell: str, weights: Mapping[str, Any]) -> Engine:
         bidirectional="weight_ih_l0_reverse" in weights,
         proj_size=first["weight_hr_l0"].shape[0] if projected else 0,
     )
-    return Engine(spec, list(as_weights("weights", weights, spec.shapes(), spec.dtype).values()))
+    arrays = as_weights("weights", weights, spec.shapes(), spec.dtype).values()
+    return Engine(spec, [w.copy() for w in arrays] if keep else list(arrays))

@@ -71,7 +71,8 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
     }
   }
   plan.planned_ns = best;
-  const double matrix = double(s.gates) * s.hidden * s.directions, read = matrix * s.output * s.element_bytes / plan.threads;
+  const double matrix = double(s.gates) * s.hidden * s.directions,
+               read = matrix * s.output * s.element_bytes / plan.threads;
   plan.floor_ns = std::max(2 * live * matrix * depth / (core_gflops(s.lanes) * plan.threads), read / bandwidth(read));
   // With few rows a tile reads each weight for little work: take the rows of many steps at once.
   const int team = std::max(1, plan.threads / plan.teams);

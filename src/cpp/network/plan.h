@@ -8,11 +8,11 @@ namespace fastrnn {
 enum class Split { none, rows, units };
 
 struct Plan {
-  int threads;        // of the parallel region
-  int teams;          // directions under way at the same time: 1 or 2
-  Split split;        // within a team
-  bool hoist;         // W x of many steps in one product, instead of with every step
-  int64_t chunk;      // steps of one such product
+  int threads;    // of the parallel region
+  int teams;      // directions under way at the same time: 1 or 2
+  Split split;    // within a team
+  bool hoist;     // W x of many steps in one product, instead of with every step
+  int64_t chunk;  // steps of one such product
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
   double step_ns[3];
   double planned_ns, floor_ns;

@@ -239,7 +239,8 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
           const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads));
           layers.append(explain_layer(p));
           const double gates = double(net->cell().gates) * c.hidden * c.directions();
-          const double weights = gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
+          const double weights =
+              gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
           flops += 2 * weights * double(batch) * double(steps) * passes;
           step_bytes += gates * c.output() * sizeof(T);
           planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;

@@ -228,8 +228,7 @@ const char* const kStateDoc =
 
 void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream", kClassDoc)
-      .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1,
-           py::arg("num_threads") = 1)
+      .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1, py::arg("num_threads") = 1)
       .def(
           "step",
           [](AnyStream& any, py::handle x, py::handle out) {
