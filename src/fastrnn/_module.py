@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ class Editable(Mapping[str, Array]):
         return len(self._weights)
 
 
-class Module:
+class Module(ABC):
     """Weights under torch's names, and the packed form that computations use."""
 
     _weights: dict[str, Array]
@@ -113,9 +114,9 @@ class Module:
             for name, array in arrays.items():
                 weights[name][...] = array
 
+    @abstractmethod
     def _build(self) -> None:
         """Make everything that is derived from the sizes and the weights."""
-        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         """Weights, options, mode and the dropout generator, but no packed weights."""

@@ -15,6 +15,7 @@ their modules to resume training.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -27,7 +28,7 @@ from ._tape import Gradients
 Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What all have in common: modules, and for each weight a place for the rule's memory."""
 
     def __init__(self, modules: Module | Sequence[Module], lr: float, weight_decay: float) -> None:
@@ -38,6 +39,7 @@ class Optimizer:
         self.lr = as_real("lr", lr, 0.0)
         self.weight_decay = as_real("weight_decay", weight_decay, 0.0)
         self._memory: list[dict[str, list[Array]]] = [{} for _ in self.modules]
+        self._steps = 0
 
     def step(self, grads: Grads | Sequence[Grads]) -> None:
         """Change every weight once.
@@ -56,17 +58,15 @@ class Optimizer:
             )
         for module, gradients in zip(self.modules, dicts, strict=True):
             _check(module, gradients)
-        self._begin()
+        self._steps += 1
         for module, gradients, memory in zip(self.modules, dicts, self._memory, strict=True):
             with module.edit() as weights:
                 for name, weight in weights.items():
                     self._update(weight, gradients[name], memory.setdefault(name, []))
 
-    def _begin(self) -> None:
-        """Do what is due once a step, before the weights."""
-
+    @abstractmethod
     def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
-        raise NotImplementedError
+        """Change one weight in place; `memory` holds what its earlier steps left."""
 
 
 class SGD(Optimizer):
@@ -131,10 +131,6 @@ class Adam(Optimizer):
             as_real("betas[1]", second, 0.0, 1.0, open_high=True),
         )
         self.eps = as_real("eps", eps, 0.0)
-        self._steps = 0
-
-    def _begin(self) -> None:
-        self._steps += 1
 
     def _decay(self, weight: Array, grad: Array) -> Array:
         return grad + self.weight_decay * weight if self.weight_decay else grad
