@@ -31,7 +31,9 @@ class Engine:
 
     def __init__(self, spec: Spec, weights: Sequence[Array]) -> None:
         self.spec = spec
-        self.packing = Packing(spec.network, lambda network: network.pack(weights))
+        self.packing = Packing(
+            spec.network, lambda network, threads: network.pack(weights, threads)
+        )
         # Plain attributes: a property costs more than the check it feeds, on every call.
         self._dtype = spec.dtype
         self._is_lstm = spec.is_lstm
@@ -53,7 +55,7 @@ class Engine:
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
         y, final, native = self._bind(x, state, lengths, batch_first)
-        lease = self.packing.acquire()
+        lease = self.packing.acquire(threads)
         try:
             lease.native.run(*native, dropout, key, threads)
         finally:
@@ -72,7 +74,7 @@ class Engine:
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
         y, final, native = self._bind(x, state, lengths, batch_first)
-        lease = self.packing.acquire()
+        lease = self.packing.acquire(threads)
         try:
             record = lease.native.forward(*native, dropout, key, threads)
         finally:
@@ -105,7 +107,7 @@ class Engine:
         state, dh0, dc0 = self._new_state(tape.batch, tape.batched)
         weights = {name: np.empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
         grads = list(weights.values())
-        lease = self.packing.acquire()
+        lease = self.packing.acquire(threads)
         try:
             tape.check(self, lease.version)
             lease.native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)

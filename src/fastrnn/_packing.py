@@ -32,15 +32,18 @@ class Packing(Generic[N]):
 
     __slots__ = ("_fill", "_lease", "_make", "lock", "version")
 
-    def __init__(self, make: Callable[[], N], fill: Callable[[N], None]) -> None:
+    def __init__(self, make: Callable[[], N], fill: Callable[[N, int], None]) -> None:
         self._make = make
         self._fill = fill
         self._lease: Lease[N] | None = None
         self.version = 0
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
-    def acquire(self) -> Lease[N]:
-        """Return the packed form of the present weights, counted as in use until `release`."""
+    def acquire(self, threads: int = 1) -> Lease[N]:
+        """Return the packed form of the present weights, counted as in use until `release`.
+
+        `threads` may pack them anew, where they have changed.
+        """
         lease = self._lease
         if lease is not None:
             lease.users.append(None)
@@ -49,7 +52,7 @@ class Packing(Generic[N]):
             if lease is self._lease and lease.version == self.version:
                 return lease
             lease.users.pop()
-        return self._renew()
+        return self._renew(threads)
 
     @staticmethod
     def release(lease: Lease[N]) -> None:
@@ -63,7 +66,7 @@ class Packing(Generic[N]):
         lease.users.pop()
         return lease.native
 
-    def _renew(self) -> Lease[N]:
+    def _renew(self, threads: int) -> Lease[N]:
         with self.lock:
             old = self._lease
             if old is not None and old.version == self.version:
@@ -73,7 +76,7 @@ class Packing(Generic[N]):
             self._lease = None
             reusable = old is not None and not old.kept and not old.users
             native = old.native if old is not None and reusable else self._make()
-            self._fill(native)
+            self._fill(native, threads)
             lease = Lease(native, version)
             lease.users.append(None)
             self._lease = lease

@@ -42,17 +42,29 @@ RawWeights<T> Network<T>::raw(int part) const {
 }
 
 template <class T>
-void Network<T>::pack(const T* const* weights) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
-  backward_ready_ = false;
-  for (int part = 0; part < config_.parts(); ++part) {
-    packed_[size_t(part)].pack_forward(kernels(), config_, config_.input_of(part / config_.directions()), raw(part));
-  }
+template <class Pack>
+void Network<T>::pack_all(int threads, Pack pack) const {
+  constexpr double flops_per_byte = 8;  // packing moves a byte in the time of about so many operations
+  const int pieces = 2 * config_.parts();
+  const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
+  parallel(std::min(workers, pieces), [&](const Team& team) {
+    for (int i = team.rank; i < pieces; i += team.size) pack(i / 2, i % 2);
+  });
 }
 
 template <class T>
-void Network<T>::pack_backward() const {
+void Network<T>::pack(const T* const* weights, int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
+  backward_ready_ = false;
+  pack_all(threads, [&](int part, int half) {
+    const int input = config_.input_of(part / config_.directions());
+    packed_[size_t(part)].pack_forward(kernels(), config_, input, raw(part), half);
+  });
+}
+
+template <class T>
+void Network<T>::pack_backward(int threads) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (backward_ready_) return;
   const auto lay_out = [&](Arena arena) {
@@ -65,9 +77,10 @@ void Network<T>::pack_backward() const {
     backward_block_ = Block(lay_out(Arena()));
     lay_out(Arena(backward_block_.data()));
   }
-  for (int part = 0; part < config_.parts(); ++part) {
-    packed_[size_t(part)].pack_backward(kernels(), config_, config_.input_of(part / config_.directions()), raw(part));
-  }
+  pack_all(threads, [&](int part, int half) {
+    const int input = config_.input_of(part / config_.directions());
+    packed_[size_t(part)].pack_backward(kernels(), config_, input, raw(part), half);
+  });
   backward_ready_ = true;
 }
 

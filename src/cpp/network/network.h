@@ -76,7 +76,7 @@ class Network {
 
   // weights in torch's order, part after part: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
   // unchanged, until the next pack: backward packs their transposes when it first needs them.
-  void pack(const T* const* weights);
+  void pack(const T* const* weights, int threads = 1);
 
   void run(const Sequence<T>& call) const;
   std::unique_ptr<Tape<T>> forward(const Sequence<T>& call) const;
@@ -92,7 +92,10 @@ class Network {
 
  private:
   std::unique_ptr<Tape<T>> pass(const Sequence<T>& call, bool keeps) const;
-  void pack_backward() const;
+  void pack_backward(int threads) const;
+  // pack(part, half) for everything there is to pack.
+  template <class Pack>
+  void pack_all(int threads, Pack pack) const;
   RawWeights<T> raw(int part) const;
 
   Config config_;

@@ -48,18 +48,20 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 }
 
 template <class T>
-void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const {
+void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
+                                    int half) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
-  k.pack_rows(raw.ih, cell.gates, c.hidden, input, w);
+  if (half == 0) return k.pack_rows(raw.ih, cell.gates, c.hidden, input, w);
   k.pack_rows(raw.hh, cell.gates, c.hidden, c.output(), u);
   pack_bias(cell, c.hidden, raw, bias);
   if (c.projection) k.pack_rows(raw.hr, 1, c.projection, c.hidden, projection);
 }
 
 template <class T>
-void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const {
+void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
+                                     int half) const {
   const int depth = k.cells[int(c.cell)].gates * c.hidden;
-  k.pack_columns(raw.ih, input, depth, wt);
+  if (half == 0) return k.pack_columns(raw.ih, input, depth, wt);
   k.pack_columns(raw.hh, c.output(), depth, ut);
   if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, projection_t);
 }

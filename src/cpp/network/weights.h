@@ -23,8 +23,9 @@ struct PackedWeights {
 
   void lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   void lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
-  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const;
-  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw) const;
+  // half 0: what multiplies x; half 1: the rest. Threads may pack the halves at the same time.
+  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int half) const;
+  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int half) const;
 };
 
 }  // namespace fastrnn

@@ -98,7 +98,8 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
   return pointers;
 }
 
-void pack(AnyNetwork& any, const py::sequence& weights) {
+void pack(AnyNetwork& any, const py::sequence& weights, int threads) {
+  const int n = threads_of(threads);
   std::visit(
       [&](auto& net) {
         const auto pointers = weight_pointers(*net, weights, "weights", false);
@@ -106,7 +107,7 @@ void pack(AnyNetwork& any, const py::sequence& weights) {
         for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
         {
           const py::gil_scoped_release release;
-          net->pack(pointers.data());
+          net->pack(pointers.data(), n);
         }
         any.weights.swap(kept);
       },
@@ -267,7 +268,7 @@ void bind_network(py::module_& m) {
   py::class_<AnyTape>(m, "Tape").def_property_readonly("nbytes", &AnyTape::nbytes);
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
       .def(py::init(&make_network))
-      .def("pack", &pack)
+      .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1)
       .def("run", &run)
       .def("forward", &forward)
       .def("backward", &backward)
