@@ -12,6 +12,7 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
       batch_(batch),
       threads_(threads),
       pitch_(padded(network_->config().hidden)),
+      forward_(network_->cell().forward),
       order_(size_t(batch)),
       length_(size_t(batch), 1),
       first_{0, batch} {
@@ -31,7 +32,7 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
       const PackedWeights<T>& w = network_->weights(layer);
       ForwardTask<T> task = {};
       task.schedule = {order_.data(), length_.data(), first_, false};
-      task.step_end = 1;
+      task.step_end = 1, task.odd = slot == 1;
       task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
       if (layer) task.x = {hidden(layer - 1, 1 - slot), 0, c.output()};
       task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
@@ -60,27 +61,45 @@ const T* Stream<T>::top(int slot) const {
   return hidden(network_->config().layers - 1, slot);
 }
 
+// One thread's part of `steps` steps; each(step, slot) follows each of them. first: the lowest layer's task by slot, this
+// thread's own to point at x.
+template <class T>
+template <class Each>
+void Stream<T>::walk(int64_t steps, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2],
+                     Each each) noexcept {
+  const size_t layers = size_t(network_->config().layers);
+  int slot = slot_;
+  for (int64_t t = 0; t < steps; ++t, slot ^= 1) {
+    first[slot]->x = {x.data + t * x.step, 0, x.row};
+    forward_(*first[slot], share);
+    for (size_t layer = 1; layer < layers; ++layer) forward_(tasks_[size_t(slot) * layers + layer], share);
+    each(t, slot ^ 1);
+  }
+}
+
 template <class T>
 template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
-  const int layers = network_->config().layers, slot = slot_;
-  parallel(threads_, [&](const Team& team) {
-    Share share = {0, batch_, 1, team.rank, team.size, nullptr, nullptr};
-    if (team.size > 1) {
-      share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
-      share.barrier = const_cast<Team*>(&team);
-    }
-    for (int64_t t = 0; t < steps; ++t) {
-      const ForwardTask<T>* const tasks = tasks_.data() + ((slot + t) & 1) * layers;
-      ForwardTask<T> first = tasks[0];
-      first.x = {x.data + t * x.step, 0, x.row};
-      network_->cell().forward(first, share);
-      for (int layer = 1; layer < layers; ++layer) network_->cell().forward(tasks[layer], share);
-      // The others may be a step ahead, not two: the slot read here is not written yet.
-      if (team.rank == 0) each(t, int((slot + t + 1) & 1));
-    }
-  });
-  slot_ = int((slot + steps) & 1);
+  Share share = {0, batch_, 1, 0, 1, nullptr, nullptr};
+  if (threads_ == 1) {
+    const FlushDenormals flush;
+    walk(steps, x, share, {&tasks_[0], &tasks_[tasks_.size() / 2]}, each);
+  } else {
+    parallel(threads_, [&](const Team& team) {
+      Share mine = share;
+      mine.unit_part = team.rank, mine.unit_parts = team.size;
+      if (team.size > 1) {
+        mine.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+        mine.barrier = const_cast<Team*>(&team);
+      }
+      // The others may be a step ahead, not two: the slot that is read after a step is not written yet.
+      ForwardTask<T> first[2] = {tasks_[0], tasks_[tasks_.size() / 2]};
+      walk(steps, x, mine, {&first[0], &first[1]}, [&](int64_t t, int slot) {
+        if (team.rank == 0) each(t, slot);
+      });
+    });
+  }
+  slot_ = int((slot_ + steps) & 1);
 }
 
 template <class T>

@@ -32,6 +32,8 @@ class Stream {
  private:
   T* hidden(int layer, int slot) const;
   T* cell(int layer) const;
+  template <class Each>
+  void walk(int64_t steps, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2], Each each) noexcept;
   // Runs `steps` steps from x; each(step, slot) follows each of them, on one of the threads.
   template <class Each>
   void advance(int64_t steps, Rows<const T> x, Each each) noexcept;
@@ -39,6 +41,7 @@ class Stream {
 
   std::shared_ptr<const Network<T>> network_;
   int batch_, threads_, pitch_;
+  void (*forward_)(const ForwardTask<T>&, const Share&);
   int slot_ = 0;  // which of the two h buffers holds the newest state
   std::vector<int32_t> order_, length_;
   int64_t first_[2];

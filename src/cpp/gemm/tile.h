@@ -30,19 +30,31 @@ FASTRNN_INLINE void multiply(vec<T> (&acc)[R][V][A], const Operand<T>& op) {
   const ptrdiff_t block_step = op.block_step;
   const int depth = op.depth;
   for (int k = 0; k < depth; ++k, w += G::count * W) {
-    vec<T> wk[V][G::count];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-#pragma GCC unroll 4
-      for (int g = 0; g < G::count; ++g) wk[v][g] = load(w + v * block_step + g * W);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const vec<T> x = broadcast(rows[r][k]);
+    if constexpr (R == 1) {
+      const vec<T> x = broadcast(rows[0][k]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
-        for (int g = 0; g < G::count; ++g) acc[r][v][G::index[g]] = fma(x, wk[v][g], acc[r][v][G::index[g]]);
+        for (int g = 0; g < G::count; ++g) {
+          vec<T>& sum = acc[0][v][G::index[g]];
+          sum = fma(x, load(w + v * block_step + g * W), sum);
+        }
+      }
+    } else {
+      vec<T> wk[V][G::count];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+#pragma GCC unroll 4
+        for (int g = 0; g < G::count; ++g) wk[v][g] = load(w + v * block_step + g * W);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vec<T> x = broadcast(rows[r][k]);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+#pragma GCC unroll 4
+          for (int g = 0; g < G::count; ++g) acc[r][v][G::index[g]] = fma(x, wk[v][g], acc[r][v][G::index[g]]);
+        }
       }
     }
   }
@@ -137,9 +149,12 @@ FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
 
 // The part of `blocks` blocks that belongs to one of several threads.
 struct Blocks {
-  int begin, end;
-  Blocks(int blocks, int part, int parts)
-      : begin(int(int64_t(blocks) * part / parts)), end(int(int64_t(blocks) * (part + 1) / parts)) {}
+  int begin = 0, end;
+  Blocks(int blocks, int part, int parts) : end(blocks) {
+    if (parts == 1) return;  // a step of a small stream notices the divisions: 10 ns each
+    begin = int(int64_t(blocks) * part / parts);
+    end = int(int64_t(blocks) * (part + 1) / parts);
+  }
 };
 
 template <class T>

@@ -5,7 +5,8 @@
 //   exp       all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> +inf
 //   sigmoid   all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> 1
 //   tanh      all           <= 2 / 2 ULP, odd          NaN -> NaN, -+inf -> -+1, -+0 -> -+0
-// A result below the smallest normal number may be flushed to zero (callers run with denormals flushed).
+// Without an FMA (baseline) a quarter of an ULP more. A result below the smallest normal number may be flushed to zero
+// (callers run with denormals flushed).
 #pragma once
 
 #include "simd/vec.h"
@@ -14,8 +15,8 @@ namespace fastrnn {
 namespace {
 
 // e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2. q is our own minimax fit (Remez, 60 digits) of the relative error:
-// 1.3e-8 in degree 4 (float32), 1.8e-17 in degree 9 (float64). tanh(x) = x + x^3 tanh_odd(x^2) on |x| <= 0.35, fitted in
-// the same way: 4.8e-10 and 9.7e-18.
+// 1.3e-8 in degree 4 (float32), 1.8e-17 in degree 9 (float64). q_up is the same for 0 <= r <= ln(2): 2.9e-10 in degree 5
+// and 2.9e-19 in degree 10.
 template <class T>
 struct Exp;
 
@@ -30,7 +31,8 @@ struct Exp<float> {
   static constexpr float one_power = 88.37f;                 // 2^n of a larger argument overflows
   static constexpr float tanh_is_one = 9.5f;
   static constexpr float q[] = {0x1.fffffep-2f, 0x1.5554b0p-3f, 0x1.555674p-5f, 0x1.122784p-7f, 0x1.6bec04p-10f};
-  static constexpr float tanh_odd[] = {-0x1.55554ep-2f, 0x1.110be8p-3f, -0x1.b81886p-5f, 0x1.3e3160p-6f};
+  static constexpr float q_up[] = {0x1.fffffep-2f, 0x1.5555bcp-3f,  0x1.554608p-5f,
+                                   0x1.121906p-7f, 0x1.5a5c38p-10f, 0x1.18da42p-12f};
 };
 
 template <>
@@ -47,9 +49,10 @@ struct Exp<double> {
                                  0x1.1111111118fc3p-7,  0x1.6c16c17ede84ap-10, 0x1.a01a01750ef58p-13,
                                  0x1.a019a7661dae0p-16, 0x1.71de880cce652p-19, 0x1.28a1e9959fbdbp-22,
                                  0x1.ae6babac39bebp-26};
-  static constexpr double tanh_odd[] = {-0x1.55555555554c2p-2,  0x1.11111110fe019p-3,  -0x1.ba1ba19f142b9p-5,
-                                        0x1.664f3f3a01e6dp-6,   -0x1.226c708c0b1dfp-7, 0x1.d66ed203d60c1p-9,
-                                        -0x1.770c1d1765810p-10, 0x1.f1b0d8193e880p-12};
+  static constexpr double q_up[] = {0x1.0000000000001p-1,  0x1.5555555555468p-3,  0x1.555555555c2d8p-5,
+                                    0x1.1111110f7efd6p-7,  0x1.6c16c1d6fc16cp-10, 0x1.a019efcf0adf9p-13,
+                                    0x1.a01bf1f9b5aefp-16, 0x1.71ba75d9e9a56p-19, 0x1.29951b931bf89p-22,
+                                    0x1.94dd1f9fbaca5p-26, 0x1.8aa3d12aaea45p-29};
 };
 
 // Comparisons are written so that a NaN falls through to x.
@@ -65,31 +68,40 @@ FASTRNN_INLINE vec<T> at_least(vec<T> x, T bound) {
   return x < b ? b : x;
 }
 
-template <class T, int N>
-FASTRNN_INLINE vec<T> polynomial(const T (&c)[N], vec<T> x) {
-  vec<T> y = broadcast(c[N - 1]);
-#pragma GCC unroll 16
-  for (int i = N - 2; i >= 0; --i) y = fma(y, x, broadcast(c[i]));
-  return y;
+// c[0] + c[1] x + ... + c[N - 1] x^(N - 1), by halves (Estrin): half the latency of Horner's chain, which a step of one
+// row waits for. powers[i] is x^(2^i).
+template <int N, class T>
+FASTRNN_INLINE vec<T> polynomial(const T* c, const vec<T>* powers) {
+  if constexpr (N == 1) {
+    return broadcast(c[0]);
+  } else {
+    constexpr int log = N > 8 ? 3 : N > 4 ? 2 : N > 2 ? 1 : 0, half = 1 << log;
+    return fma(polynomial<N - half>(c + half, powers), powers[log], polynomial<half>(c, powers));
+  }
 }
 
-// x = n ln2 + r, and expm1_r = e^r - 1.
+template <class T, int N>
+FASTRNN_INLINE vec<T> polynomial(const T (&c)[N], vec<T> x) {
+  const vec<T> x2 = x * x, x4 = x2 * x2;
+  const vec<T> powers[] = {x, x2, x4, x4 * x4};
+  return polynomial<N, T>(c, powers);
+}
+
+// x = n ln2 + r, and expm1_r = e^r - 1, r + r^2 q(r).
 template <class T>
 struct Reduced {
   vec<T> expm1_r;
   ivec<T> n;
 };
 
-template <class T>
-FASTRNN_INLINE Reduced<T> reduce(vec<T> x) {
+// rounded: x / ln2 to the nearest or lower integer, with round_bits added.
+template <class T, int N>
+FASTRNN_INLINE Reduced<T> reduce(const T (&q)[N], vec<T> x, vec<T> rounded) {
   using E = Exp<T>;
-  const vec<T> shift = broadcast(E::round_bits);
-  const vec<T> rounded = fma(x, broadcast(E::log2e), shift);
-  const vec<T> n = rounded - shift;
+  const vec<T> shift = broadcast(E::round_bits), n = rounded - shift;
   vec<T> r = fma(n, broadcast(-E::ln2_high), x);
   r = fma(n, broadcast(-E::ln2_low), r);
-  const vec<T> q = polynomial<T>(E::q, r);
-  return {fma(r * r, q, r), (ivec<T>)rounded - (ivec<T>)shift};
+  return {fma(r * r, polynomial<T>(q, r), r), (ivec<T>)rounded - (ivec<T>)shift};
 }
 
 // 2^n as a float, n in [1 - bias, bias].
@@ -100,7 +112,9 @@ FASTRNN_INLINE vec<T> power_of_two(ivec<T> n) {
 
 template <class T>
 FASTRNN_INLINE vec<T> exp(vec<T> x) {
-  const Reduced<T> e = reduce<T>(at_least<T>(at_most<T>(x, Exp<T>::highest), Exp<T>::lowest));
+  using E = Exp<T>;
+  const vec<T> a = at_least<T>(at_most<T>(x, E::highest), E::lowest);
+  const Reduced<T> e = reduce<T>(E::q, a, fma(a, broadcast(E::log2e), broadcast(E::round_bits)));
   // Two powers: one alone can neither overflow to inf nor reach the smallest numbers.
   const ivec<T> half = e.n >> 1;
   const vec<T> scale = power_of_two<T>(half);
@@ -109,29 +123,35 @@ FASTRNN_INLINE vec<T> exp(vec<T> x) {
 
 // 1 / (1 + e^-x). With e^-x = 2^n (1 + p) the denominator is 2^n (1 + (p + 2^-n)): one rounding in units of the result,
 // where 1 + e^-x and (1 + 2^n) + 2^n p both reach 2.4 ULP.
+//
+// Where e^-x overflows or vanishes the result is put in at the end: clamping x first would cost its 12 cycles in the
+// chain of latencies, comparing beside the chain costs two. A NaN fails both comparisons.
 template <class T>
 FASTRNN_INLINE vec<T> sigmoid(vec<T> x) {
-  // Beyond the bounds the result is a denormal, flushed to zero, or exactly 1.
-  constexpr T bound = Exp<T>::one_power;
-  const Reduced<T> e = reduce<T>(at_least<T>(at_most<T>(-x, bound), T(2) - bound));
+  using E = Exp<T>;
+  constexpr T bound = E::one_power;
+  const Reduced<T> e = reduce<T>(E::q, -x, fma(x, broadcast(-E::log2e), broadcast(E::round_bits)));
   const vec<T> scale = power_of_two<T>(e.n);
-  return broadcast(T(1)) / fma(e.expm1_r + power_of_two<T>(-e.n), scale, scale);
+  const vec<T> y = broadcast(T(1)) / fma(e.expm1_r + power_of_two<T>(-e.n), scale, scale);
+  const vec<T> below = x < broadcast(-bound) ? vec<T>{} : y;
+  return x > broadcast(bound - T(2)) ? broadcast(T(1)) : below;
 }
 
-// t / (t + 2) with t = e^2|x| - 1, and an odd polynomial where that loses bits (2.6 ULP for small x).
+// h / (1 + h) with h = (e^2|x| - 1) / 2 = 2^(n-1) (1 + p) - 1/2. n is rounded down, so that p is positive and nothing
+// cancels. Where h is small the quotient's 2.5 ULP are mostly the rounding of 1 + h: h - h (h / (1 + h)) hides it.
 template <class T>
 FASTRNN_INLINE vec<T> tanh(vec<T> x) {
+  using E = Exp<T>;
   const ivec<T> sign_bit = (ivec<T>)broadcast(T(-0.0));
-  const vec<T> magnitude = (vec<T>)((ivec<T>)x & ~sign_bit);
-  const vec<T> a = at_most<T>(magnitude, Exp<T>::tanh_is_one);
-  const Reduced<T> e = reduce<T>(a + a);
-  const vec<T> scale = power_of_two<T>(e.n);
-  const vec<T> t = fma(e.expm1_r, scale, scale - broadcast(T(1)));
-  const vec<T> large = t / (t + broadcast(T(2)));
-  const vec<T> square = a * a;
-  const vec<T> small = fma(a * square, polynomial<T>(Exp<T>::tanh_odd, square), a);
-  const vec<T> y = a < broadcast(T(0.35)) ? small : large;
-  return (vec<T>)((ivec<T>)y | ((ivec<T>)x & sign_bit));
+  const vec<T> a = (vec<T>)((ivec<T>)x & ~sign_bit), shift = broadcast(E::round_bits);
+  const vec<T> rounded = fma(a, broadcast(2 * E::log2e), broadcast(T(-0.5))) + shift;
+  const Reduced<T> e = reduce<T>(E::q_up, a + a, rounded);
+  const vec<T> scale = power_of_two<T>(e.n - 1);
+  const vec<T> h = fma(e.expm1_r, scale, scale - broadcast(T(0.5)));
+  const vec<T> quotient = h / (h + broadcast(T(1)));
+  const vec<T> y = a < broadcast(T(0.35)) ? fma(-h, quotient, h) : quotient;
+  const vec<T> bounded = a > broadcast(E::tanh_is_one) ? broadcast(T(1)) : y;
+  return (vec<T>)((ivec<T>)bounded | ((ivec<T>)x & sign_bit));
 }
 
 }  // namespace

@@ -7,6 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 // Clang leaves vector helpers out of line in large kernels, where a call spills every accumulator.
 #define FASTRNN_INLINE [[gnu::always_inline]] inline
 
@@ -83,26 +89,24 @@ constexpr bool kHasFma = true;
 constexpr bool kHasFma = false;
 #endif
 
-// a * b + c with one rounding. Written lane by lane: GCC >= 11 and Clang >= 14 make it one instruction.
+// a * b + c with one rounding. No vector expression says it, and lane by lane, as __builtin_fmaf, it depends on the mood
+// of GCC's vectoriser: in a kernel that starts, multiplies and finishes in one function it fell back to single lanes.
 // A machine without FMA rounds twice: correct, but outside the promise of equal bits.
-template <class T>
-FASTRNN_INLINE T fma_lane(T a, T b, T c) {
-  if constexpr (!kHasFma) {
-    return a * b + c;
-  } else if constexpr (sizeof(T) == 4) {
-    return __builtin_fmaf(a, b, c);
-  } else {
-    return __builtin_fma(a, b, c);
-  }
-}
-
+#if FASTRNN_VECTOR_BYTES == 64
+FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
+FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm512_fmadd_pd(a, b, c); }
+#elif defined(__FMA__)
+FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm256_fmadd_ps(a, b, c); }
+FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm256_fmadd_pd(a, b, c); }
+#elif defined(__aarch64__)
+FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return vfmaq_f32(c, a, b); }
+FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return vfmaq_f64(c, a, b); }
+#else
 template <class V>
 FASTRNN_INLINE V fma(V a, V b, V c) {
-  V r;
-#pragma GCC unroll 16
-  for (size_t i = 0; i < sizeof(V) / sizeof(a[0]); ++i) r[i] = fma_lane(a[i], b[i], c[i]);
-  return r;
+  return a * b + c;
 }
+#endif
 
 }  // namespace
 }  // namespace fastrnn
