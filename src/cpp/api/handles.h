@@ -145,6 +145,7 @@ bool boolean_field(const Safetensors& file, const std::string& prefix, const cha
 void check_version(const Safetensors& file, const std::string& prefix);
 
 std::unique_ptr<fastrnn_layer> make_layer(const fastrnn_config& config);
+void check_stored(const fastrnn_config& config, const Safetensors& file, const std::string& prefix);
 void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& prefix);
 void prepare(fastrnn_layer& layer, int threads);
 fastrnn_config config_of(const Safetensors& file, const std::string& prefix);

@@ -41,6 +41,13 @@ Config checked(const fastrnn_config& c) {
   return {Cell(c.cell), c.input_size, c.hidden_size, c.num_layers, c.bias != 0, c.bidirectional != 0, c.proj_size};
 }
 
+// Sizes that no address space holds are refused before they overflow: weights, and twice as much for packing them.
+void check_bytes(const Config& c, int gates) {
+  const double widest = std::max({c.input, c.width(), c.hidden}) + 2.0 * kPad;
+  const double each = 3.0 * (gates * (c.hidden + 2.0 * kPad) * 2 + c.projection + kPad) * widest;
+  if (each * c.parts() * sizeof(double) > 0x1p58) throw std::bad_alloc();
+}
+
 template <class T>
 void allocate(fastrnn_layer& layer) {
   Typed<T>& typed = layer.typed.emplace<Typed<T>>();
@@ -80,9 +87,31 @@ std::string names_of(const fastrnn_layer& layer) {
 std::unique_ptr<fastrnn_layer> make_layer(const fastrnn_config& config) {
   auto layer = std::make_unique<fastrnn_layer>();
   layer->config = checked(config);
-  layer->parameters = parameters_of(layer->config, current_backend().f32.cells[config.cell].gates);
+  const int gates = current_backend().f32.cells[config.cell].gates;
+  check_bytes(layer->config, gates);
+  layer->parameters = parameters_of(layer->config, gates);
   config.dtype ? allocate<double>(*layer) : allocate<float>(*layer);
   return layer;
+}
+
+// Before anything is allocated by what a file says of itself: it must have the tensors for it.
+void check_stored(const fastrnn_config& config, const Safetensors& file, const std::string& prefix) {
+  const Config c = [&] {
+    try {
+      return checked(config);
+    } catch (const Failure& failure) {
+      throw Failure{FASTRNN_FORMAT, "metadata: " + prefix + failure.message};
+    }
+  }();
+  const size_t count = size_t(c.parts()) * size_t(c.weights_per_part());
+  if (count > file.tensors().size()) {
+    throw Failure{FASTRNN_FORMAT, "weights: expected " + std::to_string(count) + " tensors for a layer of " +
+                                      std::to_string(c.layers) + ", the file has " +
+                                      std::to_string(file.tensors().size())};
+  }
+  for (const Parameter& p : parameters_of(c, current_backend().f32.cells[config.cell].gates)) {
+    stored(file, prefix + p.name, config.dtype, p.shape, p.rank);
+  }
 }
 
 void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& prefix) {
@@ -154,7 +183,8 @@ fastrnn_status fastrnn_layer_load(const fastrnn_weights* weights, const char* pr
     need(weights, "weights"), need(prefix, "prefix");
     within(dtype, 0, 1, "dtype");
     fastrnn_config config = config_of(weights->file, prefix);
-    config.dtype = dtype;  // assign() refuses a file of the other one
+    config.dtype = dtype;
+    check_stored(config, weights->file, prefix);
     auto layer = make_layer(config);
     assign(*layer, weights->file, prefix);
     prepare(*layer, 1);
