@@ -19,9 +19,11 @@ configure_file(src/cpp/include/fastrnn/version.h.in generated/include/fastrnn/ve
 if(under_scikit_build)
   set(library_place fastrnn/lib)
   set(header_place fastrnn/include)
+  set(program_place fastrnn/bin)
 else()
   set(library_place ${CMAKE_INSTALL_LIBDIR})
   set(header_place ${CMAKE_INSTALL_INCLUDEDIR})
+  set(program_place ${CMAKE_INSTALL_BINDIR})
 endif()
 set(package_place ${library_place}/cmake/fastrnn)
 
@@ -38,7 +40,7 @@ function(fastrnn_library target kind export)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME fastrnn EXPORT_NAME ${export})
   add_library(fastrnn::${export} ALIAS ${target})
   install(TARGETS ${target} EXPORT fastrnn_${export}
-    RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+    RUNTIME DESTINATION ${program_place}
     LIBRARY DESTINATION ${library_place}
     ARCHIVE DESTINATION ${library_place})
   install(EXPORT fastrnn_${export} NAMESPACE fastrnn:: DESTINATION ${package_place} FILE fastrnn-${export}.cmake)

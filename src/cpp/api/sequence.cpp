@@ -80,14 +80,16 @@ const Typed<T>& typed_of(const fastrnn_layer& layer) {
 template <class T>
 void run(const fastrnn_layer& layer, const fastrnn_sequence& sequence) {
   Unwanted<T> unwanted;
-  typed_of<T>(layer).network->run(checked<T>(layer, sequence, unwanted));
+  const Sequence<T> call = checked<T>(layer, sequence, unwanted);  // before the network is there, this throws
+  typed_of<T>(layer).network->run(call);
 }
 
 template <class T>
 std::unique_ptr<fastrnn_tape> forward(const fastrnn_layer& layer, const fastrnn_sequence& sequence) {
   Unwanted<T> unwanted;
   auto made = std::make_unique<fastrnn_tape>();
-  auto tape = typed_of<T>(layer).network->forward(checked<T>(layer, sequence, unwanted));
+  const Sequence<T> call = checked<T>(layer, sequence, unwanted);
+  auto tape = typed_of<T>(layer).network->forward(call);
   tape->call.lengths = nullptr, tape->call.hn = tape->call.cn = nullptr;  // they end with this call
   made->tape = std::move(tape);
   made->prepared = layer.prepared;
