@@ -1,7 +1,8 @@
 """python -m bench: times all cases; writes docs/performance.md, bench/results.json and README.md.
 
 A full run takes about 20 minutes on a quiet machine. With --cases or --quick the tables are only
-printed, unless --out says where to write. On more than two cores start it as `taskset -c 0,1 ...`
+printed, unless --out says where to write; --native times the step from C++ alone (it needs CMake)
+and puts it into what is there. On more than two cores start it as `taskset -c 0,1 ...`
 (two cores, not two threads of one): jax takes all it may use.
 """
 
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, readme, report, roofline
+from bench import machine, memory, native, readme, report, roofline
 from bench.cases import Case, select
 from bench.measure import measure
 from bench.timing import QUICK, Plan
@@ -25,26 +26,34 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.native:
+        out = options.out or ROOT
+        results = json.loads((ROOT / "bench" / "results.json").read_text())
+        write(out, results | {"native": native.measure()})
+        return 0
     cases = select(options.cases)
     plan = QUICK if options.quick else Plan(rounds=options.rounds)
     whole = options.cases == "*" and not options.quick
     out = options.out or (ROOT if whole else None)
     results = run(cases, plan, with_memory=whole or options.memory)
-    text = report.page(results)
     if out is None:
-        print("\n" + text)
+        print("\n" + report.page(results))
         return 0
+    write(out, results)
+    if whole:
+        page = ROOT / "README.md"
+        page.write_text(readme.fill(page.read_text(), results))
+    return 0
+
+
+def write(out: Path, results: dict[str, Any]) -> None:
     for path, content in (
-        (out / "docs" / "performance.md", text),
+        (out / "docs" / "performance.md", report.page(results)),
         (out / "bench" / "results.json", json.dumps(results, indent=1) + "\n"),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         print(f"wrote {path}")
-    if whole:
-        page = ROOT / "README.md"
-        page.write_text(readme.fill(page.read_text(), results))
-    return 0
 
 
 def run(cases: list[Case], plan: Plan, with_memory: bool) -> dict[str, Any]:
@@ -66,6 +75,7 @@ def run(cases: list[Case], plan: Plan, with_memory: bool) -> dict[str, Any]:
         "machine": machine.describe(),
         "limits": asdict(limits) if limits else None,
         "rows": rows,
+        "native": native.measure() if ours and with_memory else [],
         "memory": memory.measure() if with_memory else [],
     }
 
@@ -80,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--quick", action="store_true", help="one short block: is everything right?")
     found.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
     found.add_argument("--memory", action="store_true", help="peak memory too (a full run has it)")
+    found.add_argument("--native", action="store_true", help="the step from C++ and nothing else")
     found.add_argument("--out", type=Path, help="write below this folder")
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.libraries import NAMES
 from bench.measure import Row
+from bench.native import RTNEURAL, TARGET
 from bench.timing import NOISY
 
 TITLES = {
@@ -52,6 +53,8 @@ def page(results: dict[str, Any]) -> str:
         found = [row for row in rows if row["group"] == group]
         if found:
             parts += [f"## {title}\n", text + "\n", _beside(found)]
+    if results.get("native"):
+        parts += ["## One step from C++\n", _native(results["native"])]
     if results["memory"]:
         parts += ["## Memory of a training step\n", _memory(results["memory"])]
     noisy = [row["case"] for row in rows if row["others"] > NOISY]
@@ -136,6 +139,33 @@ def _beside(rows: list[Row]) -> str:
         for row in rows
     )
     return table(head, body)
+
+
+def _native(rows: list[Row]) -> str:
+    clock, isa = rows[0]["clock_ns"], rows[0]["isa"]
+    text = (
+        "LSTM, float32, one thread, through the public C++ API (`bench/cpp/step.cpp`), kernels\n"
+        f"for {isa}. Mean: a run of steps over its time, the best of seven runs, which is how\n"
+        "RTNeural measures. One step: between two readings of the clock, less the\n"
+        f"{clock:.0f} ns these cost. Block: 64 steps between two readings, over 64. RTNeural: as\n"
+        "published for layers whose sizes are known when compiled, on a machine of its own.\n\n"
+    )
+    head = ["nanoseconds", "mean", "at most", "one step p50", "p99", "block p50", "p99", "RTNeural"]
+    times = ("p50_ns", "p99_ns", "block_p50_ns", "block_p99_ns")
+    body = []
+    for row in rows:
+        size = (row["input"], row["hidden"])
+        mean, most = row["mean_ns"], TARGET[size]
+        body.append(
+            [
+                f"LSTM I{size[0]} H{size[1]}",
+                f"{mean:,.0f}{'' if mean < most else ' *'}",
+                f"{most:,}",
+                *(f"{row[name]:,.0f}" for name in times),
+                f"{RTNEURAL[size]:,}",
+            ]
+        )
+    return text + table(head, body)
 
 
 def _memory(rows: list[Row]) -> str:

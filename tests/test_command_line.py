@@ -1,6 +1,7 @@
 """`python -m fastrnn`: help, info, and the demo in a hurry."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ def test_alone_prints_help():
     assert "demo" in done.stdout and "info" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["cmake-dir"]])
 def test_help(command):
     done = python("-m", "fastrnn", *command, "--help")
     assert done.returncode == 0 and "usage:" in done.stdout
@@ -25,6 +26,17 @@ def test_info():
     assert done.returncode == 0, done.stderr
     for part in (fastrnn.__version__, fastrnn.info()["isa"], "compiler", "threads", "options"):
         assert str(part) in done.stdout
+
+
+def test_cmake_dir():
+    """the folder holds the package, and beside it lie the headers and the libraries"""
+    folder = Path(python("-m", "fastrnn", "cmake-dir").stdout.strip())
+    config = (folder / "fastrnn-config-version.cmake").read_text()
+    assert f'set(PACKAGE_VERSION "{fastrnn.__version__}")' in config
+    headers = {path.name for path in (folder.parents[2] / "include" / "fastrnn").iterdir()}
+    assert headers == {"fastrnn.h", "fastrnn.hpp", "version.h"}
+    libraries = [path for path in folder.parents[1].iterdir() if path.is_file()]
+    assert len(libraries) >= 2, "a shared and a static library"
 
 
 def test_version():

@@ -1,10 +1,11 @@
-"""The command line: `python -m fastrnn demo` and `python -m fastrnn info`."""
+"""The command line: `python -m fastrnn demo`, `info` and `cmake-dir`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__, info
 from ._explain import Explanation
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(epochs=options.epochs, threads=options.threads, out=options.out)
     if options.command == "info":
         print(Explanation(info()))
+        return 0
+    if options.command == "cmake-dir":
+        print((Path(__file__).parent / "lib" / "cmake" / "fastrnn").as_posix())
         return 0
     parser.print_help()
     return 0
@@ -65,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
         "info",
         help="version, instruction set, threads, compiler, build options",
         description="Print what decides speed and belongs in a bug report.",
+    )
+    commands.add_parser(
+        "cmake-dir",
+        help="where CMake finds the C++ library of this package",
+        description=(
+            "Print the folder of the CMake package for C and C++ that is part of this one: "
+            'cmake -Dfastrnn_DIR="$(python -m fastrnn cmake-dir)", then '
+            "find_package(fastrnn CONFIG REQUIRED) and the target fastrnn::fastrnn."
+        ),
     )
     return parser
 

@@ -16,6 +16,7 @@ class Dense {
   // weight [O, I], bias [O] or null. weight must live, unchanged, until the next pack.
   void pack(const T* weight, const T* bias);
   void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
+  void step(const T* x, T* y) const noexcept;               // one row, the same bits: no memory, no lock, this thread
   // dx [N, I] or null, dweight [O, I], dbias [O] or null: written whole.
   void backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const;
 

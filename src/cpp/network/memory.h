@@ -57,6 +57,8 @@ class Arena {
 // A few blocks of past calls, for calls to come. Threads may share it.
 class Pool {
  public:
+  Pool() { kept_.reserve(kMost); }  // give() runs in destructors and must not allocate
+
   Block take(size_t bytes) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -71,7 +73,7 @@ class Pool {
     return Block(bytes);
   }
 
-  void give(Block block) {
+  void give(Block block) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (kept_.size() >= kMost) kept_.erase(kept_.begin());
     kept_.push_back(std::move(block));

@@ -1,0 +1,94 @@
+# The library for C and C++: libfastrnn, static and shared, its headers, and what other projects find it by.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(library_sources
+  src/cpp/api/errors.cpp
+  src/cpp/api/layer.cpp
+  src/cpp/api/linear.cpp
+  src/cpp/api/save.cpp
+  src/cpp/api/sequence.cpp
+  src/cpp/api/stream.cpp
+  src/cpp/api/weights.cpp
+  src/cpp/file/json.cpp
+  src/cpp/file/safetensors.cpp)
+set(public_headers src/cpp/include/fastrnn/fastrnn.h src/cpp/include/fastrnn/fastrnn.hpp)
+configure_file(src/cpp/include/fastrnn/version.h.in generated/include/fastrnn/version.h @ONLY)
+
+# In a wheel everything lies inside the package, and links between files do not survive.
+if(under_scikit_build)
+  set(library_place fastrnn/lib)
+  set(header_place fastrnn/include)
+  set(program_place fastrnn/bin)
+else()
+  set(library_place ${CMAKE_INSTALL_LIBDIR})
+  set(header_place ${CMAKE_INSTALL_INCLUDEDIR})
+  set(program_place ${CMAKE_INSTALL_BINDIR})
+endif()
+set(package_place ${library_place}/cmake/fastrnn)
+
+# What both have in common. The API is compiled for each: in the static one it is as hidden as the rest, so that a plug-in
+# that contains it shows none of it to its host.
+function(fastrnn_library target kind export)
+  add_library(${target} ${kind} ${library_sources} ${core_objects})
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src/cpp/include>
+    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated/include>
+    $<INSTALL_INTERFACE:${header_place}>)
+  target_compile_features(${target} PUBLIC cxx_std_17)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:fastrnn_options>)
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME fastrnn EXPORT_NAME ${export})
+  add_library(fastrnn::${export} ALIAS ${target})
+  install(TARGETS ${target} EXPORT fastrnn_${export}
+    RUNTIME DESTINATION ${program_place}
+    LIBRARY DESTINATION ${library_place}
+    ARCHIVE DESTINATION ${library_place})
+  install(EXPORT fastrnn_${export} NAMESPACE fastrnn:: DESTINATION ${package_place} FILE fastrnn-${export}.cmake)
+endfunction()
+
+if(FASTRNN_BUILD_SHARED)
+  fastrnn_library(fastrnn_shared SHARED fastrnn)
+  target_compile_definitions(fastrnn_shared PRIVATE FASTRNN_BUILDING)
+  target_link_libraries(fastrnn_shared PRIVATE ${fastrnn_threads})
+  if(NOT under_scikit_build)
+    set_target_properties(fastrnn_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${FASTRNN_ABI})
+  endif()
+  # The standard library's templates are visible whatever -fvisibility says; only the API is to be.
+  if(APPLE)
+    target_link_options(fastrnn_shared PRIVATE -Wl,-exported_symbol,_fastrnn_*)
+  elseif(UNIX)
+    target_link_options(fastrnn_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
+    set_property(TARGET fastrnn_shared APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
+  endif()
+endif()
+
+if(FASTRNN_BUILD_STATIC)
+  fastrnn_library(fastrnn_static STATIC static)
+  target_compile_definitions(fastrnn_static PUBLIC FASTRNN_STATIC)
+  target_link_libraries(fastrnn_static PUBLIC ${fastrnn_threads})
+  if(WIN32)
+    set_target_properties(fastrnn_static PROPERTIES OUTPUT_NAME fastrnn_static) # fastrnn.lib is the import library
+  endif()
+endif()
+
+install(FILES ${public_headers} ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h
+  DESTINATION ${header_place}/fastrnn)
+
+if(fastrnn_threads)
+  set(needs_openmp ON)
+  set(pc_private "${OpenMP_CXX_FLAGS} -lstdc++ -lm -lpthread")
+else()
+  set(needs_openmp OFF)
+  set(pc_private "-lstdc++ -lm -lpthread")
+endif()
+configure_package_config_file(cmake/fastrnn-config.cmake.in fastrnn-config.cmake
+  INSTALL_DESTINATION ${package_place} NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(fastrnn-config-version.cmake VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config-version.cmake
+  DESTINATION ${package_place})
+
+file(RELATIVE_PATH pc_prefix "/${library_place}/pkgconfig" "/")
+if(NOT under_scikit_build AND NOT IS_ABSOLUTE "${library_place}")
+  configure_file(cmake/fastrnn.pc.in fastrnn.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn.pc DESTINATION ${library_place}/pkgconfig)
+endif()

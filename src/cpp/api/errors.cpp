@@ -1,0 +1,65 @@
+// Versions, and what becomes of an exception.
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "api/handles.h"
+#include "network/threads.h"
+#include "registry.h"
+
+namespace fastrnn {
+
+fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept {
+  if (!error) return status;
+  error->status = status;
+  size_t n = std::strlen(message);
+  if (n >= sizeof error->message) {
+    n = sizeof error->message - 1;
+    while (n && (static_cast<unsigned char>(message[n]) & 0xC0) == 0x80) --n;  // not in the middle of a character
+  }
+  std::memcpy(error->message, message, n);
+  error->message[n] = 0;
+  return status;
+}
+
+fastrnn_status report_current(fastrnn_error* error) noexcept {
+  try {
+    throw;
+  } catch (const Failure& failure) {
+    return report(error, failure.status, failure.message.c_str());
+  } catch (const FormatError& failure) {
+    return report(error, FASTRNN_FORMAT, failure.what());
+  } catch (const IoError& failure) {
+    return report(error, FASTRNN_IO, failure.what());
+  } catch (const std::invalid_argument& failure) {  // FASTRNN_ISA
+    return report(error, FASTRNN_INVALID_ARGUMENT, failure.what());
+  } catch (const std::bad_alloc&) {
+    return report(error, FASTRNN_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::length_error&) {
+    return report(error, FASTRNN_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& failure) {
+    return report(error, FASTRNN_INTERNAL, failure.what());
+  } catch (...) {
+    return report(error, FASTRNN_INTERNAL, "an exception of unknown type");
+  }
+}
+
+}  // namespace fastrnn
+
+const char* fastrnn_status_name(fastrnn_status status) noexcept {
+  static const char* const names[] = {"ok",           "invalid argument", "out of memory", "input or output failed",
+                                      "wrong format", "not ready",        "internal error"};
+  return status >= 0 && status <= FASTRNN_INTERNAL ? names[status] : "unknown status";
+}
+
+const char* fastrnn_version(void) noexcept { return FASTRNN_VERSION; }
+int32_t fastrnn_abi(void) noexcept { return FASTRNN_ABI; }
+int32_t fastrnn_available_threads(void) noexcept { return fastrnn::available_threads(); }
+
+const char* fastrnn_isa(void) noexcept {
+  try {
+    return fastrnn::current_backend().name;
+  } catch (...) {
+    return nullptr;
+  }
+}

@@ -1,0 +1,157 @@
+// What is behind the opaque handles of fastrnn.h, and the way from an exception to an error value.
+#pragma once
+
+#include <fastrnn/fastrnn.h>
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "file/safetensors.h"
+#include "network/dense.h"
+#include "network/network.h"
+#include "stream.h"
+
+namespace fastrnn {
+
+// Thrown inside the library, never across its border.
+struct Failure {
+  fastrnn_status status;
+  std::string message;
+};
+
+[[noreturn]] inline void refuse(std::string message) { throw Failure{FASTRNN_INVALID_ARGUMENT, std::move(message)}; }
+
+template <class Pointer>
+void need(Pointer* pointer, const char* name) {
+  if (!pointer) refuse(std::string(name) + ": expected a pointer, got NULL");
+}
+
+inline int within(int64_t value, int64_t least, int64_t most, const char* name) {
+  if (value >= least && value <= most) return int(value);
+  refuse(std::string(name) + ": expected an integer from " + std::to_string(least) + " to " + std::to_string(most) +
+         ", got " + std::to_string(value));
+}
+
+constexpr int kMostSize = 1 << 20, kMostThreads = 1024;
+
+inline int check_threads(int64_t threads) { return within(threads, 1, kMostThreads, "threads"); }
+
+template <class T>
+void need_aligned(const void* pointer, const char* name) {
+  if (reinterpret_cast<uintptr_t>(pointer) % sizeof(T)) {
+    refuse(std::string(name) + ": expected a pointer aligned to " + std::to_string(sizeof(T)) + " bytes");
+  }
+}
+
+fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept;
+// For the exception that is being handled.
+fastrnn_status report_current(fastrnn_error* error) noexcept;
+
+template <class Body>
+fastrnn_status guarded(fastrnn_error* error, Body&& body) noexcept {
+  try {
+    body();
+    return report(error, FASTRNN_OK, "");
+  } catch (...) {
+    return report_current(error);
+  }
+}
+
+// `*out = made` when body returns a handle, NULL when it fails.
+template <class Handle, class Body>
+fastrnn_status making(Handle** out, fastrnn_error* error, Body&& body) noexcept {
+  if (!out) return report(error, FASTRNN_INVALID_ARGUMENT, "out: expected a pointer, got NULL");
+  *out = nullptr;
+  return guarded(error, [&] { *out = body().release(); });
+}
+
+struct Parameter {
+  std::string name;
+  int64_t shape[2];
+  int rank;
+  bool set = false;
+
+  size_t count() const { return size_t(shape[0]) * (rank > 1 ? size_t(shape[1]) : 1); }
+};
+
+// The part of a layer that has a dtype.
+template <class T>
+struct Typed {
+  Block values;                         // of all parameters
+  std::vector<T*> parameters;           // into values
+  std::shared_ptr<Network<T>> network;  // null before the first prepare; shared with streams
+};
+
+constexpr const char* kDtypes[] = {"F32", "F64"};
+
+template <class T>
+constexpr int dtype_of = sizeof(T) == 8 ? FASTRNN_FLOAT64 : FASTRNN_FLOAT32;
+
+}  // namespace fastrnn
+
+// ------------------------------------------------------------------------------------------------- the opaque handles
+
+struct fastrnn_weights {
+  fastrnn::Safetensors file;
+};
+
+struct fastrnn_layer {
+  fastrnn::Config config;
+  std::vector<fastrnn::Parameter> parameters;
+  std::variant<fastrnn::Typed<float>, fastrnn::Typed<double>> typed;
+  uint64_t prepared = 0;  // a number of its own for each prepare, 0: not ready
+
+  int dtype() const { return int(typed.index()); }
+};
+
+struct fastrnn_tape {
+  uint64_t prepared;  // the layer's when it was made
+  std::variant<std::unique_ptr<fastrnn::Tape<float>>, std::unique_ptr<fastrnn::Tape<double>>> tape;
+};
+
+struct fastrnn_stream {
+  std::variant<std::unique_ptr<fastrnn::Stream<float>>, std::unique_ptr<fastrnn::Stream<double>>> stream;
+};
+
+namespace fastrnn {
+
+template <class T>
+struct TypedDense {
+  std::vector<T> weight, bias;
+  std::unique_ptr<Dense<T>> dense;
+};
+
+}  // namespace fastrnn
+
+struct fastrnn_linear {
+  int in_features, out_features;
+  bool bias, ready = false;
+  std::variant<fastrnn::TypedDense<float>, fastrnn::TypedDense<double>> typed;
+
+  int dtype() const { return int(typed.index()); }
+};
+
+namespace fastrnn {
+
+// What layers and dense layers share: a tensor of a file, of this dtype and shape.
+const StoredTensor& stored(const Safetensors& file, const std::string& name, int dtype, const int64_t* shape, int rank);
+int dtype_of_stored(const Safetensors& file, const std::string& name);
+// A field of a module that fastrnn wrote; null when the file has no metadata for it.
+const std::string* field(const Safetensors& file, const std::string& prefix, const char* name);
+int integer_field(const Safetensors& file, const std::string& prefix, const char* name);
+bool boolean_field(const Safetensors& file, const std::string& prefix, const char* name);
+void check_version(const Safetensors& file, const std::string& prefix);
+
+std::unique_ptr<fastrnn_layer> make_layer(const fastrnn_config& config);
+void check_stored(const fastrnn_config& config, const Safetensors& file, const std::string& prefix);
+void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& prefix);
+void prepare(fastrnn_layer& layer, int threads);
+fastrnn_config config_of(const Safetensors& file, const std::string& prefix);
+void copy_config(const fastrnn_config& from, fastrnn_config* to);
+void need_ready(const fastrnn_layer& layer);
+
+constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
+
+}  // namespace fastrnn

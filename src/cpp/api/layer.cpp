@@ -1,0 +1,256 @@
+// Recurrent layers: weights by name, packing, inference.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "api/handles.h"
+#include "registry.h"
+
+namespace fastrnn {
+namespace {
+
+// Fields of structs are only ever added at the end.
+constexpr size_t kFirstConfig = offsetof(fastrnn_config, proj_size) + sizeof(int32_t);
+
+std::vector<Parameter> parameters_of(const Config& c, int gates) {
+  std::vector<Parameter> all;
+  const int64_t rows = int64_t(gates) * c.hidden;
+  for (int part = 0; part < c.parts(); ++part) {
+    const int layer = part / c.directions();
+    const std::string end = "_l" + std::to_string(layer) + (part % c.directions() ? "_reverse" : "");
+    all.push_back({"weight_ih" + end, {rows, c.input_of(layer)}, 2});
+    all.push_back({"weight_hh" + end, {rows, c.output()}, 2});
+    if (c.bias) all.push_back({"bias_ih" + end, {rows, 0}, 1});
+    if (c.bias) all.push_back({"bias_hh" + end, {rows, 0}, 1});
+    if (c.projection) all.push_back({"weight_hr" + end, {c.projection, c.hidden}, 2});
+  }
+  return all;
+}
+
+Config checked(const fastrnn_config& c) {
+  if (c.size < kFirstConfig) refuse("config: its size is not set; use fastrnn_config_default");
+  within(c.cell, 0, kCells - 1, "cell");
+  within(c.dtype, 0, 1, "dtype");
+  within(c.input_size, 1, kMostSize, "input_size");
+  within(c.hidden_size, 1, kMostSize, "hidden_size");
+  within(c.num_layers, 1, kMostSize, "num_layers");
+  within(c.bias, 0, 1, "bias");
+  within(c.bidirectional, 0, 1, "bidirectional");
+  if (c.proj_size && c.cell != FASTRNN_LSTM) refuse("proj_size: expected 0, only an LSTM has a projection");
+  within(c.proj_size, 0, std::max(0, c.hidden_size - 1), "proj_size");
+  return {Cell(c.cell), c.input_size, c.hidden_size, c.num_layers, c.bias != 0, c.bidirectional != 0, c.proj_size};
+}
+
+// Sizes that no address space holds are refused before they overflow: weights, and twice as much for packing them.
+void check_bytes(const Config& c, int gates) {
+  const double widest = std::max({c.input, c.width(), c.hidden}) + 2.0 * kPad;
+  const double each = 3.0 * (gates * (c.hidden + 2.0 * kPad) * 2 + c.projection + kPad) * widest;
+  if (each * c.parts() * sizeof(double) > 0x1p58) throw std::bad_alloc();
+}
+
+template <class T>
+void allocate(fastrnn_layer& layer) {
+  Typed<T>& typed = layer.typed.emplace<Typed<T>>();
+  const auto lay_out = [&](Arena arena) {
+    typed.parameters.clear();
+    for (const Parameter& p : layer.parameters) typed.parameters.push_back(arena.take<T>(p.count()));
+    return arena.used();
+  };
+  typed.values = Block(lay_out(Arena()));
+  lay_out(Arena(typed.values.data()));
+}
+
+size_t element_bytes(const fastrnn_layer& layer) { return layer.dtype() ? sizeof(double) : sizeof(float); }
+
+char* values_of(const fastrnn_layer& layer, size_t index) {
+  return std::visit([&](const auto& typed) { return reinterpret_cast<char*>(typed.parameters[index]); }, layer.typed);
+}
+
+void put(fastrnn_layer& layer, size_t index, const void* values) {
+  Parameter& p = layer.parameters[index];
+  std::memcpy(values_of(layer, index), values, p.count() * element_bytes(layer));
+  p.set = true;
+  layer.prepared = 0;
+}
+
+std::string names_of(const fastrnn_layer& layer) {
+  std::string text;
+  for (const Parameter& p : layer.parameters) {
+    if (text.size() > 200) return text + ", ...";
+    text += (text.empty() ? "" : ", ") + p.name;
+  }
+  return text;
+}
+
+}  // namespace
+
+std::unique_ptr<fastrnn_layer> make_layer(const fastrnn_config& config) {
+  auto layer = std::make_unique<fastrnn_layer>();
+  layer->config = checked(config);
+  const int gates = current_backend().f32.cells[config.cell].gates;
+  check_bytes(layer->config, gates);
+  layer->parameters = parameters_of(layer->config, gates);
+  config.dtype ? allocate<double>(*layer) : allocate<float>(*layer);
+  return layer;
+}
+
+// Before anything is allocated by what a file says of itself: it must have the tensors for it.
+void check_stored(const fastrnn_config& config, const Safetensors& file, const std::string& prefix) {
+  const Config c = [&] {
+    try {
+      return checked(config);
+    } catch (const Failure& failure) {
+      throw Failure{FASTRNN_FORMAT, "metadata: " + prefix + failure.message};
+    }
+  }();
+  const size_t count = size_t(c.parts()) * size_t(c.weights_per_part());
+  if (count > file.tensors().size()) {
+    throw Failure{FASTRNN_FORMAT, "weights: expected " + std::to_string(count) + " tensors for a layer of " +
+                                      std::to_string(c.layers) + ", the file has " +
+                                      std::to_string(file.tensors().size())};
+  }
+  for (const Parameter& p : parameters_of(c, current_backend().f32.cells[config.cell].gates)) {
+    stored(file, prefix + p.name, config.dtype, p.shape, p.rank);
+  }
+}
+
+void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& prefix) {
+  std::vector<const StoredTensor*> found;
+  for (const Parameter& p : layer.parameters) {
+    found.push_back(&stored(file, prefix + p.name, layer.dtype(), p.shape, p.rank));
+  }
+  for (const StoredTensor& t : file.tensors()) {
+    const bool mine =
+        t.name.compare(0, prefix.size(), prefix) == 0 && t.name.find('.', prefix.size()) == std::string::npos;
+    if (mine && std::find(found.begin(), found.end(), &t) == found.end()) {
+      throw Failure{FASTRNN_FORMAT, "weights: the file's tensor '" + t.name.substr(0, 200) +
+                                        "' has no place in the layer, which has " + names_of(layer)};
+    }
+  }
+  for (size_t i = 0; i < found.size(); ++i) put(layer, i, file.data(*found[i]));
+}
+
+void prepare(fastrnn_layer& layer, int threads) {
+  static std::atomic<uint64_t> count{0};
+  for (const Parameter& p : layer.parameters) {
+    if (!p.set) throw Failure{FASTRNN_NOT_READY, "layer: " + p.name + " was never set"};
+  }
+  std::visit(
+      [&](auto& typed) {
+        using Net = typename std::decay_t<decltype(typed.network)>::element_type;
+        // A stream that shares it keeps the weights it was made with.
+        std::shared_ptr<Net> network = typed.network;
+        if (!network || network.use_count() > 2) {
+          network = std::make_shared<Net>(layer.config, current_backend());
+        }
+        std::atomic_thread_fence(std::memory_order_acquire);  // after a stream's last use in another thread
+        network->pack(typed.parameters.data(), threads);
+        typed.network = std::move(network);
+      },
+      layer.typed);
+  layer.prepared = ++count;
+}
+
+void need_ready(const fastrnn_layer& layer) {
+  if (!layer.prepared) throw Failure{FASTRNN_NOT_READY, "layer: its weights are not prepared; call prepare"};
+}
+
+void copy_config(const fastrnn_config& from, fastrnn_config* to) {
+  const size_t size = to->size;
+  if (size < kFirstConfig) refuse("config: its size is not set; use fastrnn_config_default");
+  std::memcpy(to, &from, std::min(size, sizeof from));
+  to->size = size;
+}
+
+}  // namespace fastrnn
+
+using namespace fastrnn;
+
+void fastrnn_config_default(fastrnn_config* config) noexcept {
+  if (config) *config = {sizeof *config, FASTRNN_LSTM, FASTRNN_FLOAT32, 1, 1, 1, 1, 0, 0};
+}
+
+fastrnn_status fastrnn_layer_create(const fastrnn_config* config, fastrnn_layer** out, fastrnn_error* error) noexcept {
+  return making(out, error, [&] {
+    need(config, "config");
+    return make_layer(*config);
+  });
+}
+
+fastrnn_status fastrnn_layer_load(const fastrnn_weights* weights, const char* prefix, int32_t dtype,
+                                  fastrnn_layer** out, fastrnn_error* error) noexcept {
+  return making(out, error, [&] {
+    need(weights, "weights"), need(prefix, "prefix");
+    within(dtype, 0, 1, "dtype");
+    fastrnn_config config = config_of(weights->file, prefix);
+    config.dtype = dtype;
+    check_stored(config, weights->file, prefix);
+    auto layer = make_layer(config);
+    assign(*layer, weights->file, prefix);
+    prepare(*layer, 1);
+    return layer;
+  });
+}
+
+void fastrnn_layer_free(fastrnn_layer* layer) noexcept { delete layer; }
+
+fastrnn_status fastrnn_layer_config(const fastrnn_layer* layer, fastrnn_config* config) noexcept {
+  return guarded(nullptr, [&] {
+    need(layer, "layer"), need(config, "config");
+    const Config& c = layer->config;
+    const fastrnn_config mine = {sizeof mine, int(c.cell), layer->dtype(),  c.input,     c.hidden,
+                                 c.layers,    c.bias,      c.bidirectional, c.projection};
+    copy_config(mine, config);
+  });
+}
+
+size_t fastrnn_layer_count(const fastrnn_layer* layer) noexcept { return layer ? layer->parameters.size() : 0; }
+
+fastrnn_status fastrnn_layer_at(const fastrnn_layer* layer, size_t index, fastrnn_tensor* out,
+                                fastrnn_error* error) noexcept {
+  return guarded(error, [&] {
+    need(layer, "layer"), need(out, "out");
+    if (index >= layer->parameters.size()) {
+      refuse("index: expected less than " + std::to_string(layer->parameters.size()) + ", got " +
+             std::to_string(index));
+    }
+    const Parameter& p = layer->parameters[index];
+    *out = {p.name.c_str(),
+            kDtypes[layer->dtype()],
+            p.set ? values_of(*layer, index) : nullptr,
+            p.count() * element_bytes(*layer),
+            p.shape,
+            p.rank};
+  });
+}
+
+fastrnn_status fastrnn_layer_set(fastrnn_layer* layer, const char* name, const void* values, size_t count,
+                                 fastrnn_error* error) noexcept {
+  return guarded(error, [&] {
+    need(layer, "layer"), need(name, "name"), need(values, "values");
+    const auto& all = layer->parameters;
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
+    if (found == all.end()) {
+      refuse("name: expected one of " + names_of(*layer) + ", got '" + std::string(name).substr(0, 64) + "'");
+    }
+    if (count != found->count()) {
+      refuse(found->name + ": expected " + std::to_string(found->count()) + " values, got " + std::to_string(count));
+    }
+    put(*layer, size_t(found - all.begin()), values);
+  });
+}
+
+fastrnn_status fastrnn_layer_assign(fastrnn_layer* layer, const fastrnn_weights* weights, const char* prefix,
+                                    fastrnn_error* error) noexcept {
+  return guarded(error, [&] {
+    need(layer, "layer"), need(weights, "weights"), need(prefix, "prefix");
+    assign(*layer, weights->file, prefix);
+  });
+}
+
+fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t threads, fastrnn_error* error) noexcept {
+  return guarded(error, [&] {
+    need(layer, "layer");
+    prepare(*layer, check_threads(threads));
+  });
+}

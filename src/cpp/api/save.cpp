@@ -1,0 +1,75 @@
+// Writing what fastrnn.save() of Python writes.
+#include <set>
+
+#include "api/handles.h"
+
+namespace fastrnn {
+namespace {
+
+struct Contents {
+  std::map<std::string, std::string> metadata = {{"format", "fastrnn"}, {"format_version", "1"}};
+  std::vector<TensorToWrite> tensors;
+};
+
+std::string truth(bool value) { return value ? "true" : "false"; }
+
+void add(Contents& to, const std::string& prefix, const fastrnn_layer& layer) {
+  const Config& c = layer.config;
+  const std::pair<const char*, std::string> fields[] = {{"cell", kCellNames[int(c.cell)]},
+                                                        {"input_size", std::to_string(c.input)},
+                                                        {"hidden_size", std::to_string(c.hidden)},
+                                                        {"num_layers", std::to_string(c.layers)},
+                                                        {"bias", truth(c.bias)},
+                                                        {"batch_first", "false"},
+                                                        {"dropout", "0.0"},
+                                                        {"bidirectional", truth(c.bidirectional)},
+                                                        {"proj_size", std::to_string(c.projection)}};
+  for (const auto& [name, value] : fields) to.metadata[prefix + name] = value;
+  for (size_t i = 0; i < layer.parameters.size(); ++i) {
+    const Parameter& p = layer.parameters[i];
+    if (!p.set) throw Failure{FASTRNN_NOT_READY, "layer: " + prefix + p.name + " was never set"};
+    fastrnn_tensor view;
+    fastrnn_layer_at(&layer, i, &view, nullptr);
+    to.tensors.push_back({prefix + p.name, view.dtype, {p.shape, p.shape + p.rank}, view.data, view.bytes});
+  }
+}
+
+void add(Contents& to, const std::string& prefix, const fastrnn_linear& linear) {
+  if (!linear.ready) throw Failure{FASTRNN_NOT_READY, "linear: " + prefix + "weight was never set"};
+  to.metadata[prefix + "cell"] = "linear";
+  to.metadata[prefix + "in_features"] = std::to_string(linear.in_features);
+  to.metadata[prefix + "out_features"] = std::to_string(linear.out_features);
+  to.metadata[prefix + "bias"] = truth(linear.bias);
+  std::visit(
+      [&](const auto& typed) {
+        const auto put = [&](const char* name, std::vector<int64_t> shape, const auto& values) {
+          to.tensors.push_back({prefix + name, kDtypes[linear.dtype()], std::move(shape), values.data(),
+                                values.size() * sizeof(values[0])});
+        };
+        put("weight", {linear.out_features, linear.in_features}, typed.weight);
+        if (linear.bias) put("bias", {linear.out_features}, typed.bias);
+      },
+      linear.typed);
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+using namespace fastrnn;
+
+fastrnn_status fastrnn_save(const char* path, const fastrnn_module* modules, size_t count,
+                            fastrnn_error* error) noexcept {
+  return guarded(error, [&] {
+    need(path, "path"), need(modules, "modules");
+    Contents contents;
+    std::set<std::string> prefixes;
+    for (size_t i = 0; i < count; ++i) {
+      const fastrnn_module& m = modules[i];
+      need(m.prefix, "prefix");
+      if (!m.layer == !m.linear) refuse("modules: expected a layer or a linear, one of the two");
+      if (!prefixes.insert(m.prefix).second) refuse("prefix: '" + std::string(m.prefix) + "' a second time");
+      m.layer ? add(contents, m.prefix, *m.layer) : add(contents, m.prefix, *m.linear);
+    }
+    write_safetensors(path, contents.metadata, std::move(contents.tensors));
+  });
+}

@@ -1,0 +1,102 @@
+// Streams. Nothing here but the creation may take memory, a lock or a system call.
+#include "stream.h"
+
+#include "api/handles.h"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+std::unique_ptr<fastrnn_stream> make(const fastrnn_layer& layer, int64_t batch, int threads) {
+  need_ready(layer);
+  if (layer.config.bidirectional) {
+    refuse("layer: expected one direction; the reverse direction starts at the end of the sequence");
+  }
+  const int rows = within(batch, 1, kMostSize, "batch");
+  auto made = std::make_unique<fastrnn_stream>();
+  made->stream = std::make_unique<Stream<T>>(std::get<Typed<T>>(layer.typed).network, rows, check_threads(threads));
+  return made;
+}
+
+template <class T>
+bool usable(const void* pointer) {
+  return pointer && reinterpret_cast<uintptr_t>(pointer) % sizeof(T) == 0;
+}
+
+// visit(stream, its element): std::visit may throw, this may not.
+template <class Handle, class Visit>
+fastrnn_status with(Handle* handle, Visit visit) noexcept {
+  if (!handle) return FASTRNN_INVALID_ARGUMENT;
+  if (auto* const stream = std::get_if<0>(&handle->stream)) return visit(**stream, float());
+  return visit(**std::get_if<1>(&handle->stream), double());
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+using namespace fastrnn;
+
+fastrnn_status fastrnn_stream_create(const fastrnn_layer* layer, int64_t batch, int32_t threads, fastrnn_stream** out,
+                                     fastrnn_error* error) noexcept {
+  return making(out, error, [&] {
+    need(layer, "layer");
+    return layer->dtype() ? make<double>(*layer, batch, threads) : make<float>(*layer, batch, threads);
+  });
+}
+
+void fastrnn_stream_free(fastrnn_stream* stream) noexcept { delete stream; }
+
+fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING {
+  return with(stream, [&](auto& s, auto element) {
+    using T = decltype(element);
+    if (!usable<T>(x) || !usable<T>(y)) return FASTRNN_INVALID_ARGUMENT;
+    s.step(static_cast<const T*>(x), static_cast<T*>(y));
+    return FASTRNN_OK;
+  });
+}
+
+fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, const void* x, ptrdiff_t x_step,
+                                      ptrdiff_t x_row, void* y, ptrdiff_t y_step, ptrdiff_t y_row) FASTRNN_NONBLOCKING {
+  return with(stream, [&](auto& s, auto element) {
+    using T = decltype(element);
+    if (steps == 0) return FASTRNN_OK;
+    if (steps < 0 || !usable<T>(x) || !usable<T>(y)) return FASTRNN_INVALID_ARGUMENT;
+    s.process(steps, {static_cast<const T*>(x), x_step, x_row}, {static_cast<T*>(y), y_step, y_row});
+    return FASTRNN_OK;
+  });
+}
+
+fastrnn_status fastrnn_stream_reset(fastrnn_stream* stream) FASTRNN_NONBLOCKING {
+  return with(stream, [](auto& s, auto) {
+    s.reset();
+    return FASTRNN_OK;
+  });
+}
+
+fastrnn_status fastrnn_stream_reset_row(fastrnn_stream* stream, int64_t row) FASTRNN_NONBLOCKING {
+  return with(stream, [&](auto& s, auto) {
+    if (row < 0 || row >= s.batch()) return FASTRNN_INVALID_ARGUMENT;
+    s.reset(int(row));
+    return FASTRNN_OK;
+  });
+}
+
+fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, void* c) FASTRNN_NONBLOCKING {
+  return with(stream, [&](const auto& s, auto element) {
+    using T = decltype(element);
+    const bool lstm = s.network().config().cell == Cell::lstm;
+    if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
+    s.read_state(static_cast<T*>(h), static_cast<T*>(c));
+    return FASTRNN_OK;
+  });
+}
+
+fastrnn_status fastrnn_stream_set_state(fastrnn_stream* stream, const void* h, const void* c) FASTRNN_NONBLOCKING {
+  return with(stream, [&](auto& s, auto element) {
+    using T = decltype(element);
+    const bool lstm = s.network().config().cell == Cell::lstm;
+    if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
+    s.write_state(static_cast<const T*>(h), static_cast<const T*>(c));
+    return FASTRNN_OK;
+  });
+}

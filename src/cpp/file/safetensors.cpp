@@ -1,0 +1,220 @@
+#include "file/safetensors.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+namespace fastrnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Bytes of an element; 0: not a dtype of the format, or one of less than a byte, which no layer reads.
+uint64_t element_bytes(const std::string& dtype) {
+  static const std::map<std::string, int> sizes = {
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
+      {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8}};
+  const auto found = sizes.find(dtype);
+  return found == sizes.end() ? 0 : uint64_t(found->second);
+}
+
+std::string called(const std::string& name) { return "tensor '" + name.substr(0, 200) + "'"; }
+
+uint64_t bytes_of(const StoredTensor& t) {
+  uint64_t bytes = element_bytes(t.dtype);
+  if (!bytes) throw FormatError(called(t.name) + ": unknown dtype '" + t.dtype.substr(0, 32) + "'");
+  for (const int64_t n : t.shape) {
+    if (n && bytes > UINT64_MAX / uint64_t(n))
+      throw FormatError(called(t.name) + ": its shape has more than 2^64 bytes");
+    bytes *= uint64_t(n);
+  }
+  return bytes;
+}
+
+StoredTensor read_tensor(JsonReader& json, std::string name) {
+  StoredTensor tensor = {std::move(name), "", {}, 0, 0};
+  bool has_dtype = false, has_shape = false, has_offsets = false;
+  json.expect('{');
+  do {
+    const std::string key = json.string();
+    json.expect(':');
+    const auto once = [&](bool& has) {
+      if (has) json.fail("'" + key + "' a second time");
+      has = true;
+    };
+    if (key == "dtype") {
+      once(has_dtype);
+      tensor.dtype = json.string();
+    } else if (key == "shape") {
+      once(has_shape);
+      tensor.shape = json.integers();
+    } else if (key == "data_offsets") {
+      once(has_offsets);
+      const std::vector<int64_t> offsets = json.integers();
+      if (offsets.size() != 2) json.fail("expected two data_offsets");
+      tensor.begin = uint64_t(offsets[0]), tensor.end = uint64_t(offsets[1]);
+    } else {
+      json.fail("expected dtype, shape or data_offsets, found '" + key.substr(0, 64) + "'");
+    }
+  } while (json.take(','));
+  json.expect('}');
+  if (!has_dtype || !has_shape || !has_offsets) {
+    throw FormatError(called(tensor.name) + ": expected dtype, shape and data_offsets");
+  }
+  return tensor;
+}
+
+void read_metadata(JsonReader& json, std::map<std::string, std::string>& metadata) {
+  json.expect('{');
+  if (json.take('}')) return;
+  do {
+    std::string key = json.string();
+    json.expect(':');
+    if (!metadata.emplace(key, json.string()).second) json.fail("metadata '" + key.substr(0, 64) + "' a second time");
+  } while (json.take(','));
+  json.expect('}');
+}
+
+uint64_t little_endian(const char* bytes) {
+  uint64_t value = 0;
+  for (int i = 7; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  return value;
+}
+
+}  // namespace
+
+Safetensors Safetensors::parse(const char* file, size_t bytes) {
+  if (bytes < 8) throw FormatError("expected at least 8 bytes, got " + std::to_string(bytes));
+  const uint64_t header = little_endian(file);
+  if (header > kMostHeaderBytes) {
+    throw FormatError("header: expected at most " + std::to_string(kMostHeaderBytes) + " bytes, its length says " +
+                      std::to_string(header));
+  }
+  if (header > bytes - 8) {
+    throw FormatError("header: its length says " + std::to_string(header) + " bytes, the file has " +
+                      std::to_string(bytes - 8) + " left");
+  }
+  Safetensors parsed;
+  const size_t data_bytes = bytes - 8 - size_t(header);
+  parsed.read_header(file + 8, size_t(header), data_bytes);
+  parsed.data_ = Block(data_bytes);
+  if (data_bytes) std::memcpy(parsed.data_.data(), file + 8 + header, data_bytes);
+  return parsed;
+}
+
+Safetensors Safetensors::open(const std::string& path) {
+  const fs::path where = fs::u8path(path);
+  std::error_code failed;
+  const bool regular = fs::is_regular_file(where, failed);
+  if (failed) throw IoError("path: cannot open '" + path + "': " + failed.message());
+  if (!regular) throw IoError("path: expected a file, '" + path + "' is none");
+  std::ifstream stream(where, std::ios::binary | std::ios::ate);
+  if (!stream) throw IoError("path: cannot open '" + path + "': " + std::strerror(errno));
+  const std::streamoff bytes = stream.tellg();
+  if (bytes < 0) throw IoError("path: cannot tell the size of '" + path + "'");
+  const Block file{size_t(bytes)};
+  stream.seekg(0);
+  if (!stream.read(file.data(), bytes)) throw IoError("path: cannot read '" + path + "'");
+  return parse(file.data(), size_t(bytes));
+}
+
+void Safetensors::read_header(const char* header, size_t bytes, uint64_t data_bytes) {
+  if (!bytes || header[0] != '{') throw FormatError("header: expected it to begin with '{'");
+  JsonReader json(header, bytes);
+  json.expect('{');
+  bool has_metadata = false;
+  if (!json.take('}')) {
+    do {
+      std::string name = json.string();
+      json.expect(':');
+      if (name == "__metadata__") {
+        if (has_metadata) json.fail("'__metadata__' a second time");
+        has_metadata = true;
+        read_metadata(json, metadata_);
+      } else {
+        tensors_.push_back(read_tensor(json, std::move(name)));
+      }
+    } while (json.take(','));
+    json.expect('}');
+  }
+  json.expect_end();
+  std::stable_sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+  });
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (!by_name_.emplace(tensors_[i].name, i).second) throw FormatError(called(tensors_[i].name) + ": a second time");
+  }
+  check_layout(data_bytes);
+}
+
+void Safetensors::check_layout(uint64_t data_bytes) const {
+  uint64_t end = 0;
+  for (const StoredTensor& t : tensors_) {
+    const std::string where = called(t.name) + ": bytes " + std::to_string(t.begin) + " to " + std::to_string(t.end);
+    if (t.end < t.begin) throw FormatError(where + " end before they begin");
+    if (t.end > data_bytes)
+      throw FormatError(where + " of " + std::to_string(data_bytes) + ": past the end of the file");
+    if (t.begin < end) throw FormatError(where + " overlap the tensor before, which ends at " + std::to_string(end));
+    if (t.begin > end) throw FormatError(where + " leave a hole after " + std::to_string(end));
+    if (t.bytes() != bytes_of(t)) {
+      throw FormatError(where + ", but its shape has " + std::to_string(bytes_of(t)) + " bytes");
+    }
+    end = t.end;
+  }
+  if (end != data_bytes) {
+    throw FormatError("the tensors end at byte " + std::to_string(end) + ", the file's data at " +
+                      std::to_string(data_bytes));
+  }
+}
+
+const StoredTensor* Safetensors::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::vector<TensorToWrite> tensors) {
+  // Larger elements first, so that each tensor is aligned.
+  std::stable_sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
+    return element_bytes(a.dtype) > element_bytes(b.dtype);
+  });
+  std::string header = "{\"__metadata__\":{";
+  for (const auto& [key, value] : metadata) {
+    header += (header.back() == '{' ? "" : ",") + json_quoted(key) + ':' + json_quoted(value);
+  }
+  header += '}';
+  uint64_t begin = 0;
+  for (const TensorToWrite& t : tensors) {
+    header += ',' + json_quoted(t.name) + ":{\"dtype\":\"" + t.dtype + "\",\"shape\":[";
+    for (size_t i = 0; i < t.shape.size(); ++i) header += (i ? "," : "") + std::to_string(t.shape[i]);
+    header += "],\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(begin + t.bytes) + "]}";
+    begin += t.bytes;
+  }
+  header += '}';
+  header.resize((header.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8 bytes
+  char length[8];
+  for (int i = 0; i < 8; ++i) length[i] = char(uint64_t(header.size()) >> (8 * i) & 255);
+  const fs::path there = fs::u8path(path);
+  fs::path beside = there;
+  beside += ".part";
+  std::ofstream stream(beside, std::ios::binary | std::ios::trunc);
+  if (!stream) throw IoError("path: cannot write beside '" + path + "': " + std::strerror(errno));
+  stream.write(length, 8).write(header.data(), std::streamsize(header.size()));
+  for (const TensorToWrite& t : tensors) {
+    stream.write(static_cast<const char*>(t.data), std::streamsize(t.bytes));
+  }
+  stream.close();
+  std::error_code failed;
+  if (stream) fs::rename(beside, there, failed);
+  if (!stream || failed) {
+    std::error_code ignored;
+    fs::remove(beside, ignored);
+    throw IoError("path: cannot write '" + path + "'" + (failed ? ": " + failed.message() : std::string()));
+  }
+}
+
+}  // namespace fastrnn

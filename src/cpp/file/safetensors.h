@@ -1,0 +1,62 @@
+// A safetensors file: 8 bytes of header length, little-endian; a header of JSON; the bytes of the tensors. Every rule of
+// the format is checked before anything is believed: what was parsed without an error can be read without a check.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "file/json.h"
+#include "network/memory.h"
+
+namespace fastrnn {
+
+// The operating system could not do it.
+struct IoError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+constexpr uint64_t kMostHeaderBytes = 100000000;  // as the reference implementation has it
+
+struct StoredTensor {
+  std::string name, dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;  // bytes, from the start of the data
+
+  uint64_t bytes() const { return end - begin; }
+};
+
+class Safetensors {
+ public:
+  // Both throw FormatError, the first IoError as well. path: UTF-8.
+  static Safetensors open(const std::string& path);
+  static Safetensors parse(const char* file, size_t bytes);
+
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // by begin
+  const StoredTensor* find(const std::string& name) const;               // null: there is none
+  const char* data(const StoredTensor& tensor) const { return data_.data() + tensor.begin; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+  void read_header(const char* header, size_t bytes, uint64_t data_bytes);
+  void check_layout(uint64_t data_bytes) const;
+
+  std::vector<StoredTensor> tensors_;
+  std::map<std::string, size_t> by_name_;
+  std::map<std::string, std::string> metadata_;
+  Block data_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  const char* dtype;
+  std::vector<int64_t> shape;
+  const void* data;
+  size_t bytes;
+};
+
+// Writes a file beside `path`, then renames it. Throws IoError.
+void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
+                       std::vector<TensorToWrite> tensors);
+
+}  // namespace fastrnn

@@ -1,0 +1,391 @@
+// fastrnn for C++17: recurrent layers (RNN, LSTM, GRU) on CPUs. Values with owners over fastrnn.h, whose rules hold:
+// shapes, errors, threads, alignment and what is real-time safe are said there at each function, and in docs/cpp.md.
+// Errors are values; nothing throws. Everything is inline, so only the C symbols cross the library's border, and a
+// program may be built by another compiler, or with another standard library, than the library was.
+//
+//   fastrnn::Result<fastrnn::Weights> file = fastrnn::Weights::open("amp.safetensors");
+//   if (!file) return std::puts(file.error().message());
+//   fastrnn::Result<fastrnn::Layer<float>> lstm = fastrnn::Layer<float>::load(*file, "lstm.");
+//   if (!lstm) return std::puts(lstm.error().message());
+//   fastrnn::Result<fastrnn::Stream<float>> stream = lstm->stream();
+//   if (!stream) return std::puts(stream.error().message());
+//   stream->step(x, y);  // in the audio callback
+#pragma once
+
+#include <fastrnn/fastrnn.h>
+
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace fastrnn {
+inline namespace v1 {
+
+enum class Status : fastrnn_status {
+  ok = FASTRNN_OK,
+  invalid_argument = FASTRNN_INVALID_ARGUMENT,
+  out_of_memory = FASTRNN_OUT_OF_MEMORY,
+  io = FASTRNN_IO,
+  format = FASTRNN_FORMAT,
+  not_ready = FASTRNN_NOT_READY,
+  internal = FASTRNN_INTERNAL,
+};
+
+class Error {
+ public:
+  Status status() const noexcept { return Status(raw_.status); }
+  const char* message() const noexcept { return raw_.message; }
+  fastrnn_error* raw() noexcept { return &raw_; }
+
+ private:
+  fastrnn_error raw_ = {FASTRNN_OK, {}};
+};
+
+// A value, or the error why there is none. Asking for what is not there is undefined, as with std::optional.
+template <class Value>
+class [[nodiscard]] Result {
+ public:
+  Result(Value&& value) noexcept : ok_(true) { new (&storage_.value) Value(std::move(value)); }
+  Result(const Error& error) noexcept : ok_(false) { new (&storage_.error) Error(error); }
+  Result(Result&& other) noexcept : ok_(other.ok_) {
+    if (ok_) {
+      new (&storage_.value) Value(std::move(other.storage_.value));
+    } else {
+      new (&storage_.error) Error(other.storage_.error);
+    }
+  }
+  Result& operator=(Result&& other) noexcept {
+    if (this != &other) {
+      this->~Result();
+      new (this) Result(std::move(other));
+    }
+    return *this;
+  }
+  ~Result() {
+    if (ok_) storage_.value.~Value();
+  }
+
+  explicit operator bool() const noexcept { return ok_; }
+  Value& operator*() noexcept { return storage_.value; }
+  const Value& operator*() const noexcept { return storage_.value; }
+  Value* operator->() noexcept { return &storage_.value; }
+  const Value* operator->() const noexcept { return &storage_.value; }
+  const Error& error() const noexcept { return storage_.error; }
+
+ private:
+  union Storage {
+    Storage() noexcept {}
+    ~Storage() {}
+    Value value;
+    Error error;
+  } storage_;
+  bool ok_;
+};
+
+// Of a function that only can fail.
+template <>
+class [[nodiscard]] Result<void> {
+ public:
+  Result() noexcept = default;
+  Result(const Error& error) noexcept : error_(error) {}
+  explicit operator bool() const noexcept { return error_.status() == Status::ok; }
+  const Error& error() const noexcept { return error_; }
+
+ private:
+  Error error_;
+};
+
+enum class Cell : int32_t {
+  rnn_tanh = FASTRNN_RNN_TANH,
+  rnn_relu = FASTRNN_RNN_RELU,
+  lstm = FASTRNN_LSTM,
+  gru = FASTRNN_GRU,
+};
+
+enum class Dtype : int32_t { float32 = FASTRNN_FLOAT32, float64 = FASTRNN_FLOAT64 };
+
+// torch's arguments. A layer's dtype is its template's; here it is told of a file, and set by Layer<T>::make.
+struct Config {
+  Cell cell = Cell::lstm;
+  int32_t input_size = 1, hidden_size = 1, num_layers = 1;
+  bool bias = true, bidirectional = false;
+  int32_t proj_size = 0;
+  Dtype dtype = Dtype::float32;
+
+  int32_t output_size() const noexcept { return proj_size ? proj_size : hidden_size; }  // P, of one direction
+  int32_t directions() const noexcept { return bidirectional ? 2 : 1; }
+};
+
+using Tensor = fastrnn_tensor;      // a named array
+using Sequence = fastrnn_sequence;  // set its members; `size` is set by sequence()
+using Gradients = fastrnn_gradients;
+
+inline Sequence sequence() noexcept {
+  Sequence s = {};
+  s.size = sizeof s;
+  s.threads = 1;
+  return s;
+}
+
+inline Gradients gradients() noexcept {
+  Gradients g = {};
+  g.size = sizeof g;
+  g.threads = 1;
+  return g;
+}
+
+namespace detail {
+
+template <class T>
+constexpr int32_t dtype() noexcept {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "fastrnn: float or double");
+  return sizeof(T) == 8 ? FASTRNN_FLOAT64 : FASTRNN_FLOAT32;
+}
+
+template <auto release>
+struct Release {
+  template <class Handle>
+  void operator()(Handle* handle) const noexcept {
+    release(handle);
+  }
+};
+
+template <class Handle, auto release>
+using Owner = std::unique_ptr<Handle, Release<release>>;
+
+// call(error) -> status
+template <class Call>
+Result<void> checked(Call call) noexcept {
+  Error error;
+  if (call(error.raw()) == FASTRNN_OK) return {};
+  return error;
+}
+
+// call(&handle, error) -> status
+template <class Value, class Handle, class Call>
+Result<Value> made(Call call) noexcept {
+  Error error;
+  Handle* handle = nullptr;
+  if (call(&handle, error.raw()) == FASTRNN_OK) return Value(handle);
+  return error;
+}
+
+inline Config config_of(const fastrnn_config& c) noexcept {
+  return {Cell(c.cell), c.input_size,         c.hidden_size, c.num_layers,
+          c.bias != 0,  c.bidirectional != 0, c.proj_size,   Dtype(c.dtype)};
+}
+
+}  // namespace detail
+
+// A safetensors file in memory. Any bytes give a value or an error.
+class Weights {
+ public:
+  explicit Weights(fastrnn_weights* handle) noexcept : handle_(handle) {}
+
+  static Result<Weights> open(const char* path) noexcept {  // UTF-8
+    return detail::made<Weights, fastrnn_weights>(
+        [&](fastrnn_weights** out, fastrnn_error* e) { return fastrnn_weights_open(path, out, e); });
+  }
+  static Result<Weights> parse(const void* data, size_t bytes) noexcept {  // copies
+    return detail::made<Weights, fastrnn_weights>(
+        [&](fastrnn_weights** out, fastrnn_error* e) { return fastrnn_weights_parse(data, bytes, out, e); });
+  }
+
+  size_t count() const noexcept { return fastrnn_weights_count(handle()); }
+  Result<Tensor> at(size_t index) const noexcept {
+    Error error;
+    Tensor tensor;
+    if (fastrnn_weights_at(handle(), index, &tensor, error.raw()) == FASTRNN_OK) return tensor;
+    return error;
+  }
+  Result<Tensor> find(const char* name) const noexcept {
+    Error error;
+    Tensor tensor;
+    if (fastrnn_weights_find(handle(), name, &tensor, error.raw()) == FASTRNN_OK) return tensor;
+    return error;
+  }
+  // The value of a key, or null.
+  const char* metadata(const char* key) const noexcept { return fastrnn_weights_metadata(handle(), key); }
+  // The recurrent layer that fastrnn wrote with this prefix.
+  Result<Config> config(const char* prefix = "") const noexcept {
+    Error error;
+    fastrnn_config config;
+    fastrnn_config_default(&config);
+    if (fastrnn_weights_config(handle(), prefix, &config, error.raw()) == FASTRNN_OK) return detail::config_of(config);
+    return error;
+  }
+  const fastrnn_weights* handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Owner<fastrnn_weights, fastrnn_weights_free> handle_;
+};
+
+// One sample at a time. One thread at a time; real-time safe when made with one thread. Every function here returns
+// Status::invalid_argument for a null or misaligned pointer, and does nothing then.
+template <class T>
+class Stream {
+ public:
+  explicit Stream(fastrnn_stream* handle) noexcept : handle_(handle) {}
+
+  // x [B, I] to y [B, P]; they may overlap.
+  Status step(const T* x, T* y) FASTRNN_NONBLOCKING { return Status(fastrnn_stream_step(handle_.get(), x, y)); }
+  // `steps` of them. Element (t, b, j) of x is x[t * x_step + b * x_row + j]; so is y.
+  Status process(int64_t steps, const T* x, ptrdiff_t x_step, ptrdiff_t x_row, T* y, ptrdiff_t y_step,
+                 ptrdiff_t y_row) FASTRNN_NONBLOCKING {
+    return Status(fastrnn_stream_process(handle_.get(), steps, x, x_step, x_row, y, y_step, y_row));
+  }
+  // The same for one row: x [T] rows of x_step elements, y [T] rows of y_step.
+  Status process(int64_t steps, const T* x, ptrdiff_t x_step, T* y, ptrdiff_t y_step) FASTRNN_NONBLOCKING {
+    return process(steps, x, x_step, 0, y, y_step, 0);
+  }
+  Status reset() FASTRNN_NONBLOCKING { return Status(fastrnn_stream_reset(handle_.get())); }
+  Status reset(int64_t row) FASTRNN_NONBLOCKING { return Status(fastrnn_stream_reset_row(handle_.get(), row)); }
+  // h [L, B, P], c [L, B, H] of an LSTM, else null.
+  Status get_state(T* h, T* c = nullptr) const FASTRNN_NONBLOCKING {
+    return Status(fastrnn_stream_get_state(handle_.get(), h, c));
+  }
+  Status set_state(const T* h, const T* c = nullptr) FASTRNN_NONBLOCKING {
+    return Status(fastrnn_stream_set_state(handle_.get(), h, c));
+  }
+  fastrnn_stream* handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Owner<fastrnn_stream, fastrnn_stream_free> handle_;
+};
+
+// What a forward pass keeps for backward.
+class Tape {
+ public:
+  explicit Tape(fastrnn_tape* handle) noexcept : handle_(handle) {}
+  const fastrnn_tape* handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Owner<fastrnn_tape, fastrnn_tape_free> handle_;
+};
+
+// A stack of recurrent layers. Const functions may run in several threads at once.
+template <class T>
+class Layer {
+ public:
+  explicit Layer(fastrnn_layer* handle) noexcept : handle_(handle) {}
+
+  // Its weights are missing: set or assign, then prepare.
+  static Result<Layer> make(const Config& config) noexcept {
+    const fastrnn_config c = {sizeof c,          int32_t(config.cell), detail::dtype<T>(),
+                              config.input_size, config.hidden_size,   config.num_layers,
+                              config.bias,       config.bidirectional, config.proj_size};
+    return detail::made<Layer, fastrnn_layer>(
+        [&](fastrnn_layer** out, fastrnn_error* e) { return fastrnn_layer_create(&c, out, e); });
+  }
+  // A layer that fastrnn wrote, ready to run.
+  static Result<Layer> load(const Weights& weights, const char* prefix = "") noexcept {
+    return detail::made<Layer, fastrnn_layer>([&](fastrnn_layer** out, fastrnn_error* e) {
+      return fastrnn_layer_load(weights.handle(), prefix, detail::dtype<T>(), out, e);
+    });
+  }
+
+  Config config() const noexcept {
+    fastrnn_config c;
+    fastrnn_config_default(&c);
+    fastrnn_layer_config(handle(), &c);
+    return detail::config_of(c);
+  }
+  size_t count() const noexcept { return fastrnn_layer_count(handle()); }
+  Result<Tensor> at(size_t index) const noexcept {
+    Error error;
+    Tensor tensor;
+    if (fastrnn_layer_at(handle(), index, &tensor, error.raw()) == FASTRNN_OK) return tensor;
+    return error;
+  }
+  // One weight by torch's name, C order.
+  Result<void> set(const char* name, const T* values, size_t count) noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_set(handle_.get(), name, values, count, e); });
+  }
+  Result<void> assign(const Weights& weights, const char* prefix = "") noexcept {
+    return detail::checked(
+        [&](fastrnn_error* e) { return fastrnn_layer_assign(handle_.get(), weights.handle(), prefix, e); });
+  }
+  Result<void> prepare(int32_t threads = 1) noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_prepare(handle_.get(), threads, e); });
+  }
+
+  Result<void> run(const Sequence& s) const noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_run(handle(), &s, e); });
+  }
+  Result<Tape> forward(const Sequence& s) const noexcept {
+    return detail::made<Tape, fastrnn_tape>(
+        [&](fastrnn_tape** out, fastrnn_error* e) { return fastrnn_layer_forward(handle(), &s, out, e); });
+  }
+  Result<void> backward(const Tape& tape, const Gradients& g) const noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_backward(handle(), tape.handle(), &g, e); });
+  }
+  Result<Stream<T>> stream(int64_t batch = 1, int32_t threads = 1) const noexcept {
+    return detail::made<Stream<T>, fastrnn_stream>([&](fastrnn_stream** out, fastrnn_error* e) {
+      return fastrnn_stream_create(handle(), batch, threads, out, e);
+    });
+  }
+  const fastrnn_layer* handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Owner<fastrnn_layer, fastrnn_layer_free> handle_;
+};
+
+// y = x W^T + b.
+template <class T>
+class Linear {
+ public:
+  explicit Linear(fastrnn_linear* handle) noexcept : handle_(handle) {}
+
+  static Result<Linear> make(int32_t in_features, int32_t out_features, bool bias = true) noexcept {
+    return detail::made<Linear, fastrnn_linear>([&](fastrnn_linear** out, fastrnn_error* e) {
+      return fastrnn_linear_create(in_features, out_features, bias, detail::dtype<T>(), out, e);
+    });
+  }
+  static Result<Linear> load(const Weights& weights, const char* prefix = "") noexcept {
+    return detail::made<Linear, fastrnn_linear>([&](fastrnn_linear** out, fastrnn_error* e) {
+      return fastrnn_linear_load(weights.handle(), prefix, detail::dtype<T>(), out, e);
+    });
+  }
+
+  int32_t in_features() const noexcept { return fastrnn_linear_in_features(handle()); }
+  int32_t out_features() const noexcept { return fastrnn_linear_out_features(handle()); }
+  Result<void> set(const T* weight, const T* bias) noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_linear_set(handle_.get(), weight, bias, e); });
+  }
+  // x [N, I] to y [N, O].
+  Result<void> run(const T* x, T* y, int64_t rows, int32_t threads = 1) const noexcept {
+    return detail::checked([&](fastrnn_error* e) { return fastrnn_linear_run(handle(), x, y, rows, threads, e); });
+  }
+  // x [I] to y [O], real-time safe.
+  Status step(const T* x, T* y) const FASTRNN_NONBLOCKING { return Status(fastrnn_linear_step(handle(), x, y)); }
+  const fastrnn_linear* handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Owner<fastrnn_linear, fastrnn_linear_free> handle_;
+};
+
+// A module and the prefix of its names, for save().
+struct Module : fastrnn_module {
+  template <class T>
+  Module(const char* prefix, const Layer<T>& layer) noexcept : fastrnn_module{prefix, layer.handle(), nullptr} {}
+  template <class T>
+  Module(const char* prefix, const Linear<T>& linear) noexcept : fastrnn_module{prefix, nullptr, linear.handle()} {}
+};
+
+template <size_t n>
+Result<void> save(const char* path, const Module (&modules)[n]) noexcept {
+  fastrnn_module raw[n];
+  for (size_t i = 0; i < n; ++i) raw[i] = modules[i];
+  return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, raw, n, e); });
+}
+
+inline const char* version() noexcept { return fastrnn_version(); }
+inline const char* isa() noexcept { return fastrnn_isa(); }  // null: FASTRNN_ISA names none that runs here
+inline int32_t available_threads() noexcept { return fastrnn_available_threads(); }
+inline const char* name(Status status) noexcept { return fastrnn_status_name(fastrnn_status(status)); }
+// A program built with one ABI must not run with another: compare at start-up where that could happen.
+inline bool abi_matches() noexcept { return fastrnn_abi() == FASTRNN_ABI; }
+
+}  // namespace v1
+}  // namespace fastrnn

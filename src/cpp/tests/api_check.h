@@ -1,0 +1,78 @@
+// For the tests of the public API, which see nothing else of the library. weight() and wave() give the same on every
+// machine.
+#pragma once
+
+#include <fastrnn/fastrnn.hpp>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "tests/check.h"
+
+namespace fastrnn::tests {
+
+void test_api();
+void test_errors();
+void test_real_time();
+void test_out_of_memory();
+void test_files();
+void test_mutations();
+
+// SplitMix64's finaliser, a hash of its argument.
+inline uint64_t mixed(uint64_t z) {
+  z += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+template <class T>
+std::vector<T> draw(size_t n, uint64_t seed, double scale = 1) {
+  std::vector<T> values(n);
+  for (size_t i = 0; i < n; ++i) values[i] = T((double(mixed(seed * 1000003 + i) >> 41) * 0x1p-22 - 1) * scale);
+  return values;
+}
+
+inline Config config_of(Cell cell, int input, int hidden, int layers = 1, int proj_size = 0, bool bidirectional = false,
+                        bool bias = true) {
+  Config c;
+  c.cell = cell, c.input_size = input, c.hidden_size = hidden, c.num_layers = layers, c.proj_size = proj_size;
+  c.bidirectional = bidirectional, c.bias = bias;
+  return c;
+}
+
+// Aborts the run on an error: what the tests need to go on.
+template <class Value>
+Value required(Result<Value> result) {
+  if (!result) {
+    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
+    std::abort();
+  }
+  return std::move(*result);
+}
+
+inline void required(const Result<void>& result) {
+  if (!result) {
+    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
+    std::abort();
+  }
+}
+
+// With drawn weights, prepared.
+template <class T>
+Layer<T> ready_layer(const Config& config, uint64_t seed = 1, double scale = 0.5) {
+  Layer<T> layer = required(Layer<T>::make(config));
+  for (size_t i = 0; i < layer.count(); ++i) {
+    const Tensor t = required(layer.at(i));
+    const auto values = draw<T>(t.bytes / sizeof(T), seed + i, scale);
+    required(layer.set(t.name, values.data(), values.size()));
+  }
+  required(layer.prepare());
+  return layer;
+}
+
+std::string scratch_file(const char* name);  // in the folder the tests run in
+
+}  // namespace fastrnn::tests

@@ -1,0 +1,135 @@
+// step and process take no memory, no lock and no system call. Memory and locks are counted where they can be interposed
+// (glibc, no sanitizer); system calls by a child process that the Linux kernel kills for making one. Built with
+// -fsanitize=realtime, the same steps are watched by Clang's RealtimeSanitizer.
+#include <cstdlib>
+
+#include "tests/api_check.h"
+#include "tests/interpose.h"
+
+#if defined(__linux__) && !defined(FASTRNN_SANITIZED)
+#define FASTRNN_SECCOMP 1
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+namespace fastrnn::tests {
+namespace {
+
+constexpr int kBatch = 2;
+
+// One of each of the calls that promise it, a few times; a head on top.
+template <class T>
+struct Audio {
+  explicit Audio(const Config& config)
+      : layer(ready_layer<T>(config)),
+        stream(required(layer.stream(kBatch))),
+        head(required(Linear<T>::make(config.output_size(), 3))),
+        x(draw<T>(size_t(kBatch * config.input_size * 8), 1)),
+        y(size_t(kBatch * config.output_size() * 8)),
+        h(size_t(config.num_layers * kBatch * config.output_size())),
+        c(size_t(config.num_layers * kBatch * config.hidden_size)),
+        inputs(config.input_size),
+        outputs(config.output_size()),
+        lstm(config.cell == Cell::lstm) {
+    const auto w = draw<T>(size_t(outputs * 3), 2);
+    required(head.set(w.data(), w.data()));
+  }
+
+  Status callback() FASTRNN_NONBLOCKING {
+    T out[3];
+    bool ok = stream.step(x.data(), y.data()) == Status::ok;
+    ok = ok && stream.process(8, x.data(), kBatch * inputs, inputs, y.data(), kBatch * outputs, outputs) == Status::ok;
+    ok = ok && head.step(y.data(), out) == Status::ok;
+    ok = ok && stream.get_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
+    ok = ok && stream.set_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
+    ok = ok && stream.reset(1) == Status::ok && stream.step(nullptr, y.data()) == Status::invalid_argument;
+    return ok ? Status::ok : Status::internal;
+  }
+
+  Layer<T> layer;
+  Stream<T> stream;
+  Linear<T> head;
+  std::vector<T> x, y, h, c;
+  int inputs, outputs;
+  bool lstm;
+};
+
+template <class T>
+void takes_nothing(const Config& config) {
+  Audio<T> audio(config);
+  const Calls before = calls();
+  bool ok = true;
+  for (int i = 0; i < 100; ++i) ok = audio.callback() == Status::ok && ok;  // the first call as well: nothing is lazy
+  const Calls after = calls();
+  CHECK(ok, "a call failed");
+  CHECK(after.allocations == before.allocations, "%ld allocations", after.allocations - before.allocations);
+  CHECK(after.frees == before.frees, "%ld frees", after.frees - before.frees);
+  CHECK(after.locks == before.locks, "%ld locks", after.locks - before.locks);
+}
+
+// The counters count: or the test above would pass whatever happens.
+void counters_count() {
+  const Layer<float> layer = ready_layer<float>(config_of(Cell::lstm, 2, 3));
+  const Calls before = calls();
+  required(layer.stream());         // takes memory, and gives it back
+  required(layer.run(sequence()));  // takes a lock for its pool of memory
+  const Calls after = calls();
+  CHECK(after.allocations > before.allocations && after.frees > before.frees, "allocations are not counted");
+  CHECK(after.locks > before.locks, "locks are not counted");
+}
+
+#if defined(FASTRNN_SECCOMP)
+// The exit status of body() in a child that may do nothing but read, write and exit; -1 when the kernel killed it.
+template <class Body>
+int without_system_calls(Body body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) syscall(SYS_exit, 3);
+    syscall(SYS_exit, body() ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+template <class T>
+void calls_no_kernel(const Config& config) {
+  Audio<T> audio(config);
+  const int status = without_system_calls([&] {
+    bool ok = true;
+    for (int i = 0; i < 100; ++i) ok = audio.callback() == Status::ok && ok;
+    return ok;
+  });
+  CHECK(status == 0, "a step made a system call (status %d)", status);
+}
+
+bool kernel_watches() {
+  const bool watches = without_system_calls([] { return syscall(SYS_getppid) > 0; }) == -1;
+  if (!watches) std::printf("skipped: this system has no strict seccomp\n");
+  return watches && without_system_calls([] { return true; }) == 0;
+}
+#else
+bool kernel_watches() { return false; }
+template <class T>
+void calls_no_kernel(const Config&) {}
+#endif
+
+}  // namespace
+
+void test_real_time() {
+  if (interposes()) counters_count();
+  const bool watched = kernel_watches();
+  for (const Config& config :
+       {config_of(Cell::lstm, 1, 32), config_of(Cell::lstm, 3, 20, 2, 7), config_of(Cell::gru, 5, 64),
+        config_of(Cell::rnn_tanh, 40, 130), config_of(Cell::rnn_relu, 2, 3, 4)}) {
+    takes_nothing<float>(config), takes_nothing<double>(config);
+    if (watched) calls_no_kernel<float>(config), calls_no_kernel<double>(config);
+  }
+  std::printf("real time: memory and locks %s, system calls %s\n", interposes() ? "counted" : "not counted",
+              watched ? "watched by the kernel" : "not watched");
+}
+
+}  // namespace fastrnn::tests
