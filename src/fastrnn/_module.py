@@ -12,6 +12,7 @@ import numpy as np
 
 from ._arguments import Array, as_threads, as_weights
 from ._packing import Packing
+from ._safetensors import FORMAT, Path, write
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -113,6 +114,21 @@ class Module(ABC):
         with self.edit() as weights:
             for name, array in arrays.items():
                 weights[name][...] = array
+
+    def save(self, path: Path) -> None:
+        """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
+
+        The file appears whole or not at all. Seed, mode and threads are not kept: to move a
+        module with all it knows, pickle it.
+
+        Raises:
+            OSError: the file cannot be written; one that was there before is untouched.
+        """
+        write(path, self._weights, FORMAT | self._architecture())
+
+    @abstractmethod
+    def _architecture(self) -> dict[str, str]:
+        """Return what `load` makes the module from, as the metadata of a file holds it."""
 
     @abstractmethod
     def _build(self) -> None:
