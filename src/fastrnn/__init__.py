@@ -20,6 +20,7 @@ from ._explain import Explanation
 from ._info import info
 from ._linear import Linear
 from ._saving import load, load_tensors, save
+from ._stream import StreamPool
 from ._tape import Gradients, Tape
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
@@ -34,6 +35,7 @@ __all__ = [
     "Gradients",
     "Linear",
     "Stream",
+    "StreamPool",
     "Tape",
     "__version__",
     "functional",

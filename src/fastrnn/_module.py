@@ -90,11 +90,10 @@ class Module(ABC):
         exception. Tapes made before that are void; streams keep the weights they had.
         """
         views = {name: weight.view() for name, weight in self._weights.items()}
-        with self._packing.lock:
+        with self._packing.editing():
             try:
                 yield Editable(views)
             finally:
-                self._packing.version += 1
                 for view in views.values():  # one kept beyond the block must not write unnoticed
                     view.flags.writeable = False
 
