@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bench import pool
 from bench.libraries import NAMES
 from bench.measure import Row
 from bench.timing import NOISY
@@ -52,6 +53,8 @@ def page(results: dict[str, Any]) -> str:
         found = [row for row in rows if row["group"] == group]
         if found:
             parts += [f"## {title}\n", text + "\n", _beside(found)]
+    if results.get("pool"):
+        parts += ["## Many streams at once\n", pool.section(results["pool"])]
     if results["memory"]:
         parts += ["## Memory of a training step\n", _memory(results["memory"])]
     noisy = [row["case"] for row in rows if row["others"] > NOISY]

@@ -186,7 +186,11 @@ def test_states_move(kind):
         assert y[0].tobytes() == y[1].tobytes() == wanted.tobytes()
 
 
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])  # fmt: skip
+def through_pickle(pool):
+    return pickle.loads(pickle.dumps(pool))
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, through_pickle])
 @each_kind
 def test_copies_and_pickles(kind, travel):
     layer = net_of(kind, 5, 7, layers=2).build()

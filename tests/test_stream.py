@@ -106,8 +106,8 @@ def test_state_is_a_copy_and_can_be_set(kind):
     net = net_of(kind, 5, 7, layers=2)
     p, stream = problem(net, steps=4, batch=3), net.build().stream(3)
     stream.state = packed(p.state)
-    for ours, given in zip(unpacked(stream.state), p.state, strict=True):
-        assert ours.tobytes() == given.tobytes()
+    for ours, wanted in zip(unpacked(stream.state), p.state, strict=True):
+        assert ours.tobytes() == wanted.tobytes()
     saved = stream.state
     y = stream.process(p.x)
     for s in unpacked(stream.state):

@@ -104,25 +104,35 @@ class StreamPool(_core.StreamPool):
         cell = self.network.config[0]
         return f"<StreamPool of {cell}: {len(self)} of {self.capacity} streams>"
 
+    def _fill(
+        self, network: _core.Network, capacity: int, num_threads: int, book: Any, states: Any
+    ) -> None:
+        """Initialise a new object as a pool with these ids and states."""
+        super().__init__(network, capacity, num_threads)
+        self.restore(*book)
+        for id, state in states.items():
+            super().set_state(id, state)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        states = {id: super(StreamPool, self).get_state(id) for id in self.ids.tolist()}
+        states = {id: self.get_state(id) for id in self.ids.tolist()}
         network = _weights(self.network)
         return _make_pool, (*network, self.capacity, self.num_threads, self.book(), states)
 
     def __copy__(self) -> Self:
         """Make another pool with the same ids at the same points; it shares the packed weights."""
-        states = {id: super(StreamPool, self).get_state(id) for id in self.ids.tolist()}
-        return _fill_pool(
-            type(self), self.network, self.capacity, self.num_threads, self.book(), states
-        )
+        states = {id: self.get_state(id) for id in self.ids.tolist()}
+        pool = type(self).__new__(type(self))
+        pool._fill(self.network, self.capacity, self.num_threads, self.book(), states)
+        return pool
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
 
 
 def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:
-    cell, dtype, *sizes = network.config
-    return Spec(cell, np.dtype(dtype), *sizes), network.weights()
+    cell, dtype, inputs, hidden, layers, bias, bidirectional, projection = network.config
+    spec = Spec(cell, np.dtype(dtype), inputs, hidden, layers, bias, bidirectional, projection)
+    return spec, network.weights()
 
 
 def _network(spec: Spec, weights: list[Array]) -> _core.Network:
@@ -131,22 +141,11 @@ def _network(spec: Spec, weights: list[Array]) -> _core.Network:
     return network
 
 
-def _fill_pool(
-    cls: Any, network: _core.Network, capacity: int, num_threads: int, book: Any, states: Any
-) -> Any:
-    pool = cls.__new__(cls)
-    _core.StreamPool.__init__(pool, network, capacity, num_threads)
-    pool.restore(*book)
-    for id, state in states.items():
-        pool.set_state(id, state)
-    return pool
-
-
 def _make_pool(
     spec: Spec, weights: list[Array], capacity: int, num_threads: int, book: Any, states: Any
 ) -> StreamPool:
-    network = _network(spec, weights)
-    pool: StreamPool = _fill_pool(StreamPool, network, capacity, num_threads, book, states)
+    pool = StreamPool.__new__(StreamPool)
+    pool._fill(_network(spec, weights), capacity, num_threads, book, states)
     return pool
 
 

@@ -111,7 +111,9 @@ py::array_t<int64_t> clock_times(int64_t count) {
 }  // namespace
 }  // namespace fastrnn
 
-PYBIND11_MODULE(_core, m) {
+// Free-threaded Python turns the GIL on when it imports this: Stream and StreamPool refuse a second thread by themselves,
+// but leases of packed weights were never run without the GIL, so nothing is promised.
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used(false)) {
   using namespace fastrnn;
   py::register_exception_translator([](std::exception_ptr p) {
     try {

@@ -19,7 +19,9 @@ extern int failures;
 
 void test_gradients();
 void test_bits();
+void test_pool();
 void test_stream();
-void print_bits();  // a line "case hash" each, for comparison between compilers and machines
+long allocations_so_far();  // of the whole process; 0 always where they cannot be counted
+void print_bits();          // a line "case hash" each, for comparison between compilers and machines
 
 }  // namespace fastrnn::tests

@@ -70,6 +70,8 @@ void stream_equals_sequence(const Shape& shape, const Backend& backend, int thre
 
 }  // namespace
 
+long allocations_so_far() { return allocations.load(); }
+
 void test_stream() {
 #if defined(FASTRNN_COUNTS_ALLOCATIONS)
   const long before = allocations.load();
