@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 import tracemalloc
 
 import numpy as np
@@ -366,3 +367,30 @@ def test_steps_allocate_nothing_in_python():
     finally:
         tracemalloc.stop()
     assert peak - before < 1024 and after - before < 256
+
+
+def test_used_by_two_threads_at_once():
+    """a step of much work releases the GIL; who comes meanwhile gets an error, the step its bits"""
+    layer = fastrnn.LSTM(64, 128, seed=1)
+    pool, x, errors = fastrnn.StreamPool(layer, 4000), random(4000, 64), []
+    ids = np.array([pool.join() for _ in range(4000)])
+
+    def meddle():
+        while not errors:
+            try:
+                pool.get_state(ids[0])
+            except RuntimeError as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    while not errors:
+        try:
+            for one in ids:
+                pool.reset(one)
+            y = pool.step(ids, x)
+        except RuntimeError as error:  # or the other one was first
+            errors.append(str(error))
+    thread.join()
+    assert "in use by another thread" in errors[0]
+    assert y.tobytes() == layer(x[None])[0].tobytes()
