@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, native, readme, report, roofline
+from bench import machine, memory, native, pool, readme, report, roofline
 from bench.cases import Case, select
 from bench.measure import measure
 from bench.timing import QUICK, Plan
@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     whole = options.cases == "*" and not options.quick
     out = options.out or (ROOT if whole else None)
     results = run(cases, plan, with_memory=whole or options.memory)
+    if whole or options.pool:
+        results["pool"] = pool.measure(plan)
     if out is None:
         print("\n" + report.page(results))
         return 0
@@ -91,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
     found.add_argument("--memory", action="store_true", help="peak memory too (a full run has it)")
     found.add_argument("--native", action="store_true", help="the step from C++ and nothing else")
+    found.add_argument("--pool", action="store_true", help="many streams too (a full run has it)")
     found.add_argument("--out", type=Path, help="write below this folder")
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bench import pool
 from bench.libraries import NAMES
 from bench.measure import Row
 from bench.native import RTNEURAL, TARGET
@@ -55,6 +56,8 @@ def page(results: dict[str, Any]) -> str:
             parts += [f"## {title}\n", text + "\n", _beside(found)]
     if results.get("native"):
         parts += ["## One step from C++\n", _native(results["native"])]
+    if results.get("pool"):
+        parts += ["## Many streams at once\n", pool.section(results["pool"])]
     if results["memory"]:
         parts += ["## Memory of a training step\n", _memory(results["memory"])]
     noisy = [row["case"] for row in rows if row["others"] > NOISY]

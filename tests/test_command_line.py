@@ -15,7 +15,7 @@ def test_alone_prints_help():
     assert "demo" in done.stdout and "info" in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["cmake-dir"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["latency"], ["cmake-dir"]])
 def test_help(command):
     done = python("-m", "fastrnn", *command, "--help")
     assert done.returncode == 0 and "usage:" in done.stdout
@@ -44,7 +44,15 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["demo", "--epochs", "0"], ["demo", "--threads", "x"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["demo", "--epochs", "0"],
+        ["demo", "--threads", "x"],
+        ["latency", "--steps", "0"],
+        ["latency", "--cell", "mgu"],
+        ["latency", "--batch", "2000000"],
+    ],
 )
 def test_bad_arguments(arguments):
     done = python("-m", "fastrnn", *arguments)
@@ -71,3 +79,46 @@ def test_demo_in_a_hurry(tmp_path, plot):
     if plot:
         assert picture.read_bytes().startswith(b"\x89PNG")
     assert sys.executable not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--cell", "gru", "--layers", "2", "--batch", "3", "--threads", "2"],
+        ["--cell", "rnn", "--dtype", "float64", "--input", "7", "--hidden", "9"],
+    ],
+)
+def test_latency(options):
+    done = python("-m", "fastrnn", "latency", "--steps", "3000", *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    heads = [line for line in lines if line.startswith("nanoseconds")]
+    assert heads[0].split() == ["nanoseconds", "p50", "p99", "p99.9", "max"]
+    for name in ("kernel (C++)", "Stream.step (Python)"):
+        row = next(line for line in lines if line.startswith(name))
+        values = [float(v.replace(",", "")) for v in row.removeprefix(name).split()]
+        assert len(values) == 4 and values[0] > 0 and values == sorted(values)
+        assert f"{name}: 3,000 steps" in done.stdout
+    bars = [int(line.rpartition("| ")[2].replace(",", "")) for line in lines if " ns |" in line]
+    assert sum(bars) == 2 * 3000, "every step is in its histogram"
+    assert "reading the clock" in done.stdout
+
+
+def test_latency_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "p.png"
+    done = python("-m", "fastrnn", "latency", "--steps", "1000", "--png", str(picture))
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG") and "picture: " in done.stdout
+    done = python(
+        "-m", "fastrnn", "latency", "--steps", "9", "--png", str(tmp_path / "no" / "p.png")
+    )
+    assert done.returncode == 2 and "No such file" in done.stderr
+
+
+def test_latency_without_matplotlib(tmp_path):
+    hide = "import sys, runpy; sys.modules['matplotlib'] = None; "
+    run = hide + "runpy.run_module('fastrnn', run_name='__main__')"
+    done = python("-c", run, "latency", "--steps", "9", "--png", str(tmp_path / "p.png"))
+    assert done.returncode == 2 and "matplotlib is not installed" in done.stderr

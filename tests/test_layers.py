@@ -22,7 +22,7 @@ LAYERS = [  # the first pattern that matches counts
     (r"cells/|gemm/|tasks\.h$", 1),
     (r"sweep\w*\.h$", 2),
     (r"backend\.h$|kernels\.cpp$|registry\.", 3),
-    (r"network/|file/|stream\b.*|cuda/|include/|tests/", 4),
+    (r"network/|file/|stream\b.*|pool\b.*|cuda/|include/|tests/", 4),
     (r"python/|api/", 5),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]', re.MULTILINE)

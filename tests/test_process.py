@@ -173,9 +173,17 @@ def test_the_gil_is_released(isa):
     assert sum(start + 0.001 < t < end - 0.001 for t in ticks) >= 3
 
 
+def test_free_threaded_python_turns_the_gil_on():
+    """what the module declares; elsewhere it is on anyway"""
+    code = "import sys, fastrnn; print(getattr(sys, '_is_gil_enabled', lambda: True)())"
+    done = python("-W", "ignore::RuntimeWarning", "-c", code, PYTHON_GIL=None)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_import_needs_numpy_only():
     """torch and matplotlib, where installed, stay unimported"""
-    code = "import sys, fastrnn; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
+    optional = {"torch", "matplotlib", "scipy", "safetensors"}
+    code = f"import sys, fastrnn; print({optional} & set(sys.modules))"
     assert python("-c", code).stdout.strip() == "set()"
 
 

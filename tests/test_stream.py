@@ -3,15 +3,21 @@
 That a stream gives the bits of the sequence is in test_bits_batch.py.
 """
 
+import asyncio
+import copy
 import itertools
+import multiprocessing
+import pickle
 import threading
 import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastrnn
-from support import KINDS, Net, net_of, packed, problem, unpacked
+from support import DTYPES, KINDS, LAYOUTS, Net, in_layout, net_of, packed, problem, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -100,8 +106,8 @@ def test_state_is_a_copy_and_can_be_set(kind):
     net = net_of(kind, 5, 7, layers=2)
     p, stream = problem(net, steps=4, batch=3), net.build().stream(3)
     stream.state = packed(p.state)
-    for ours, given in zip(unpacked(stream.state), p.state, strict=True):
-        assert ours.tobytes() == given.tobytes()
+    for ours, wanted in zip(unpacked(stream.state), p.state, strict=True):
+        assert ours.tobytes() == wanted.tobytes()
     saved = stream.state
     y = stream.process(p.x)
     for s in unpacked(stream.state):
@@ -316,3 +322,165 @@ def test_training_in_eight_threads_equals_serial():
     parallel = in_threads(8, train)
     layers = [net.build(seed=k) for k in range(4)]
     assert [train(k) for k in range(8)] == parallel
+
+
+def step_in_asyncio(layer, x):
+    """eight tasks that take turns, each with its own stream; blocks in worker threads"""
+
+    async def serve(rows):
+        stream, found = layer.stream(), []
+        for row in rows[:-50]:
+            found.append(stream.step(row).tobytes())
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        found.append((await loop.run_in_executor(None, stream.process, rows[-50:])).tobytes())
+        return b"".join(found)
+
+    async def all_of_them():
+        return await asyncio.gather(*(serve(rows) for rows in x))
+
+    return asyncio.run(all_of_them())
+
+
+@each_kind
+def test_asyncio(kind):
+    layer, x = net_of(kind, 20, 48, layers=2).build(), random(8, 100, 20)
+    assert step_in_asyncio(layer, x) == [layer.stream().process(rows).tobytes() for rows in x]
+
+
+@given(data=st.data())
+@settings(max_examples=30)
+def test_process_equals_steps(isa, data):
+    """bit for bit, cut anywhere, any layout of the block"""
+    kind, dtype = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(DTYPES))
+    net = net_of(kind, data.draw(st.integers(1, 20)), data.draw(st.integers(2, 40)),
+                 layers=data.draw(st.integers(1, 3)), dtype=dtype)  # fmt: skip
+    batch, steps = data.draw(st.integers(1, 7)), data.draw(st.integers(0, 12))
+    cut = data.draw(st.integers(0, steps))
+    layer = net.build()
+    p = problem(net, steps, batch)
+    x = in_layout(p.x, data.draw(st.sampled_from(LAYOUTS)))
+    one, other = (layer.stream(batch, num_threads=data.draw(st.integers(1, 2))) for _ in range(2))
+    one.state = other.state = packed(p.state)
+    blocks = one.process(x[:cut]).tobytes() + one.process(x[cut:]).tobytes()
+    assert blocks == b"".join(other.step(row).tobytes() for row in x)
+    assert same(one.state, other.state)
+
+
+def same(a, b):
+    return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
+
+
+TRAVELS = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda s: pickle.loads(pickle.dumps(s)),
+}
+
+
+@pytest.mark.parametrize("travel", TRAVELS)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_kind
+def test_copies_and_pickles(kind, dtype, batch, travel):
+    """the state and the weights of when the stream was made, edited or not since"""
+    net = net_of(kind, 5, 7, layers=2, dtype=dtype)
+    layer, x = net.build(), random(9, batch, 5, dtype=np.dtype(dtype))
+    stream, later = layer.stream(batch, num_threads=2), layer.stream(batch)
+    stream.process(x[:3])
+    for _ in range(2):
+        with layer.edit() as weights:
+            for w in weights.values():
+                w *= 1.5
+    again = TRAVELS[travel](stream)
+    assert (again.batch_size, again.num_threads) == (batch, 2)
+    assert same(again.state, stream.state)
+    before = stream.state
+    y = again.process(x[3:])
+    assert same(stream.state, before), "a copy has a memory of its own"
+    assert stream.process(x[3:]).tobytes() == y.tobytes()
+    assert TRAVELS[travel](later).process(x).tobytes() == later.process(x).tobytes()
+
+
+def test_pickles_inside_an_edit():
+    layer, x = NET.build(), random(3, 5)
+    old = layer.stream()
+    with layer.edit() as weights:
+        weights["weight_hh_l0"] *= 2
+        half = layer.stream()  # has what the layer has at this moment
+        weights["weight_ih_l0"] *= 2
+    new = layer.stream()
+    found = {s.process(x).tobytes() for s in (old, half, new)}
+    assert len(found) == 3
+    for stream in (old, half, new):
+        again = pickle.loads(pickle.dumps(stream))
+        stream.reset()
+        again.reset()
+        assert again.process(x).tobytes() == stream.process(x).tobytes()
+
+
+def test_pickles_while_another_thread_edits():
+    """each pickle holds the weights of its own stream, never half of somebody's edit"""
+    layer, x = fastrnn.LSTM(64, 128, seed=1), random(2, 64)
+
+    def work(k):
+        for _ in range(20):
+            if k % 2:
+                with layer.edit() as weights:
+                    for w in weights.values():
+                        w *= 0.99
+            else:
+                stream = layer.stream()
+                again = pickle.loads(pickle.dumps(stream))
+                assert again.process(x).tobytes() == stream.process(x).tobytes()
+
+    in_threads(4, work)
+
+
+def _finish(stream, x):
+    return stream.process(x), stream.state
+
+
+@each_kind
+def test_moves_to_another_process(kind, isa):
+    """half of the steps here, half in a fresh interpreter on its best instruction set"""
+    net = net_of(kind, 5, 7, layers=2)
+    stream, x = net.build().stream(3), random(8, 3, 5)
+    stream.process(x[:4])
+    with multiprocessing.get_context("spawn").Pool(1) as workers:
+        y, state = workers.apply(_finish, (stream, x[4:]))
+    wanted = stream.process(x[4:])
+    if isa == "baseline":
+        np.testing.assert_allclose(y, wanted, atol=1e-6)
+    else:
+        assert y.tobytes() == wanted.tobytes() and same(state, stream.state)
+
+
+def test_used_by_two_threads_at_once():
+    """the second one gets an error, the first one its bits"""
+    layer, x = fastrnn.LSTM(64, 256, seed=1), random(4000, 64)
+    stream, errors, done = layer.stream(), [], threading.Event()
+
+    def meddle():
+        while not done.is_set():
+            try:
+                stream.reset()
+            except RuntimeError as error:
+                errors.append(str(error))
+                return
+
+    thread = threading.Thread(target=meddle)
+    stream.process(x[:1])
+    thread.start()
+    try:
+        while not errors and thread.is_alive():
+            stream.reset()
+            y = stream.process(x)
+    except RuntimeError as error:  # or the other one was first
+        errors.append(str(error))
+        y = None
+    done.set()
+    thread.join()
+    assert errors and "in use by another thread" in errors[0]
+    if y is not None:
+        assert y.tobytes() == layer.stream().process(x).tobytes()

@@ -149,6 +149,12 @@ void Stream<T>::write_state(const T* h, const T* c) {
   for (ptrdiff_t i = 0; c && i < n; ++i) std::copy_n(c + i * config.hidden, config.hidden, c_ + i * pitch_);
 }
 
+template <class T>
+void Stream<T>::copy_state(const Stream& other) {
+  std::memcpy(memory_.data(), other.memory_.data(), memory_.bytes());
+  slot_ = other.slot_;
+}
+
 template class Stream<float>;
 template class Stream<double>;
 

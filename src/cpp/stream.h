@@ -26,7 +26,10 @@ class Stream {
                   T* c) const;  // [L, B, H]; LSTM alone
   void write_state(const T* h, const T* c);
 
+  void copy_state(const Stream& other);  // of the same network and batch
+
   int batch() const { return batch_; }
+  int threads() const { return threads_; }
   const Network<T>& network() const { return *network_; }
 
  private:

@@ -8,6 +8,7 @@
     g = lstm.backward(tape, dy)                     # g.input, g.state, g.weights
     stream = lstm.stream()                          # memory carried from sample to sample
     y_t = stream.step(x_t)
+    lstm.save("lstm.safetensors")                   # and fastrnn.load("lstm.safetensors")
 
 Every sequence gives the same bits, whatever shares its batch, however it is cut into chunks or
 steps, for any number of threads and on every instruction set with FMA.
@@ -18,6 +19,8 @@ from ._core import Stream, __version__
 from ._explain import Explanation
 from ._info import info
 from ._linear import Linear
+from ._saving import load, load_tensors, save
+from ._stream import StreamPool
 from ._tape import Gradients, Tape
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
@@ -32,12 +35,16 @@ __all__ = [
     "Gradients",
     "Linear",
     "Stream",
+    "StreamPool",
     "Tape",
     "__version__",
     "functional",
     "get_num_threads",
     "info",
+    "load",
+    "load_tensors",
     "losses",
     "optim",
+    "save",
     "set_num_threads",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `python -m fastrnn demo`, `info` and `cmake-dir`."""
+"""The command line: `python -m fastrnn demo`, `info`, `latency` and `cmake-dir`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from . import __version__, info
+from . import __version__, _core, info
 from ._explain import Explanation
 
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "cmake-dir":
         print((Path(__file__).parent / "lib" / "cmake" / "fastrnn").as_posix())
         return 0
+    if options.command == "latency":
+        return _latency(parser, options)
     parser.print_help()
     return 0
 
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where the picture goes; without matplotlib it is printed instead (%(default)s)",
     )
+    _add_latency(commands)
     commands.add_parser(
         "info",
         help="version, instruction set, threads, compiler, build options",
@@ -80,6 +84,50 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     return parser
+
+
+def _add_latency(commands: Any) -> None:
+    latency = commands.add_parser(
+        "latency",
+        help="p50, p99, p99.9 and max of a million steps of a stream",
+        description=(
+            "Time each of many steps of a stream, in C++ around the kernel alone and in Python "
+            "around Stream.step(x, out): percentiles, the largest, and a histogram."
+        ),
+    )
+    latency.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
+    for name, default, text in (
+        ("input", 1, "inputs"),
+        ("hidden", 32, "units of a layer"),
+        ("layers", 1, "layers"),
+        ("batch", 1, "rows of the stream"),
+        ("threads", 1, "threads that share a step"),
+        ("steps", 1_000_000, "steps to time"),
+    ):
+        latency.add_argument(
+            f"--{name}", type=_positive, default=default, metavar="N", help=f"{text} (%(default)s)"
+        )
+    latency.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    latency.add_argument("--png", metavar="FILE", help="write a picture too (needs matplotlib)")
+
+
+def _latency(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from . import _latency as latency
+
+    names = ("layers", "batch", "threads", "dtype", "steps")
+    shown = ", ".join(f"{name} {getattr(options, name)}" for name in names)
+    title = (
+        f"{options.cell}: input {options.input}, hidden {options.hidden}, {shown}; {_core.isa()}"
+    )
+    try:
+        chosen = {name: getattr(options, name) for name in names}
+        found = latency.measure(options.cell, options.input, options.hidden, **chosen)
+        print(latency.report(title, found))
+        if options.png:
+            print(latency.draw(title, found, options.png))
+    except (ValueError, OSError, MemoryError) as error:
+        parser.exit(2, f"{parser.prog} latency: {error}\n")
+    return 0
 
 
 def _positive(text: str) -> int:

@@ -32,7 +32,9 @@ class Engine:
     def __init__(self, spec: Spec, weights: Sequence[Array]) -> None:
         self.spec = spec
         self.packing = Packing(
-            spec.network, lambda network, threads: network.pack(weights, threads)
+            spec.network,
+            lambda network, threads: network.pack(weights, threads),
+            lambda network: network.freeze(),
         )
         # Plain attributes: a property costs more than the check it feeds, on every call.
         self._dtype = spec.dtype

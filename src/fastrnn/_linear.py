@@ -73,6 +73,27 @@ class Linear(Module):
             self._weights["bias"] = uniform((self._out,), bound, self._dtype, rng)
         self._build()
 
+    @staticmethod
+    def _shapes(in_features: int, out_features: int, bias: bool) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {"weight": (out_features, in_features)}
+        return shapes | ({"bias": (out_features,)} if bias else {})
+
+    @classmethod
+    def _of(
+        cls, dtype: np.dtype[Any], in_features: int, out_features: int, weights: dict[str, Array]
+    ) -> Linear:
+        """Make a layer that takes over these arrays as its weights; all is checked already."""
+        layer = cls.__new__(cls)
+        layer._dtype, layer._in, layer._out = dtype, in_features, out_features
+        layer._threads = 0
+        layer._weights = weights
+        layer._build()
+        return layer
+
+    def _architecture(self) -> dict[str, str]:
+        sizes = {"in_features": str(self._in), "out_features": str(self._out)}
+        return {"cell": "linear", **sizes, "bias": str(self.bias).lower()}
+
     def _build(self) -> None:
         weight, bias = self._weights["weight"], self._weights.get("bias")
         sizes = self._dtype.name, self._in, self._out, bias is not None

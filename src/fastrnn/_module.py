@@ -12,6 +12,7 @@ import numpy as np
 
 from ._arguments import Array, as_threads, as_weights
 from ._packing import Packing
+from ._safetensors import FORMAT, Path, write
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -89,11 +90,10 @@ class Module(ABC):
         exception. Tapes made before that are void; streams keep the weights they had.
         """
         views = {name: weight.view() for name, weight in self._weights.items()}
-        with self._packing.lock:
+        with self._packing.editing():
             try:
                 yield Editable(views)
             finally:
-                self._packing.version += 1
                 for view in views.values():  # one kept beyond the block must not write unnoticed
                     view.flags.writeable = False
 
@@ -113,6 +113,21 @@ class Module(ABC):
         with self.edit() as weights:
             for name, array in arrays.items():
                 weights[name][...] = array
+
+    def save(self, path: Path) -> None:
+        """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
+
+        The file appears whole or not at all. Seed, mode and threads are not kept: to move a
+        module with all it knows, pickle it.
+
+        Raises:
+            OSError: the file cannot be written; one that was there before is untouched.
+        """
+        write(path, self._weights, FORMAT | self._architecture())
+
+    @abstractmethod
+    def _architecture(self) -> dict[str, str]:
+        """Return what `load` makes the module from, as the metadata of a file holds it."""
 
     @abstractmethod
     def _build(self) -> None:

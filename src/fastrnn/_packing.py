@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 N = TypeVar("N")
@@ -30,12 +31,19 @@ class Packing(Generic[N]):
     `release`, which take no lock while the weights stand still.
     """
 
-    __slots__ = ("_fill", "_lease", "_make", "lock", "version")
+    __slots__ = ("_editing", "_fill", "_freeze", "_lease", "_make", "lock", "version")
 
-    def __init__(self, make: Callable[[], N], fill: Callable[[N, int], None]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], N],
+        fill: Callable[[N, int], None],
+        freeze: Callable[[N], None] = lambda _: None,
+    ) -> None:
         self._make = make
         self._fill = fill
+        self._freeze = freeze  # copies the weights that a packed form was made of
         self._lease: Lease[N] | None = None
+        self._editing = 0
         self.version = 0
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
@@ -61,10 +69,33 @@ class Packing(Generic[N]):
 
     def keep(self) -> N:
         """Return the packed form of the present weights, never to be repacked in place."""
-        lease = self.acquire()
-        lease.kept = True
-        lease.users.pop()
-        return lease.native
+        with self.lock:
+            if self._editing:  # as they are at this moment, which will not come again
+                native = self._make()
+                self._fill(native, 1)
+                self._freeze(native)
+                return native
+            lease = self.acquire()
+            lease.kept = True
+            lease.users.pop()
+            return lease.native
+
+    @contextmanager
+    def editing(self) -> Iterator[None]:
+        """The weights change inside this block, and every packed form is void afterwards.
+
+        Packed forms that were given away for good first copy the weights they were made of.
+        """
+        with self.lock:
+            lease = self._lease
+            if not self._editing and lease is not None and lease.kept:
+                self._freeze(lease.native)
+            self._editing += 1
+            try:
+                yield
+            finally:
+                self._editing -= 1
+                self.version += 1
 
     def _renew(self, threads: int) -> Lease[N]:
         with self.lock:

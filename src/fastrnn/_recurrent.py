@@ -75,14 +75,32 @@ class Recurrent(Module, Generic[S]):
                 f"dropout acts between layers: dropout={dropout:g} does nothing with num_layers=1",
                 stacklevel=3,
             )
-        self._spec = spec
-        self._dtype = spec.dtype
-        self._batch_first = as_flag("batch_first", batch_first)
-        self._dropout = dropout
+        batch_first = as_flag("batch_first", batch_first)
         self._threads = as_threads("num_threads", num_threads)
         self._rng = np.random.default_rng(as_seed(seed))
         orthogonal = as_flag("orthogonal", orthogonal)
-        self._weights = _initial.recurrent(spec, self._rng, forget_bias, orthogonal)
+        weights = _initial.recurrent(spec, self._rng, forget_bias, orthogonal)
+        self._adopt(spec, batch_first, dropout, weights)
+
+    @classmethod
+    def _of(
+        cls, spec: Spec, batch_first: bool, dropout: float, weights: dict[str, Array]
+    ) -> Recurrent[S]:
+        """Make a layer that takes over these arrays as its weights; all is checked already."""
+        layer = cls.__new__(cls)
+        layer._threads = 0
+        layer._rng = np.random.default_rng()
+        layer._adopt(spec, batch_first, dropout, weights)
+        return layer
+
+    def _adopt(
+        self, spec: Spec, batch_first: bool, dropout: float, weights: dict[str, Array]
+    ) -> None:
+        self._spec = spec
+        self._dtype = spec.dtype
+        self._batch_first = batch_first
+        self._dropout = dropout
+        self._weights = weights
         self.training = True
         self._build()
 
@@ -234,6 +252,23 @@ class Recurrent(Module, Generic[S]):
     def bidirectional(self) -> bool:
         """Whether each layer also runs from the end to the start."""
         return self._spec.bidirectional
+
+    def _architecture(self) -> dict[str, str]:
+        spec = self._spec
+        sizes = {
+            "input_size": spec.input_size,
+            "hidden_size": spec.hidden_size,
+            "num_layers": spec.num_layers,
+            "proj_size": spec.proj_size,
+        }
+        flags = {
+            "bias": spec.bias,
+            "batch_first": self._batch_first,
+            "bidirectional": spec.bidirectional,
+        }
+        shown = {name: str(value) for name, value in sizes.items()}
+        shown |= {name: str(value).lower() for name, value in flags.items()}
+        return {"cell": spec.cell, **shown, "dropout": repr(self._dropout)}
 
     def _options(self) -> dict[str, Any]:
         """Options that `repr` shows where they differ from False, 0 and None."""

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <mutex>
 #include <variant>
 #include <vector>
 
@@ -13,17 +14,38 @@ namespace fastrnn {
 
 void bind_network(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_pool(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 
 // A network of either precision, and the arrays its next packing for backward will read.
 struct AnyNetwork {
   std::variant<std::shared_ptr<Network<float>>, std::shared_ptr<Network<double>>> network;
   std::vector<pybind11::object> weights;
+  // Copies of them from before they were edited, once there are streams that may be pickled later. Behind the lock,
+  // under which nothing calls Python: a thread that waits for it keeps the GIL.
+  std::vector<pybind11::object> frozen;
+  std::mutex mutex;
 
   const Config& config() const {
     return std::visit([](const auto& n) -> const Config& { return n->config(); }, network);
   }
 };
+
+// Refuses a network that cannot be streamed.
+void check_streams(const AnyNetwork& any, int threads);
+
+template <class T>
+struct ElementOf;
+template <class T>
+struct ElementOf<std::shared_ptr<Network<T>>> {
+  using type = T;
+};
+template <class T>
+struct ElementOf<std::unique_ptr<Tape<T>>> {
+  using type = T;
+};
+template <class Pointer>
+using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
 
 // The threads a call asked for; 0: all that the process may use.
 int threads_of(int asked);

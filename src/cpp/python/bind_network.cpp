@@ -1,3 +1,6 @@
+#include <pybind11/stl.h>
+
+#include <cstring>
 #include <functional>
 #include <map>
 
@@ -18,19 +21,6 @@ struct AnyTape {
     return std::visit([](const auto& t) { return t->memory.bytes(); }, tape);
   }
 };
-
-template <class T>
-struct ElementOf;
-template <class T>
-struct ElementOf<std::shared_ptr<Network<T>>> {
-  using type = T;
-};
-template <class T>
-struct ElementOf<std::unique_ptr<Tape<T>>> {
-  using type = T;
-};
-template <class Pointer>
-using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
 
 int positive(int value, int least, const char* name) {
   if (value >= least && value <= 1 << 20) return value;
@@ -112,6 +102,39 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads) {
         any.weights.swap(kept);
       },
       any.network);
+}
+
+// Fresh arrays with the weights of the last pack().
+std::vector<py::object> copy_weights(AnyNetwork& any) {
+  std::vector<py::object> copies;
+  std::vector<void*> to;
+  for (const py::object& w : any.weights) {
+    const auto from = py::reinterpret_borrow<py::array>(w);
+    py::array copy(from.dtype(), std::vector<ssize_t>(from.shape(), from.shape() + from.ndim()));
+    to.push_back(copy.mutable_data());
+    copies.push_back(std::move(copy));
+  }
+  const std::lock_guard<std::mutex> lock(any.mutex);
+  const auto& source = any.frozen.empty() ? any.weights : any.frozen;
+  for (size_t i = 0; i < source.size(); ++i) {
+    const auto* const from = py::detail::array_proxy(source[i].ptr());
+    std::memcpy(to[i], from->data, size_t(py::reinterpret_borrow<py::array>(copies[i]).nbytes()));
+  }
+  return copies;
+}
+
+// To be called before the arrays that pack() got are written to: streams that are pickled afterwards need them.
+void freeze(AnyNetwork& any) {
+  std::vector<py::object> copies = copy_weights(any);
+  const std::lock_guard<std::mutex> lock(any.mutex);
+  if (any.frozen.empty()) any.frozen.swap(copies);
+}
+
+py::tuple config_tuple(const AnyNetwork& any) {
+  static const char* const cells[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
+  const Config& c = any.config();
+  const char* const dtype = any.network.index() ? "float64" : "float32";
+  return py::make_tuple(cells[int(c.cell)], dtype, c.input, c.hidden, c.layers, c.bias, c.bidirectional, c.projection);
 }
 
 struct PassArguments {
@@ -259,6 +282,17 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
 
 }  // namespace
 
+void check_streams(const AnyNetwork& any, int threads) {
+  check_packed(any);
+  if (any.config().bidirectional) {
+    throw py::value_error(
+        "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
+  }
+  if (threads < 1 || threads > 1024) {
+    throw py::value_error("num_threads: expected an integer from 1 to 1024, got " + std::to_string(threads));
+  }
+}
+
 int threads_of(int asked) {
   if (asked < 0) throw py::value_error("threads: expected 0 or more, got " + std::to_string(asked));
   return asked ? std::min(asked, 1024) : available_threads();
@@ -269,6 +303,9 @@ void bind_network(py::module_& m) {
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
       .def(py::init(&make_network))
       .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1)
+      .def("freeze", &freeze)
+      .def("weights", &copy_weights)
+      .def_property_readonly("config", &config_tuple)
       .def("run", &run)
       .def("forward", &forward)
       .def("backward", &backward)

@@ -1,92 +1,37 @@
-// fastrnn.Stream. step() is the hottest call of the library: it looks at array headers with borrowed handles and builds
-// nothing but the result.
-#include "python/arrays.h"
+// fastrnn.Stream.
+#include <chrono>
+
 #include "python/bind.h"
+#include "python/rows.h"
 #include "stream.h"
 
 namespace fastrnn {
 namespace {
 
-using AnyStream = std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>>;
+using Clock = std::chrono::steady_clock;
+
+struct AnyStream {
+  std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>> stream;
+  std::shared_ptr<AnyNetwork> network;
+  std::atomic<bool> busy{false};
+};
+
+// visit(stream) by the one thread that uses it.
+template <class Visit>
+auto claimed(AnyStream& any, Visit visit) {
+  const Claim claim(any.busy, "stream");
+  return std::visit([&](auto& s) { return visit(*s); }, any.stream);
+}
 
 template <class T>
 const Config& config_of(const Stream<T>& s) {
   return s.network().config();
 }
 
-std::string shape_of(ssize_t batch, ssize_t n) {
-  return batch == 1 ? "[" + std::to_string(n) + "] or [1, " + std::to_string(n) + "]"
-                    : "[" + std::to_string(batch) + ", " + std::to_string(n) + "]";
-}
-
-// [.., n] rows of a step: [n] for one row, or [B, n]; C-contiguous. Returns null when it is something else.
-template <class T>
-T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
-  if (!py::isinstance<py::array>(object)) return nullptr;
-  const auto* proxy = py::detail::array_proxy(object.ptr());
-  constexpr int flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  if ((proxy->flags & flags) != flags || (write && !(proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)))
-    return nullptr;
-  const bool fits = (proxy->nd == 2 && proxy->dimensions[0] == batch && proxy->dimensions[1] == n) ||
-                    (proxy->nd == 1 && batch == 1 && proxy->dimensions[0] == n);
-  if (!fits || !py::isinstance<py::array_t<T, 0>>(object)) return nullptr;
-  return reinterpret_cast<T*>(proxy->data);
-}
-
-// Says what is wrong with an array that step_rows refused.
-template <class T>
-[[noreturn]] void refuse(py::handle object, const char* name, ssize_t batch, ssize_t n, bool write) {
-  const py::array a = as_array<T>(object, name);
-  const bool fits =
-      (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
-  if (!fits) bad_shape(name, shape_of(batch, n), a);
-  if (write && !a.writeable())
-    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
-  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
-}
-
-bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
-  const char *p = static_cast<const char*>(a), *q = static_cast<const char*>(b);
-  return p < q + b_bytes && q < p + a_bytes;
-}
-
-// The input of a step, copied into shape when it is strided; anything array-like is looked at once.
-template <class T>
-py::object step_input(py::handle x) {
-  py::object array = py::reinterpret_borrow<py::object>(x);
-  if (!py::isinstance<py::array>(x)) {
-    if (!py::hasattr(x, "__array__") && !py::hasattr(x, "__dlpack__")) return array;
-    array = py::module_::import("numpy").attr("asarray")(x);
-  }
-  if (!py::isinstance<py::array_t<T, 0>>(array)) return array;
-  return py::module_::import("numpy").attr("require")(array, py::none(), "CA");
-}
-
 template <class T>
 py::object step(Stream<T>& s, py::handle x, py::handle out) {
   const Config& c = config_of(s);
-  const ssize_t batch = s.batch();
-  py::object copy;
-  const T* in = step_rows<T>(x, batch, c.input, false);
-  if (!in) {
-    copy = step_input<T>(x);
-    in = step_rows<T>(copy, batch, c.input, false);
-    if (!in) refuse<T>(copy, "x", batch, c.input, false);
-  }
-  py::object result;
-  if (out.is_none()) {
-    const bool flat = py::detail::array_proxy((copy ? copy : x).ptr())->nd == 1;
-    result = flat ? py::array_t<T>(c.output()) : py::array_t<T>({batch, ssize_t(c.output())});
-  } else {
-    result = py::reinterpret_borrow<py::object>(out);
-  }
-  T* const y = step_rows<T>(result, batch, c.output(), true);
-  if (!y) refuse<T>(result, "out", batch, c.output(), true);
-  if (overlap(in, size_t(batch) * size_t(c.input) * sizeof(T), y, size_t(batch) * size_t(c.output()) * sizeof(T))) {
-    throw py::value_error("out: overlaps x in memory; pass an array of its own");
-  }
-  s.step(in, y);
-  return result;
+  return step_rows_with<T>(s.batch(), c.input, c.output(), x, out, [&](const T* in, T* y) { s.step(in, y); });
 }
 
 template <class T>
@@ -164,51 +109,62 @@ py::object get_state(const Stream<T>& s) {
 template <class T>
 void set_state(Stream<T>& s, const py::object& state) {
   const Config& c = config_of(s);
-  const auto part = [&](py::handle array, const char* name, ssize_t n) {
-    if (array.is_none()) throw py::type_error(std::string(name) + ": expected a NumPy array, got None");
-    const py::object compact = step_input<T>(array);
-    contiguous<T>(compact, name, {ssize_t(c.layers), ssize_t(s.batch()), n});
-    return compact;
-  };
-  if (!s.network().cell().has_cell_state) {
-    const py::object h = part(state, "state", c.output());
-    return s.write_state(static_cast<const T*>(py::array(h).data()), nullptr);
-  }
-  if (!py::isinstance<py::tuple>(state) && !py::isinstance<py::list>(state)) {
-    throw py::type_error("state: expected a pair (h, c), got " +
-                         std::string(py::str(py::type::of(state).attr("__name__"))));
-  }
-  const auto pair = py::reinterpret_borrow<py::sequence>(state);
-  if (pair.size() != 2)
-    throw py::value_error("state: expected a pair (h, c), got " + std::to_string(pair.size()) + " arrays");
-  const py::object h = part(pair[0], "state h", c.output()), cell = part(pair[1], "state c", c.hidden);
-  s.write_state(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(cell).data()));
+  const ssize_t layers = c.layers, batch = s.batch();
+  take_state<T>(state, s.network().cell().has_cell_state, {layers, batch, c.output()}, {layers, batch, c.hidden},
+                [&](const T* h, const T* cell) { s.write_state(h, cell); });
 }
 
-AnyStream make_stream(const std::shared_ptr<AnyNetwork>& any, int batch, int threads) {
-  if (any->weights.empty()) throw py::value_error("network: pack() was never called");
-  if (any->config().bidirectional) {
-    throw py::value_error(
-        "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
-  }
+std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, int batch, int threads) {
+  check_streams(*any, threads);
   if (batch < 1 || batch > 1 << 20) {
     throw py::value_error("batch_size: expected an integer from 1 to 1048576, got " + std::to_string(batch));
   }
-  if (threads < 1 || threads > 1024) {
-    throw py::value_error("num_threads: expected an integer from 1 to 1024, got " + std::to_string(threads));
-  }
-  return std::visit(
-      [&](const auto& net) -> AnyStream {
-        using Net = std::remove_reference_t<decltype(*net)>;
-        return std::make_unique<Stream<std::decay_t<decltype(*std::declval<Net>().weights(0).w)>>>(net, batch, threads);
+  auto made = std::make_unique<AnyStream>();
+  made->network = any;
+  std::visit(
+      [&](const auto& net) {
+        using T = element_of<decltype(net)>;
+        made->stream = std::make_unique<Stream<T>>(net, batch, threads);
       },
       any->network);
+  return made;
+}
+
+// Another stream of the same weights, at the same point.
+std::unique_ptr<AnyStream> copy(AnyStream& any) {
+  return claimed(any, [&](auto& s) {
+    auto made = make_stream(any.network, s.batch(), s.threads());
+    std::get<std::unique_ptr<std::decay_t<decltype(s)>>>(made->stream)->copy_state(s);
+    return made;
+  });
+}
+
+// Nanoseconds of each of `count` steps through the rows of block [T, B, I], again and again, without Python between them.
+template <class T>
+py::array_t<int64_t> step_times(Stream<T>& s, const py::object& block, int64_t count) {
+  const Config& c = config_of(s);
+  const py::array x = as_array<T>(block, "block");
+  if (x.ndim() != 3 || x.shape(0) < 1) bad_shape("block", "[T, B, I]", x);
+  const T* const in = contiguous<T>(block, "block", {x.shape(0), s.batch(), c.input});
+  if (count < 1) throw py::value_error("count: expected 1 or more, got " + std::to_string(count));
+  const int64_t steps = x.shape(0), width = int64_t(s.batch()) * c.input;
+  std::vector<T> y(size_t(s.batch()) * size_t(c.output()));
+  py::array_t<int64_t> times(count);
+  int64_t* const to = times.mutable_data();
+  const py::gil_scoped_release release;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto start = Clock::now();
+    s.step(in + i % steps * width, y.data());
+    to[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+  }
+  return times;
 }
 
 const char* const kClassDoc =
     "A recurrent layer fed one sample at a time, its memory carried along. Made by ``layer.stream(batch_size)``.\n\n"
     "It keeps the weights the layer had when it was made, gives the bits the layer gives for the whole sequence,\n"
-    "allocates nothing after creation, and belongs to one thread.";
+    "allocates nothing after creation, and belongs to one thread at a time: a call that meets another one is a\n"
+    "RuntimeError. copy.copy and pickle give another stream at the same point, with the same weights.";
 const char* const kStepDoc =
     "step(x, out=None) -> y\n\nOne step. x [B, I], or [I] when batch_size is 1; y [B, P], or [P], written into `out`\n"
     "when given (C-contiguous, not overlapping x; then nothing is allocated).\n"
@@ -232,24 +188,35 @@ void bind_stream(py::module_& m) {
       .def(
           "step",
           [](AnyStream& any, py::handle x, py::handle out) {
-            return std::visit([&](auto& s) { return step(*s, x, out); }, any);
+            return claimed(any, [&](auto& s) { return step(s, x, out); });
           },
           py::arg("x"), py::arg("out") = py::none(), kStepDoc)
       .def(
           "process",
           [](AnyStream& any, py::object block, py::object out) {
-            return std::visit([&](auto& s) { return process(*s, block, out); }, any);
+            return claimed(any, [&](auto& s) { return process(s, block, out); });
           },
           py::arg("block"), py::arg("out") = py::none(), kProcessDoc)
       .def(
-          "reset", [](AnyStream& any, const py::object& rows) { std::visit([&](auto& s) { reset(*s, rows); }, any); },
+          "reset", [](AnyStream& any, const py::object& rows) { claimed(any, [&](auto& s) { reset(s, rows); }); },
           py::arg("rows") = py::none(), kResetDoc)
       .def_property(
-          "state", [](const AnyStream& any) { return std::visit([](const auto& s) { return get_state(*s); }, any); },
-          [](AnyStream& any, const py::object& state) { std::visit([&](auto& s) { set_state(*s, state); }, any); },
+          "state", [](AnyStream& any) { return claimed(any, [](auto& s) { return get_state(s); }); },
+          [](AnyStream& any, const py::object& state) { claimed(any, [&](auto& s) { set_state(s, state); }); },
           kStateDoc)
+      .def("__copy__", &copy)
+      .def("__deepcopy__", [](AnyStream& any, const py::handle&) { return copy(any); })
+      .def("step_times",
+           [](AnyStream& any, const py::object& block, int64_t count) {
+             return claimed(any, [&](auto& s) { return step_times(s, block, count); });
+           })
+      .def_property_readonly("network", [](const AnyStream& any) { return any.network; })
       .def_property_readonly(
-          "batch_size", [](const AnyStream& any) { return std::visit([](const auto& s) { return s->batch(); }, any); });
+          "num_threads",
+          [](const AnyStream& any) { return std::visit([](const auto& s) { return s->threads(); }, any.stream); })
+      .def_property_readonly("batch_size", [](const AnyStream& any) {
+        return std::visit([](const auto& s) { return s->batch(); }, any.stream);
+      });
 }
 
 }  // namespace fastrnn

@@ -96,10 +96,24 @@ py::dict probe() {
   return d;
 }
 
+// Nanoseconds between `count` pairs of readings of the clock that Stream.step_times uses: what it adds to each.
+py::array_t<int64_t> clock_times(int64_t count) {
+  using Clock = std::chrono::steady_clock;
+  py::array_t<int64_t> times(count);
+  int64_t* const to = times.mutable_data();
+  for (int64_t i = 0; i < count; ++i) {
+    const auto start = Clock::now();
+    to[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+  }
+  return times;
+}
+
 }  // namespace
 }  // namespace fastrnn
 
-PYBIND11_MODULE(_core, m) {
+// Free-threaded Python turns the GIL on when it imports this: Stream and StreamPool refuse a second thread by themselves,
+// but leases of packed weights were never run without the GIL, so nothing is promised.
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used(false)) {
   using namespace fastrnn;
   py::register_exception_translator([](std::exception_ptr p) {
     try {
@@ -119,4 +133,6 @@ PYBIND11_MODULE(_core, m) {
   bind_network(m);
   bind_dense(m);
   bind_stream(m);
+  bind_pool(m);
+  m.def("clock_times", &clock_times);
 }

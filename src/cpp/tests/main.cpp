@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   test_gradients();
   test_bits();
   test_stream();
+  test_pool();
   std::printf(failures ? "%d checks failed\n" : "all passed\n", failures);
   return failures != 0;
 }

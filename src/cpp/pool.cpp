@@ -1,0 +1,229 @@
+#include "pool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace fastrnn {
+namespace {
+
+// Rows of a chunk: 16 tiles of six. LSTM 128 on 4,096 streams: see docs/performance.md.
+constexpr int kChunk = 96;
+
+}  // namespace
+
+template <class T>
+StreamPool<T>::StreamPool(std::shared_ptr<const Network<T>> network, int capacity, int threads)
+    : network_(std::move(network)),
+      capacity_(capacity),
+      threads_(threads),
+      pitch_(padded(network_->config().hidden)),
+      seen_(size_t(capacity), 0),
+      slots_(size_t(capacity), 0),
+      order_(kChunk),
+      length_(kChunk, 1),
+      chunks_(size_t(threads)) {
+  const Config& c = network_->config();
+  while (int64_t(1) << bits_ < capacity) ++bits_;
+  std::iota(order_.begin(), order_.end(), 0);
+  book_.ids.assign(size_t(capacity), -1);
+  book_.next.resize(size_t(capacity));
+  std::iota(book_.next.begin(), book_.next.end(), 0);
+  book_.free.resize(size_t(capacity));
+  std::iota(book_.free.rbegin(), book_.free.rend(), 0);
+  layer_size_ = padded(c.output()) + (network_->cell().has_cell_state ? pitch_ : 0);
+  const size_t size = size_t(capacity) * size_t(c.layers) * size_t(layer_size_) * sizeof(T);
+  memory_ = Block(size);
+  std::memset(memory_.data(), 0, size);
+  state_ = reinterpret_cast<T*>(memory_.data());
+  const auto lay_out = [&](Arena arena) {
+    for (Chunk& chunk : chunks_) {
+      chunk.h = arena.take<T>(kChunk * size_t(c.output()));
+      chunk.cell = arena.take<T>(kChunk * size_t(pitch_));
+      chunk.unprojected = arena.take<T>(c.projection ? kChunk * size_t(pitch_) : 0);
+      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kChunk * size_t(c.output()) : 0);
+    }
+    return arena.used();
+  };
+  work_ = Block(lay_out(Arena()));
+  std::memset(work_.data(), 0, work_.bytes());
+  lay_out(Arena(work_.data()));
+}
+
+template <class T>
+T* StreamPool<T>::hidden(int slot, int layer) const {
+  return state_ + (ptrdiff_t(slot) * network_->config().layers + layer) * layer_size_;
+}
+
+template <class T>
+T* StreamPool<T>::cell(int slot, int layer) const {
+  return hidden(slot, layer) + padded(network_->config().output());
+}
+
+template <class T>
+int64_t StreamPool<T>::join() noexcept {
+  if (book_.free.empty()) return -1;
+  const int slot = book_.free.back();
+  book_.free.pop_back();
+  reset(slot);
+  const int64_t id = book_.next[size_t(slot)];
+  book_.ids[size_t(slot)] = id;
+  book_.next[size_t(slot)] = id + (int64_t(1) << bits_);
+  return id;
+}
+
+template <class T>
+void StreamPool<T>::leave(int slot) noexcept {
+  book_.ids[size_t(slot)] = -1;
+  book_.free.push_back(slot);  // within the capacity that the constructor made
+}
+
+template <class T>
+void StreamPool<T>::reset(int slot) noexcept {
+  std::fill_n(hidden(slot, 0), network_->config().layers * layer_size_, T(0));
+}
+
+template <class T>
+int StreamPool<T>::find(int64_t id) const noexcept {
+  if (id < 0) return -1;
+  const int64_t slot = id & ((int64_t(1) << bits_) - 1);
+  return slot < capacity_ && book_.ids[size_t(slot)] == id ? int(slot) : -1;
+}
+
+template <class T>
+typename StreamPool<T>::Selected StreamPool<T>::select(const int64_t* ids, int64_t n) noexcept {
+  selected_ = 0;
+  ++round_;
+  for (int64_t i = 0; i < n; ++i) {
+    const int slot = find(ids[i]);
+    if (slot < 0) return {Fault::unknown, i};
+    if (seen_[size_t(slot)] == round_) return {Fault::repeated, i};
+    seen_[size_t(slot)] = round_;
+    slots_[size_t(i)] = slot;
+  }
+  selected_ = n;
+  return {Fault::none, n};
+}
+
+template <class T>
+void StreamPool<T>::gather(const Chunk& chunk, int layer, int64_t begin, int rows) const noexcept {
+  const int output = network_->config().output();
+  const bool has_cell = network_->cell().has_cell_state;
+  for (int i = 0; i < rows; ++i) {
+    const int slot = slots_[size_t(begin + i)];
+    std::memcpy(chunk.h + ptrdiff_t(i) * output, hidden(slot, layer), size_t(output) * sizeof(T));
+    if (has_cell) std::memcpy(chunk.cell + ptrdiff_t(i) * pitch_, cell(slot, layer), size_t(pitch_) * sizeof(T));
+  }
+}
+
+template <class T>
+void StreamPool<T>::scatter(const Chunk& chunk, int layer, int64_t begin, int rows, const T* y) noexcept {
+  const int output = network_->config().output();
+  const bool has_cell = network_->cell().has_cell_state;
+  for (int i = 0; i < rows; ++i) {
+    const int slot = slots_[size_t(begin + i)];
+    std::memcpy(hidden(slot, layer), y + ptrdiff_t(i) * output, size_t(output) * sizeof(T));
+    if (has_cell) std::memcpy(cell(slot, layer), chunk.cell + ptrdiff_t(i) * pitch_, size_t(pitch_) * sizeof(T));
+  }
+}
+
+// One chunk through all layers, by one thread or, where it splits the units, by all of a team.
+template <class T>
+void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x, T* y, const Team& team) noexcept {
+  const Config& c = network_->config();
+  const int64_t first[2] = {0, rows};
+  Share share = {0, rows, 1, team.rank, team.size, nullptr, nullptr};
+  if (team.size > 1) {
+    share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+    share.barrier = const_cast<Team*>(&team);
+  }
+  Rows<const T> in = {x + begin * c.input, 0, c.input};
+  for (int layer = 0; layer < c.layers; ++layer) {
+    const PackedWeights<T>& w = network_->weights(layer);
+    T* const out = layer + 1 < c.layers ? chunk.y[layer & 1] : y + begin * c.output();
+    if (team.rank == 0) gather(chunk, layer, begin, rows);
+    team.wait();
+    ForwardTask<T> task = {};
+    task.schedule = {order_.data(), length_.data(), first, false};
+    task.step_end = 1;
+    task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
+    task.x = in, task.h0 = chunk.h, task.y = {out, 0, c.output()};
+    task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
+    task.cell = chunk.cell, task.unprojected = chunk.unprojected;
+    network_->cell().forward(task, share);  // its threads meet at the end
+    if (team.rank == 0) scatter(chunk, layer, begin, rows, out);
+    in = {out, 0, c.output()};
+  }
+}
+
+template <class T>
+void StreamPool<T>::step(const T* x, T* y) noexcept {
+  const int64_t n = selected_;
+  if (n == 0) return;
+  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_) : Plan{};
+  const bool units = threads_ > 1 && plan.split == Split::units;
+  parallel(threads_ > 1 ? plan.threads : 1, [&](const Team& team) {
+    const Team alone = {0, 1, nullptr};
+    const int64_t parts = units ? 1 : team.size, part = units ? 0 : team.rank;
+    const int64_t from = n * part / parts, to = n * (part + 1) / parts;
+    const int64_t chunks = (to - from + kChunk - 1) / kChunk;  // of nearly equal size: no chunk of a row or two
+    for (int64_t i = 0; i < chunks; ++i) {
+      const int64_t begin = from + (to - from) * i / chunks, end = from + (to - from) * (i + 1) / chunks;
+      run(chunks_[size_t(part)], begin, int(end - begin), x, y, units ? team : alone);
+    }
+  });
+}
+
+template <class T>
+void StreamPool<T>::read_state(int slot, T* h, T* c) const {
+  const Config& config = network_->config();
+  for (int layer = 0; layer < config.layers; ++layer) {
+    std::copy_n(hidden(slot, layer), config.output(), h + ptrdiff_t(layer) * config.output());
+    if (c) std::copy_n(cell(slot, layer), config.hidden, c + ptrdiff_t(layer) * config.hidden);
+  }
+}
+
+template <class T>
+void StreamPool<T>::write_state(int slot, const T* h, const T* c) {
+  const Config& config = network_->config();
+  for (int layer = 0; layer < config.layers; ++layer) {
+    std::copy_n(h + ptrdiff_t(layer) * config.output(), config.output(), hidden(slot, layer));
+    if (c) std::copy_n(c + ptrdiff_t(layer) * config.hidden, config.hidden, cell(slot, layer));
+  }
+}
+
+template <class T>
+bool StreamPool<T>::restore(const Book& book) {
+  const int64_t stride = int64_t(1) << bits_;
+  if (book.ids.size() != size_t(capacity_) || book.next.size() != size_t(capacity_)) return false;
+  std::vector<bool> free(size_t(capacity_), false);
+  for (int32_t slot : book.free) {
+    if (slot < 0 || slot >= capacity_ || free[size_t(slot)]) return false;
+    free[size_t(slot)] = true;
+  }
+  for (int64_t slot = 0; slot < capacity_; ++slot) {
+    const int64_t id = book.ids[size_t(slot)], next = book.next[size_t(slot)];
+    if (free[size_t(slot)] != (id == -1) || next < 0 || next % stride != slot) return false;
+    if (id != -1 && (id < 0 || id % stride != slot || id >= next)) return false;
+  }
+  book_.ids = book.ids, book_.next = book.next;
+  book_.free.assign(book.free.begin(), book.free.end());
+  book_.free.reserve(size_t(capacity_));
+  return true;
+}
+
+template <class T>
+double StreamPool<T>::step_flops() const {
+  const Config& c = network_->config();
+  double weights = 0;
+  for (int layer = 0; layer < c.layers; ++layer) {
+    weights += double(network_->cell().gates) * c.hidden * (c.input_of(layer) + c.output());
+    weights += double(c.projection) * c.hidden;
+  }
+  return 2 * weights;
+}
+
+template class StreamPool<float>;
+template class StreamPool<double>;
+
+}  // namespace fastrnn

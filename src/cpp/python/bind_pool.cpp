@@ -1,0 +1,207 @@
+// fastrnn.StreamPool: ids, rows and states in and out; the Python class adds the layer.
+#include "pool.h"
+
+#include <pybind11/stl.h>
+
+#include "python/bind.h"
+#include "python/rows.h"
+
+namespace fastrnn {
+namespace {
+
+// A step of so much work lets other Python threads run meanwhile: 20 us on one core. Below, handing the GIL over would
+// cost more than it gives.
+constexpr double kReleaseFlops = 2e6;
+
+struct AnyPool {
+  std::variant<std::unique_ptr<StreamPool<float>>, std::unique_ptr<StreamPool<double>>> pool;
+  std::shared_ptr<AnyNetwork> network;
+  double step_flops;
+  std::atomic<bool> busy{false};
+};
+
+template <class Visit>
+auto claimed(AnyPool& any, Visit visit) {
+  const Claim claim(any.busy, "pool");
+  return std::visit([&](auto& p) { return visit(*p); }, any.pool);
+}
+
+std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int capacity, int threads) {
+  check_streams(*any, threads);
+  if (capacity < 1 || capacity > 1 << 20) {
+    throw py::value_error("capacity: expected an integer from 1 to 1048576, got " + std::to_string(capacity));
+  }
+  auto made = std::make_unique<AnyPool>();
+  made->network = any;
+  std::visit(
+      [&](const auto& net) {
+        auto pool = std::make_unique<StreamPool<element_of<decltype(net)>>>(net, capacity, threads);
+        made->step_flops = pool->step_flops();
+        made->pool = std::move(pool);
+      },
+      any->network);
+  return made;
+}
+
+// ids as int64 [n]: used where they lie when they are that already.
+py::array_t<int64_t> ids_of(py::handle object) {
+  if (py::isinstance<py::array_t<int64_t, py::array::c_style>>(object)) {
+    auto same = py::reinterpret_borrow<py::array_t<int64_t>>(object);
+    if (same.ndim() == 1 && aligned<int64_t>(same)) return same;
+  }
+  const py::array a = py::array::ensure(object);
+  if (!a) {
+    PyErr_Clear();
+    throw py::type_error("ids: expected integers [n], got " +
+                         std::string(py::str(py::type::of(object).attr("__name__"))));
+  }
+  const char kind = a.dtype().kind();
+  if (kind != 'i' && kind != 'u' && a.size() > 0)
+    throw py::type_error("ids: expected integers [n], got dtype " + std::string(py::str(a.dtype())));
+  if (a.ndim() != 1) bad_shape("ids", "[n]", a);
+  return py::array_t<int64_t, py::array::c_style | py::array::forcecast>(a);
+}
+
+template <class T>
+int slot_of(const StreamPool<T>& pool, int64_t id) {
+  const int slot = pool.find(id);
+  if (slot < 0) throw py::value_error("id: expected that of a stream in the pool, got " + std::to_string(id));
+  return slot;
+}
+
+template <class T>
+int64_t join(StreamPool<T>& pool) {
+  const int64_t id = pool.join();
+  if (id < 0) {
+    throw std::runtime_error("pool: full, all " + std::to_string(pool.capacity()) +
+                             " places are taken; leave(id) frees one");
+  }
+  return id;
+}
+
+// Nothing changes unless every argument is right: select() only remembers, and the step comes last.
+template <class T>
+py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x, py::handle out) {
+  using Fault = typename StreamPool<T>::Fault;
+  const py::array_t<int64_t> given = ids_of(ids);
+  const int64_t n = given.shape(0);
+  if (n > pool.capacity()) {
+    throw py::value_error("ids: expected at most capacity = " + std::to_string(pool.capacity()) + ", got " +
+                          std::to_string(n));
+  }
+  const auto [fault, at] = pool.select(given.data(), n);
+  if (fault != Fault::none) {
+    const std::string what = std::to_string(given.data()[at]) + " at position " + std::to_string(at);
+    throw py::value_error(fault == Fault::repeated ? "ids: expected each stream once, got " + what + " again"
+                                                   : "ids: expected those of streams in the pool, got " + what);
+  }
+  const Config& c = pool.network().config();
+  return step_rows_with<T>(n, c.input, c.output(), x, out, [&](const T* in, T* y) {
+    if (double(n) * flops < kReleaseFlops) return pool.step(in, y);
+    const py::gil_scoped_release release;
+    pool.step(in, y);
+  });
+}
+
+template <class T>
+py::object get_state(const StreamPool<T>& pool, int64_t id) {
+  const Config& c = pool.network().config();
+  const int slot = slot_of(pool, id);
+  py::array_t<T> h({ssize_t(c.layers), ssize_t(c.output())});
+  if (!pool.network().cell().has_cell_state) {
+    pool.read_state(slot, h.mutable_data(), nullptr);
+    return h;
+  }
+  py::array_t<T> cell({ssize_t(c.layers), ssize_t(c.hidden)});
+  pool.read_state(slot, h.mutable_data(), cell.mutable_data());
+  return py::make_tuple(h, cell);
+}
+
+template <class T>
+void set_state(StreamPool<T>& pool, int64_t id, const py::object& state) {
+  const Config& c = pool.network().config();
+  const ssize_t layers = c.layers;
+  const int slot = slot_of(pool, id);
+  take_state<T>(state, pool.network().cell().has_cell_state, {layers, c.output()}, {layers, c.hidden},
+                [&](const T* h, const T* cell) { pool.write_state(slot, h, cell); });
+}
+
+template <class T>
+py::array_t<int64_t> ids_in(const StreamPool<T>& pool) {
+  py::array_t<int64_t> ids(pool.size());
+  int64_t* to = ids.mutable_data();
+  for (int64_t id : pool.book().ids) {
+    if (id >= 0) *to++ = id;
+  }
+  return ids;
+}
+
+template <class T>
+void restore(StreamPool<T>& pool, const std::vector<int64_t>& ids, const std::vector<int64_t>& next,
+             const std::vector<int32_t>& free) {
+  if (!pool.restore({ids, next, free})) throw py::value_error("pool: these ids were never those of a pool of its size");
+}
+
+const char* const kStepDoc =
+    "step(ids, x, out=None) -> y\n\nAdvance just these streams by one step. ids: integers [n] in any order, each once "
+    "(an int64 array is\nused where it lies); x [n, I]; y [n, P] in the order of the ids, written into `out` when "
+    "given "
+    "(C-contiguous,\nnot overlapping x; then nothing is allocated). With one id x may be [I], and y is [P].\n"
+    "Releases the GIL when there are more than about 20 us of work.\n"
+    "Raises ValueError for an unknown or a repeated id, a wrong shape, a read-only or an overlapping `out`, TypeError\n"
+    "for a wrong dtype; no stream has advanced then.";
+const char* const kIdsDoc = "Ids of all streams in the pool, int64 [len(pool)], in no particular order.";
+const char* const kCapacityDoc = "How many streams the pool can hold.";
+const char* const kThreadsDoc = "Threads that a step may use at most.";
+
+}  // namespace
+
+void bind_pool(py::module_& m) {
+  py::class_<AnyPool>(m, "StreamPool")
+      .def(py::init(&make_pool))
+      .def("join", [](AnyPool& any) { return claimed(any, [](auto& p) { return join(p); }); })
+      .def(
+          "leave", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.leave(slot_of(p, id)); }); },
+          py::arg("id"))
+      .def(
+          "reset", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.reset(slot_of(p, id)); }); },
+          py::arg("id"))
+      .def(
+          "step",
+          [](AnyPool& any, py::handle ids, py::handle x, py::handle out) {
+            return claimed(any, [&](auto& p) { return step(p, any.step_flops, ids, x, out); });
+          },
+          py::arg("ids"), py::arg("x"), py::arg("out") = py::none(), kStepDoc)
+      .def(
+          "get_state", [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return get_state(p, id); }); },
+          py::arg("id"))
+      .def(
+          "set_state",
+          [](AnyPool& any, int64_t id, const py::object& state) {
+            claimed(any, [&](auto& p) { set_state(p, id, state); });
+          },
+          py::arg("id"), py::arg("state"))
+      .def("restore",
+           [](AnyPool& any, const std::vector<int64_t>& ids, const std::vector<int64_t>& next,
+              const std::vector<int32_t>& free) { claimed(any, [&](auto& p) { restore(p, ids, next, free); }); })
+      .def("book",
+           [](AnyPool& any) {
+             return claimed(any, [](auto& p) { return py::make_tuple(p.book().ids, p.book().next, p.book().free); });
+           })
+      .def_property_readonly(
+          "ids", [](AnyPool& any) { return claimed(any, [](auto& p) { return ids_in(p); }); }, kIdsDoc)
+      .def("__len__", [](AnyPool& any) { return claimed(any, [](auto& p) { return p.size(); }); })
+      .def("__contains__",
+           [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return p.find(id) >= 0; }); })
+      .def_property_readonly("network", [](const AnyPool& any) { return any.network; })
+      .def_property_readonly(
+          "capacity",
+          [](const AnyPool& any) { return std::visit([](const auto& p) { return p->capacity(); }, any.pool); },
+          kCapacityDoc)
+      .def_property_readonly(
+          "num_threads",
+          [](const AnyPool& any) { return std::visit([](const auto& p) { return p->threads(); }, any.pool); },
+          kThreadsDoc);
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,137 @@
+// The rows of one step: what Stream.step and StreamPool.step take and give. Looks at array headers with borrowed handles and
+// builds nothing but the result: this is the hottest path of the library.
+#pragma once
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "python/arrays.h"
+
+namespace fastrnn {
+
+inline std::string shape_of(ssize_t batch, ssize_t n) {
+  return batch == 1 ? "[" + std::to_string(n) + "] or [1, " + std::to_string(n) + "]"
+                    : "[" + std::to_string(batch) + ", " + std::to_string(n) + "]";
+}
+
+// [.., n] rows of a step: [n] for one row, or [B, n]; C-contiguous. Returns null when it is something else.
+template <class T>
+T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
+  if (!py::isinstance<py::array>(object)) return nullptr;
+  const auto* proxy = py::detail::array_proxy(object.ptr());
+  constexpr int flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((proxy->flags & flags) != flags || (write && !(proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)))
+    return nullptr;
+  const bool fits = (proxy->nd == 2 && proxy->dimensions[0] == batch && proxy->dimensions[1] == n) ||
+                    (proxy->nd == 1 && batch == 1 && proxy->dimensions[0] == n);
+  if (!fits || !py::isinstance<py::array_t<T, 0>>(object)) return nullptr;
+  return reinterpret_cast<T*>(proxy->data);
+}
+
+// Says what is wrong with an array that step_rows refused.
+template <class T>
+[[noreturn]] void refuse(py::handle object, const char* name, ssize_t batch, ssize_t n, bool write) {
+  const py::array a = as_array<T>(object, name);
+  const bool fits =
+      (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
+  if (!fits) bad_shape(name, shape_of(batch, n), a);
+  if (write && !a.writeable())
+    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
+}
+
+inline bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
+  const char *p = static_cast<const char*>(a), *q = static_cast<const char*>(b);
+  return p < q + b_bytes && q < p + a_bytes;
+}
+
+// The input of a step, copied into shape when it is strided; anything array-like is looked at once.
+template <class T>
+py::object step_input(py::handle x) {
+  py::object array = py::reinterpret_borrow<py::object>(x);
+  if (!py::isinstance<py::array>(x)) {
+    if (!py::hasattr(x, "__array__") && !py::hasattr(x, "__dlpack__")) return array;
+    array = py::module_::import("numpy").attr("asarray")(x);
+  }
+  if (!py::isinstance<py::array_t<T, 0>>(array)) return array;
+  return py::module_::import("numpy").attr("require")(array, py::none(), "CA");
+}
+
+// Checks x [B, n] and out [B, m] ([n] and [m] too where B is 1), makes out where there is none, calls run(x, out).
+template <class T, class Run>
+py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py::handle out, Run run) {
+  py::object copy;
+  const T* in = step_rows<T>(x, batch, n, false);
+  if (!in) {
+    copy = step_input<T>(x);
+    in = step_rows<T>(copy, batch, n, false);
+    if (!in) refuse<T>(copy, "x", batch, n, false);
+  }
+  py::object result;
+  if (out.is_none()) {
+    const bool flat = py::detail::array_proxy((copy ? copy : x).ptr())->nd == 1;
+    result = flat ? py::array_t<T>(m) : py::array_t<T>({batch, m});
+  } else {
+    result = py::reinterpret_borrow<py::object>(out);
+  }
+  T* const y = step_rows<T>(result, batch, m, true);
+  if (!y) refuse<T>(result, "out", batch, m, true);
+  if (overlap(in, size_t(batch * n) * sizeof(T), y, size_t(batch * m) * sizeof(T))) {
+    throw py::value_error("out: overlaps x in memory; pass an array of its own");
+  }
+  run(in, y);
+  return result;
+}
+
+// Whoever uses an object that belongs to one thread at a time, for as long as it does. With the GIL only calls that
+// release it can meet, and a plain store is enough: an exchange costs 20 cycles of a step.
+class Claim {
+ public:
+  Claim(std::atomic<bool>& busy, const char* what) : busy_(busy) {
+#if defined(Py_GIL_DISABLED)
+    const bool taken = busy.exchange(true, std::memory_order_acquire);
+#else
+    const bool taken = busy.load(std::memory_order_relaxed);
+    if (!taken) busy.store(true, std::memory_order_relaxed);
+#endif
+    if (taken) {
+      throw std::runtime_error(std::string(what) + ": in use by another thread; it belongs to one thread at a time");
+    }
+  }
+  ~Claim() { busy_.store(false, std::memory_order_release); }
+  Claim(const Claim&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
+// A state array of this shape, copied where it is strided.
+template <class T>
+py::object state_part(py::handle array, const char* name, std::initializer_list<ssize_t> shape) {
+  if (array.is_none()) throw py::type_error(std::string(name) + ": expected a NumPy array, got None");
+  const py::object compact = step_input<T>(array);
+  contiguous<T>(compact, name, shape);
+  return compact;
+}
+
+// write(h, c) with the arrays of a state: (h, c) of an LSTM, h otherwise, c then null.
+template <class T, class Write>
+void take_state(const py::object& state, bool pair, std::initializer_list<ssize_t> h_shape,
+                std::initializer_list<ssize_t> c_shape, Write write) {
+  if (!pair) {
+    const py::object h = state_part<T>(state, "state", h_shape);
+    return write(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(nullptr));
+  }
+  if (!py::isinstance<py::tuple>(state) && !py::isinstance<py::list>(state)) {
+    throw py::type_error("state: expected a pair (h, c), got " +
+                         std::string(py::str(py::type::of(state).attr("__name__"))));
+  }
+  const auto parts = py::reinterpret_borrow<py::sequence>(state);
+  if (parts.size() != 2)
+    throw py::value_error("state: expected a pair (h, c), got " + std::to_string(parts.size()) + " arrays");
+  const py::object h = state_part<T>(parts[0], "state h", h_shape), c = state_part<T>(parts[1], "state c", c_shape);
+  write(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(c).data()));
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,278 @@
+"""The safetensors format: 8 bytes of header length N, N bytes of JSON, then the tensors' bytes.
+
+Little-endian throughout. The JSON maps each tensor's name to its dtype, shape and
+``data_offsets`` [begin, end) behind the header, and ``__metadata__`` to a dict of strings.
+
+Nothing in a file is believed: every number is checked before memory is taken for it, by the code
+below, whoever reads the bytes afterwards. That is the `safetensors` package where it is installed
+(it maps the file), else one read per tensor straight into its array. Writing is always done here:
+the package keeps metadata in a hash map, so that its files differ from run to run, and its
+signature differs between versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NoReturn, TypeAlias
+
+import numpy as np
+
+from ._arguments import Array, Shape
+
+Path: TypeAlias = "str | os.PathLike[str]"
+
+FORMAT = {"format": "fastrnn", "format_version": "1"}  # metadata of the files written here
+MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
+_MOST_BYTES = 2**63 - 1
+_MOST_AXES = 32  # NumPy 1's
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+# What other dtypes of the format weigh, so that a file that also holds them is still understood.
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16,
+    "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file."""
+
+    dtype: str
+    shape: Shape
+    begin: int  # behind the header
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says it holds; checked."""
+
+    path: str
+    start: int  # of the tensors' bytes in the file
+    tensors: dict[str, Entry]
+    metadata: dict[str, str]
+
+
+class _BadFileError(Exception):
+    """What is wrong with a file, in words."""
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a safetensors file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no safetensors file, or a damaged one; the message says what is wrong.
+    """
+    name = os.fspath(path)
+    with open(name, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            return _header(name, file, size)
+        except _BadFileError as wrong:
+            raise ValueError(f"{name}: not a valid safetensors file: {wrong}") from None
+
+
+def _header(path: str, file: BinaryIO, size: int) -> Header:
+    if size < 8:
+        _reject(f"expected at least 8 bytes, got {size}")
+    length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        _reject(f"expected a header of at most {MOST_HEADER} bytes, got {length}")
+    if length > size - 8:
+        _reject(f"expected a header within the {size - 8} bytes left, got {length}")
+    text = file.read(length)
+    if len(text) != length:
+        _reject(f"expected {length} bytes of header, got {len(text)}")
+    raw = _parse(text)
+    metadata = _metadata(raw.pop("__metadata__", {}))
+    tensors = {name: _entry(name, value) for name, value in raw.items()}
+    _check_cover(tensors, size - 8 - length)
+    return Header(path, 8 + length, tensors, metadata)
+
+
+def _reject(message: str) -> NoReturn:
+    raise _BadFileError(message)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    if not text.startswith(b"{"):
+        _reject(f"expected a header that starts with '{{', got {text[:1]!r}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                _reject(f"key {key!r:.80} occurs twice")
+            found[key] = value
+        return found
+
+    def no_constant(word: str) -> NoReturn:
+        _reject(f"{word} is no JSON")
+
+    try:
+        raw = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        _reject(f"the header is no JSON ({error})")
+    found: dict[str, Any] = raw  # it starts with a brace
+    return found
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        _reject(f"__metadata__: expected a dict of strings, got {type(value).__name__}")
+    for key, word in value.items():
+        if not isinstance(word, str):
+            _reject(f"__metadata__[{key!r}]: expected a string, got {word!r:.80}")
+    return value
+
+
+def _entry(name: str, value: Any) -> Entry:
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        _reject(f"{name!r}: expected dtype, shape and data_offsets, got {value!r:.80}")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        _reject(f"{name!r}: expected a dtype of the format, such as F32 or F64, got {dtype!r:.80}")
+    if not _sizes(shape) or len(shape) > _MOST_AXES:
+        _reject(f"{name!r}: expected a shape of at most {_MOST_AXES} sizes, got {shape!r:.80}")
+    if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        _reject(f"{name!r}: expected data_offsets [begin, end], got {offsets!r:.80}")
+    # NumPy counts the axes that are not zero, even where another one is.
+    bits = math.prod(size or 1 for size in shape) * _BITS[dtype]
+    if bits > 8 * _MOST_BYTES:
+        _reject(f"{name!r}: expected at most {_MOST_BYTES} bytes, got shape {shape!r:.80}")
+    bits = 0 if 0 in shape else bits
+    begin, end = offsets
+    if bits != 8 * (end - begin):
+        _reject(
+            f"{name!r}: expected {bits / 8:g} bytes ({dtype} of shape {shape!r:.80}), "
+            f"got {end - begin} (data_offsets [{begin}, {end}])"
+        )
+    return Entry(dtype, tuple(shape), begin, end)
+
+
+def _sizes(value: Any) -> bool:
+    """Whether it is a list of integers that a size can have; True is none."""
+    return isinstance(value, list) and all(
+        type(size) is int and 0 <= size <= _MOST_BYTES for size in value
+    )
+
+
+def _check_cover(tensors: Mapping[str, Entry], size: int) -> None:
+    """All of the data section belongs to exactly one tensor."""
+    at = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != at:
+            kind = (
+                "overlaps the tensor before it" if entry.begin < at else "leaves a hole before it"
+            )
+            _reject(f"{name!r} {kind}: expected it to begin at {at}, got {entry.begin}")
+        at = entry.end
+    if at > size:
+        _reject(f"truncated: expected {at} bytes of tensors, got {size}")
+    if at < size:
+        _reject(f"expected {at} bytes of tensors, got {size}: {size - at} belong to none")
+
+
+def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
+    """Read some of a file's tensors, bit for bit, each into a writable array of its own.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a tensor is neither F32 nor F64; the file has changed meanwhile.
+    """
+    for name, entry in wanted.items():
+        if entry.dtype not in DTYPES:
+            raise ValueError(
+                f"{header.path}: {name!r}: expected dtype F32 or F64, got {entry.dtype}"
+            )
+    read = _read_mapped if _package() else _read_plain
+    arrays = read(header, wanted)
+    for name, entry in wanted.items():
+        array, dtype = arrays[name], DTYPES[entry.dtype]
+        if array.shape != entry.shape or array.dtype != dtype:
+            raise ValueError(f"{header.path}: {name!r}: changed while it was read")
+        arrays[name] = np.require(array, dtype.newbyteorder("="), ["C", "A", "W"])
+    return arrays
+
+
+def _package() -> bool:
+    try:
+        import safetensors  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _read_mapped(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(header.path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in wanted}
+    except safetensors.SafetensorError:  # an older one does not know every dtype of the format
+        return _read_plain(header, wanted)
+
+
+def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
+    arrays = {}
+    with open(header.path, "rb", buffering=0) as file:
+        for name, entry in wanted.items():
+            arrays[name] = array = np.empty(entry.shape, DTYPES[entry.dtype])
+            file.seek(header.start + entry.begin)
+            left = array.reshape(-1).view(np.uint8).data
+            while left:  # one call reads at most 2 GiB on Linux
+                count = file.readinto(left)
+                if not count:
+                    raise ValueError(f"{header.path}: {name!r}: the file ends in its middle")
+                left = left[count:]
+    return arrays
+
+
+def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file: the same bytes for the same content, and all of it or nothing.
+
+    The file is written beside its place and renamed, so that a reader, a full disk or a crash
+    never leaves half a file there. float64 tensors come first: every tensor is then aligned.
+    """
+    names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    for name in names:
+        array = tensors[name]
+        dtype = next(word for word, kind in DTYPES.items() if kind.itemsize == array.itemsize)
+        end = at + array.nbytes
+        entries[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with _replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            little = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
+            file.write(little.reshape(-1).view(np.uint8).data)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` when the block ends well."""
+    target = os.path.realpath(os.fspath(path))  # a link stays a link
+    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,166 @@
+"""Streams: how they travel, and pools of them."""
+
+from __future__ import annotations
+
+import copyreg
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core
+from ._arguments import Array, as_size
+from ._recurrent import Recurrent
+from ._spec import Spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class StreamPool(_core.StreamPool):
+    """Many independent streams of one layer, any of them stepped together as one batch.
+
+    ::
+
+        pool = fastrnn.StreamPool(lstm, capacity=1000)
+        a, b = pool.join(), pool.join()
+        y = pool.step([b, a], x)         # x [2, I], y [2, P]: row 0 is b's, row 1 is a's
+        pool.leave(a)
+
+    The bits of a stream are those of a `Stream` of its own, whoever shares its steps and in which
+    order. It keeps the weights the layer has now; dropout does not act. A pool is used from one
+    thread at a time: a call that meets another one is a RuntimeError. It can be copied and pickled.
+
+    Args:
+        layer: an RNN, LSTM or GRU, not bidirectional.
+        capacity: how many streams it can hold, 1 to 1,048,576; their memory is taken now.
+        num_threads: threads that a step may use at most; small steps run on one.
+
+    Raises:
+        TypeError: `layer` is no recurrent layer.
+        ValueError: it is bidirectional; `capacity` or `num_threads` out of range.
+    """
+
+    def __init__(self, layer: Recurrent[Any], capacity: int, *, num_threads: int = 1) -> None:
+        if not isinstance(layer, Recurrent):
+            raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
+        if layer.bidirectional:
+            raise ValueError("layer: expected bidirectional=False, got True")
+        capacity = as_size("capacity", capacity)
+        num_threads = as_size("num_threads", num_threads)
+        super().__init__(layer._packing.keep(), capacity, num_threads)
+
+    def join(self, state: Any = None) -> int:
+        """Add a stream and return its id, an integer that no other stream of this pool ever has.
+
+        It starts from zeros, or from `state` as `get_state` gives it.
+
+        Raises:
+            RuntimeError: the pool is full.
+            TypeError, ValueError: a wrong dtype or shape of `state`; nobody has joined then.
+        """
+        new = super().join()
+        if state is not None:
+            try:
+                super().set_state(new, state)
+            except BaseException:
+                super().leave(new)
+                raise
+        return new
+
+    def leave(self, id: int) -> None:
+        """Remove a stream. Its id is unknown from now on.
+
+        Raises:
+            ValueError: no stream of the pool has this id.
+        """
+        super().leave(id)
+
+    def reset(self, id: int) -> None:
+        """Set a stream's state to zero.
+
+        Raises:
+            ValueError: no stream of the pool has this id.
+        """
+        super().reset(id)
+
+    def get_state(self, id: int) -> Any:
+        """Return a copy of a stream's state: h [L, P], for LSTM (h, c) with c [L, H].
+
+        Raises:
+            ValueError: no stream of the pool has this id.
+        """
+        return super().get_state(id)
+
+    def set_state(self, id: int, state: Any) -> None:
+        """Set a stream's state; arguments as `get_state` returns them.
+
+        Raises:
+            TypeError: a wrong dtype; no pair (h, c) for an LSTM.
+            ValueError: a wrong shape; no stream of the pool has this id. Nothing has changed.
+        """
+        super().set_state(id, state)
+
+    def __repr__(self) -> str:
+        cell = self.network.config[0]
+        return f"<StreamPool of {cell}: {len(self)} of {self.capacity} streams>"
+
+    def _fill(
+        self, network: _core.Network, capacity: int, num_threads: int, book: Any, states: Any
+    ) -> None:
+        """Initialise a new object as a pool with these ids and states."""
+        super().__init__(network, capacity, num_threads)
+        self.restore(*book)
+        for id, state in states.items():
+            super().set_state(id, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        states = {id: self.get_state(id) for id in self.ids.tolist()}
+        network = _weights(self.network)
+        return _make_pool, (*network, self.capacity, self.num_threads, self.book(), states)
+
+    def __copy__(self) -> Self:
+        """Make another pool with the same ids at the same points; it shares the packed weights."""
+        states = {id: self.get_state(id) for id in self.ids.tolist()}
+        pool = type(self).__new__(type(self))
+        pool._fill(self.network, self.capacity, self.num_threads, self.book(), states)
+        return pool
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+
+def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:
+    cell, dtype, inputs, hidden, layers, bias, bidirectional, projection = network.config
+    spec = Spec(cell, np.dtype(dtype), inputs, hidden, layers, bias, bidirectional, projection)
+    return spec, network.weights()
+
+
+def _network(spec: Spec, weights: list[Array]) -> _core.Network:
+    network = spec.network()
+    network.pack(weights)
+    return network
+
+
+def _make_pool(
+    spec: Spec, weights: list[Array], capacity: int, num_threads: int, book: Any, states: Any
+) -> StreamPool:
+    pool = StreamPool.__new__(StreamPool)
+    pool._fill(_network(spec, weights), capacity, num_threads, book, states)
+    return pool
+
+
+def _make_stream(
+    spec: Spec, weights: list[Array], batch_size: int, num_threads: int, state: Any
+) -> _core.Stream:
+    stream = _core.Stream(_network(spec, weights), batch_size, num_threads)
+    stream.state = state
+    return stream
+
+
+def _reduce_stream(stream: _core.Stream) -> tuple[Any, ...]:
+    state, network = stream.state, _weights(stream.network)
+    return _make_stream, (*network, stream.batch_size, stream.num_threads, state)
+
+
+# Not __reduce__ of a subclass: step() would then look the C++ object up on every call.
+copyreg.pickle(_core.Stream, _reduce_stream)
