@@ -21,7 +21,6 @@ import time
 import wave
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,12 @@ import onnx.utils
 import onnxruntime
 
 import fastrnn
+from packages import package_file
 
 RATE = 16_000
 FRAME, CONTEXT = 512, 64  # new samples a step; samples of the frame before that it sees again
 
-MODELS = Path(str(distribution("silero-vad").locate_file("silero_vad/data")))
+MODELS = package_file("silero-vad", "silero_vad/data")
 SEQUENCE = MODELS / "silero_vad_16k_sequence.onnx"  # one plain LSTM node: this one is cut open
 PUBLISHED = MODELS / "silero_vad.onnx"  # what the package itself runs
 
@@ -176,7 +176,7 @@ def microseconds(call: Callable[[], object], repeats: int = 2000) -> float:
 
 def conversation() -> Path:
     """Return the recording that pyannote.audio ships: half a minute on the telephone."""
-    return Path(str(distribution("pyannote.audio").locate_file("pyannote/audio/sample/sample.wav")))
+    return package_file("pyannote.audio", "pyannote/audio/sample/sample.wav")
 
 
 def annotated(path: Path, count: int) -> np.ndarray:

@@ -4,10 +4,13 @@ The results of a network on a problem are a flat dict (y, h, c, dx, dh0, dc0 and
 each weight name), so that one comparison serves outputs and gradients of every cell.
 """
 
+import importlib
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fastrnn
 import reference
@@ -185,3 +188,13 @@ def in_layout(a, layout):
 
 LAYOUTS = ("contiguous", "swapped", "wide", "skipping", "inner", "fortran", "reversed",
            "misaligned")  # fmt: skip
+
+
+def example(module, *distributions):
+    """a module of examples/, whose test is skipped where a distribution is not installed"""
+    for name in distributions:
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{module} needs {name}", allow_module_level=True)
+    return importlib.import_module(module)

@@ -1,26 +1,13 @@
 """examples/silero_vad.py on a recorded conversation; needs the extra `examples` and data.txt."""
 
-import importlib.util
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import fastrnn
+from support import example
 
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-for package in ("silero-vad", "pyannote.audio"):
-    try:
-        distribution(package)
-    except PackageNotFoundError:
-        pytest.skip(f"no {package} (examples/data.txt)", allow_module_level=True)
-
-SCRIPT = Path(__file__).parent.parent / "examples" / "silero_vad.py"
-spec = importlib.util.spec_from_file_location("example_silero_vad", SCRIPT)
-silero = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(silero)
+silero = example("silero_vad", "onnx", "onnxruntime", "silero-vad", "pyannote.audio")
+onnx = silero.onnx
 
 
 @pytest.fixture(scope="module")
