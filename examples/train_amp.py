@@ -27,7 +27,7 @@ import fastrnn
 from packages import package_file
 
 OVERSAMPLING = 8  # of the circuit's solution, against aliasing
-ROWS, PIECE = 48, 512  # pieces of audio trained side by side; steps that a gradient reaches back
+ROWS, PIECE = 64, 128  # pieces of audio trained side by side; steps that a gradient reaches back
 
 
 def recording(name: str) -> tuple[int, np.ndarray]:

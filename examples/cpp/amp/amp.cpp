@@ -101,9 +101,10 @@ void report(const Wav& wav, Nanoseconds& times) {
   std::printf("%.2f s of sound, %d channel(s) at %u Hz, in %.4f s: real-time factor %.5f (%.0f times real time)\n",
               sound, wav.channels, wav.rate, spent, spent / sound, sound / spent);
   std::printf(
-      "a sample of the %.0f ns there are: p50 %lld ns, p99 %lld ns, p99.9 %lld ns; reading the clock: %lld of them\n",
-      1e9 / wav.rate, (long long)percentile(times, 0.5), (long long)percentile(times, 0.99),
-      (long long)percentile(times, 0.999), (long long)clock_cost());
+      "a sample takes p50 %lld ns, p99 %lld ns, p99.9 %lld ns of the %.0f ns there are; %lld ns of it are the "
+      "clock's\n",
+      (long long)percentile(times, 0.5), (long long)percentile(times, 0.99), (long long)percentile(times, 0.999),
+      1e9 / wav.rate, (long long)clock_cost());
 }
 
 }  // namespace

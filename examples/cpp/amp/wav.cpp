@@ -31,9 +31,13 @@ class Bytes {
     return taken;
   }
 
+  // Four characters; what cannot be printed is a question mark.
   std::string tag(const char* what) {
     Bytes four = take(4, what);
-    return std::string(reinterpret_cast<const char*>(four.begin_), 4);
+    std::string text(four.begin_, four.begin_ + 4);
+    for (char& c : text)
+      if (c < ' ' || c > '~') c = '?';
+    return text;
   }
 
   // Little-endian.
