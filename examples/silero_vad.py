@@ -110,15 +110,14 @@ def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
 
 
 def whole_network(path: Path) -> Callable[[np.ndarray], float]:
-    """Return the same step run by ONNX Runtime alone, on either of the two published files."""
-    run = session(path).run
-    zeros = np.zeros((1, 1, 128), np.float32)
+    """Return the same step run by ONNX Runtime alone, on any of the published files for 16 kHz."""
+    network = session(path)
+    run, names = network.run, [i.name for i in network.get_inputs()]
     feed: dict[str, Any] = {"input": np.zeros((1, CONTEXT + FRAME), np.float32)}
-    if path == PUBLISHED:
-        feed |= {"state": np.zeros((2, 1, 128), np.float32), "sr": np.array(RATE)}
-    else:
-        feed |= {"h": zeros, "c": zeros}
-    memory = [name for name in feed if name in ("state", "h", "c")]
+    if "sr" in names:
+        feed["sr"] = np.array(RATE)
+    memory = [name for name in names if name not in feed]  # state = h and c, or the two apart
+    feed |= {name: np.zeros((2 if name == "state" else 1, 1, 128), np.float32) for name in memory}
 
     def step(frame: np.ndarray) -> float:
         window = feed["input"]

@@ -15,9 +15,17 @@ def heard():
     return silero.frames(silero.read_wav(silero.conversation()))
 
 
-@pytest.fixture(scope="module", params=[silero.SEQUENCE, silero.PUBLISHED], ids=lambda p: p.stem)
+PUBLISHED = [
+    "silero_vad_16k_sequence",
+    "silero_vad",
+    "silero_vad_16k_op15",
+    "silero_vad_op18_ifless",
+]
+
+
+@pytest.fixture(scope="module", params=PUBLISHED)
 def expected(request, heard):
-    step = silero.whole_network(request.param)
+    step = silero.whole_network(silero.MODELS / f"{request.param}.onnx")
     return np.array([step(frame) for frame in heard])
 
 
