@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -37,9 +38,11 @@ def trained(tmp_path_factory):
 
 
 def build(folder, *options):
-    prefix = Path(fastrnn.__file__).parent  # what python -m fastrnn cmake-dir says of the wheel
+    package = subprocess.run(
+        [sys.executable, "-m", "fastrnn", "cmake-dir"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     warnings = "-Wall -Wextra -Wconversion -Wno-sign-conversion -Werror"
-    configure = ["cmake", "-S", SOURCE, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}"]
+    configure = ["cmake", "-S", SOURCE, "-B", folder, f"-Dfastrnn_DIR={package}"]
     flags = " ".join([warnings, *options])
     for command in ([*configure, f"-DCMAKE_CXX_FLAGS={flags}"], ["cmake", "--build", folder]):
         done = subprocess.run(command, capture_output=True, text=True)
