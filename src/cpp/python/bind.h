@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace fastrnn {
 
 void bind_network(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_follower(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 
 // A network of either precision, and the arrays its next packing for backward will read.
@@ -24,6 +26,10 @@ struct AnyNetwork {
     return std::visit([](const auto& n) -> const Config& { return n->config(); }, network);
   }
 };
+
+// A value_error names what is wrong.
+Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
+                      int projection);
 
 // The threads a call asked for; 0: all that the process may use.
 int threads_of(int asked);

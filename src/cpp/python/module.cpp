@@ -117,6 +117,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("vector_math", &vector_math);
   m.def("probe", &probe);
   bind_network(m);
+  bind_follower(m);
   bind_dense(m);
   bind_stream(m);
 }

@@ -1,0 +1,80 @@
+"""RNN, LSTM and GRU as modules of PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from ._kernel import BATCH, PACKED, TIME, UNBATCHED
+from ._modules import Irregular, cast, compute, dtype_of, states_of, weights_of
+
+
+class _Layer(torch.nn.RNNBase):  # type: ignore[misc, name-defined]
+    """A layer of torch.nn with another forward."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Run over whole sequences; see torch.nn for arguments, results and errors."""
+        try:
+            return self._run(input, hx)
+        except Irregular:
+            return super().forward(input, hx)
+
+    def _run(self, input: Any, hx: Any) -> Any:
+        packed = isinstance(input, PackedSequence)
+        x = input.data if packed else input
+        names = self._flat_weights_names
+        weights = weights_of(self, names)
+        dtype = dtype_of(self, names, weights, x)
+        if torch.is_autocast_enabled("cpu"):
+            x, hx = cast(x, dtype), cast(hx, dtype)
+        dims = x.dim()
+        batch_sizes = order = back = None
+        batch = steps = 1
+        if packed:
+            layout = PACKED
+            batch_sizes, order, back = input.batch_sizes, input.sorted_indices, input.unsorted_indices
+            batch = int(batch_sizes[0])
+        elif dims == 2:
+            layout, steps = UNBATCHED, x.shape[0]
+        elif dims != 3:
+            raise Irregular
+        elif self.batch_first:
+            layout, (batch, steps) = BATCH, x.shape[:2]
+        else:
+            layout, (steps, batch) = TIME, x.shape[:2]
+        if (packed and dims != 2) or x.shape[-1] != self.input_size or x.dtype is not dtype:
+            raise Irregular
+        if steps == 0 or x.layout is not torch.strided:
+            raise Irregular
+        if order is not None and hx is not None:
+            hx = self.permute_hidden(hx, order)
+        is_lstm = self.mode == "LSTM"
+        parts = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        states = states_of(hx, is_lstm, parts, batch, layout, sizes, dtype)
+        config = (
+            self.mode.lower(), self.input_size, self.hidden_size, self.num_layers,
+            self.bias, self.bidirectional, self.proj_size,
+        )  # fmt: skip
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        y, hn, cn = compute(
+            self, config, x, states, batch_sizes, batch, layout, dropout, names, weights
+        )
+        state = (hn, cn) if is_lstm else hn
+        if not packed:
+            return y, state
+        return PackedSequence(y, batch_sizes, order, back), self.permute_hidden(state, back)
+
+
+class RNN(_Layer, torch.nn.RNN):  # type: ignore[misc, name-defined]
+    """`torch.nn.RNN` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+
+class LSTM(_Layer, torch.nn.LSTM):  # type: ignore[misc, name-defined]
+    """`torch.nn.LSTM` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+
+class GRU(_Layer, torch.nn.GRU):  # type: ignore[misc, name-defined]
+    """`torch.nn.GRU` on fastrnn's kernels: its constructor, parameters, results and errors."""
