@@ -202,12 +202,12 @@ class Kernel:
         """Return y, hn, cn and the tape; hn is None for a single step (it is y), cn but for LSTM."""
         x = _dense(x, layout)
         steps, batch = self.sizes(x, layout, batch_sizes, batch)
-        y = x.new_empty((*x.shape[:-1], self.width))
+        y = x.new_empty(*x.shape[:-1], self.width)
         hn = cn = reserve = None
         if layout != STEP:
-            hn = x.new_empty(self.state_shape(batch, layout, self.output_size))
+            hn = x.new_empty(*self.state_shape(batch, layout, self.output_size))
         if self.is_lstm:
-            cn = x.new_empty(self.state_shape(batch, layout, self.hidden_size))
+            cn = x.new_empty(*self.state_shape(batch, layout, self.hidden_size))
         address, size = 0, 0
         if keep:
             rows = x.shape[0] if layout == PACKED else steps * batch
@@ -246,13 +246,13 @@ class Kernel:
         """Return the gradients of x, h0, c0 and every weight; None where not wanted."""
         x = _dense(x, layout)
         steps, batch = self.sizes(x, layout, batch_sizes, batch)
-        dx = x.new_empty(x.shape) if wanted[0] else None
+        dx = torch.empty_like(x, memory_format=torch.contiguous_format) if wanted[0] else None
         dh0 = dc0 = None
         if wanted[1]:
-            dh0 = x.new_empty(self.state_shape(batch, layout, self.output_size))
+            dh0 = x.new_empty(*self.state_shape(batch, layout, self.output_size))
         if wanted[2]:
-            dc0 = x.new_empty(self.state_shape(batch, layout, self.hidden_size))
-        grads = [x.new_empty(shape) for shape in self.shapes] if wanted[3] else []
+            dc0 = x.new_empty(*self.state_shape(batch, layout, self.hidden_size))
+        grads = [x.new_empty(*shape) for shape in self.shapes] if wanted[3] else []
         dy = None if dy is None else _dense(dy, layout)
         dh = None if dh is None else dh.contiguous()
         dc = None if dc is None else dc.contiguous()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import ops
+from . import ops  # noqa: F401 (defines torch.ops.fastrnn)
 from ._autograd import direct, observed
 from ._kernel import Kernel, Tensor, state_shape
 
@@ -39,21 +39,27 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
     """
     first = weights[0]
     dtype = first.dtype
-    on_cpu = True
+    for w in weights:
+        if w.dtype is not dtype or not w.is_cpu:
+            _one_kind(names, weights)
+            break
+    else:
+        if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
+            return dtype
+    _explain(module, first, x)
+    raise Irregular
+
+
+def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
+    first = weights[0]
     for name, w in zip(names, weights, strict=True):
-        if w.dtype is not dtype or w.device != first.device:
-            what, has, of = ("dtype", w.dtype, dtype)
-            if w.dtype is dtype:
-                what, has, of = ("device", w.device, first.device)
-            raise ValueError(
-                f"{name}: expected {what} {of}, that of {names[0]}, got {has}; "
-                f"convert the whole module, e.g. module.to({str(of)!r})"
-            )
-        on_cpu = on_cpu and w.is_cpu
-    if not (on_cpu and isinstance(x, torch.Tensor) and x.is_cpu and dtype in _FLOATS):
-        _explain(module, first, x)
-        raise Irregular
-    return dtype
+        for what in ("dtype", "device"):
+            wanted, has = getattr(first, what), getattr(w, what)
+            if has != wanted:
+                raise ValueError(
+                    f"{name}: expected {what} {wanted}, that of {names[0]}, got {has}; "
+                    f"convert the whole module, e.g. module.to({names[0]}.{what})"
+                )
 
 
 def _explain(module: Any, weight: Tensor, x: Any) -> None:
@@ -128,6 +134,3 @@ def compute(
         if w.shape != shape:
             raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
     return direct(kernel, *tensors)
-
-
-__all__ = ["Irregular", "cast", "compute", "dtype_of", "ops", "states_of", "weights_of"]

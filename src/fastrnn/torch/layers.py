@@ -10,16 +10,23 @@ from torch.nn.utils.rnn import PackedSequence
 from ._kernel import BATCH, PACKED, TIME, UNBATCHED
 from ._modules import Irregular, cast, compute, dtype_of, states_of, weights_of
 
+_CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
+
 
 class _Layer(torch.nn.RNNBase):  # type: ignore[misc, name-defined]
-    """A layer of torch.nn with another forward."""
+    """A layer of torch.nn with another forward.
+
+    RNNBase is its base, not torch.nn.LSTM: torch.compile refuses whatever is one of those.
+    """
+
+    _torch: Any  # the class in torch.nn
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run over whole sequences; see torch.nn for arguments, results and errors."""
         try:
             return self._run(input, hx)
         except Irregular:
-            return super().forward(input, hx)
+            return self._torch.forward(self, input, hx)
 
     def _run(self, input: Any, hx: Any) -> Any:
         packed = isinstance(input, PackedSequence)
@@ -55,7 +62,7 @@ class _Layer(torch.nn.RNNBase):  # type: ignore[misc, name-defined]
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
         states = states_of(hx, is_lstm, parts, batch, layout, sizes, dtype)
         config = (
-            self.mode.lower(), self.input_size, self.hidden_size, self.num_layers,
+            _CELLS[self.mode], self.input_size, self.hidden_size, self.num_layers,
             self.bias, self.bidirectional, self.proj_size,
         )  # fmt: skip
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
@@ -68,13 +75,47 @@ class _Layer(torch.nn.RNNBase):  # type: ignore[misc, name-defined]
         return PackedSequence(y, batch_sizes, order, back), self.permute_hidden(state, back)
 
 
-class RNN(_Layer, torch.nn.RNN):  # type: ignore[misc, name-defined]
+class RNN(_Layer):
     """`torch.nn.RNN` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    _torch = torch.nn.RNN
 
-class LSTM(_Layer, torch.nn.LSTM):  # type: ignore[misc, name-defined]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See torch.nn.RNN."""
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if len(args) > 3:
+            self.nonlinearity = args[3]
+            args = args[:3] + args[4:]
+        else:
+            self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ValueError(
+                f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'."
+            )
+        super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
+
+
+class LSTM(_Layer):
     """`torch.nn.LSTM` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    _torch = torch.nn.LSTM
+    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
+    check_forward_args = torch.nn.LSTM.check_forward_args
+    permute_hidden = torch.nn.LSTM.permute_hidden
 
-class GRU(_Layer, torch.nn.GRU):  # type: ignore[misc, name-defined]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See torch.nn.LSTM."""
+        super().__init__("LSTM", *args, **kwargs)
+
+
+class GRU(_Layer):
     """`torch.nn.GRU` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    _torch = torch.nn.GRU
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See torch.nn.GRU."""
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        super().__init__("GRU", *args, **kwargs)
