@@ -176,7 +176,8 @@ class BackwardLayer {
     const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
     OuterTask<T> outer = {};
     outer.a = task.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
-    outer.b = t.left, outer.rows = rows, outer.add = task.step_end < tape_.order.steps(), outer.scratch = t.scratch;
+    outer.b = t.left, outer.rows = rows, outer.scratch = t.scratch;
+    outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
     int columns[kMaxGates];

@@ -29,7 +29,7 @@ struct AnyFollower {
   Follower<double> f64;
 };
 
-// A sequence: address, elements from step to step and from row to row. Ignored strides when it is packed.
+// A sequence: address, elements from step to step and from row to row; of a packed one address, rows, nothing.
 using View = std::array<ptrdiff_t, 3>;
 
 View view_of(const py::tuple& t) { return {t[0].cast<ptrdiff_t>(), t[1].cast<ptrdiff_t>(), t[2].cast<ptrdiff_t>()}; }
@@ -72,14 +72,18 @@ std::vector<T*> addresses(const py::tuple& t) {
 std::vector<int64_t> lengths_of(const Call& call) {
   const int64_t* const sizes = at<const int64_t>(call.batch_sizes);
   std::vector<int64_t> lengths(size_t(call.batch), 0);
-  int64_t last = call.batch;
+  int64_t last = call.batch, rows = 0;
   for (int64_t t = 0; t < call.steps; ++t) {
     if (sizes[t] < 1 || sizes[t] > last) {
       throw py::value_error("batch_sizes: expected values from " + std::to_string(call.batch) +
                             " downwards to 1, got " + std::to_string(sizes[t]) + " at step " + std::to_string(t));
     }
-    last = sizes[t];
+    last = sizes[t], rows += last;
     for (int64_t row = 0; row < last; ++row) ++lengths[size_t(row)];
+  }
+  if (rows != call.x[1]) {
+    throw py::value_error("batch_sizes: expected a sum of " + std::to_string(call.x[1]) + ", the rows of data, got " +
+                          std::to_string(rows));
   }
   return lengths;
 }

@@ -13,7 +13,7 @@ _WEIGHTS = ("weight_ih", "weight_hh")
 _BIASES = ("bias_ih", "bias_hh")
 
 
-class _Cell(torch.nn.RNNCellBase):  # type: ignore[misc, name-defined]
+class _Cell(torch.nn.RNNCellBase):
     """A cell of torch.nn with another forward."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -52,7 +52,7 @@ class _Cell(torch.nn.RNNCellBase):  # type: ignore[misc, name-defined]
         return (h, c) if is_lstm else h
 
 
-class RNNCell(_Cell, torch.nn.RNNCell):  # type: ignore[misc, name-defined]
+class RNNCell(_Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     def _kind(self) -> str:
@@ -61,14 +61,14 @@ class RNNCell(_Cell, torch.nn.RNNCell):  # type: ignore[misc, name-defined]
         return f"rnn_{self.nonlinearity}"
 
 
-class LSTMCell(_Cell, torch.nn.LSTMCell):  # type: ignore[misc, name-defined]
+class LSTMCell(_Cell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     def _kind(self) -> str:
         return "lstm"
 
 
-class GRUCell(_Cell, torch.nn.GRUCell):  # type: ignore[misc, name-defined]
+class GRUCell(_Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     def _kind(self) -> str:

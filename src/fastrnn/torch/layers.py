@@ -13,7 +13,7 @@ from ._modules import Irregular, cast, compute, dtype_of, states_of, weights_of
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
 
-class _Layer(torch.nn.RNNBase):  # type: ignore[misc, name-defined]
+class _Layer(torch.nn.RNNBase):
     """A layer of torch.nn with another forward.
 
     RNNBase is its base, not torch.nn.LSTM: torch.compile refuses whatever is one of those.
