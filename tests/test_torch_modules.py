@@ -7,18 +7,18 @@ import subprocess
 import sys
 import warnings
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # torch's module database imports it
 
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
+
 import fastrnn
 import fastrnn.torch
 from fastrnn import _threads
 from fastrnn.torch import _modules
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
-from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections is not supported with oneDNN",
@@ -42,8 +42,9 @@ def leaves(value):
 
 def twins(name, *args, **kwargs):
     """torch's module and ours, with the same weights"""
-    theirs, ours = getattr(torch.nn, name)(*args, **kwargs), getattr(fastrnn.torch, name)(
-        *args, **kwargs
+    theirs, ours = (
+        getattr(torch.nn, name)(*args, **kwargs),
+        getattr(fastrnn.torch, name)(*args, **kwargs),
     )
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours

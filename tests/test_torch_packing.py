@@ -14,8 +14,9 @@ LAYERS = ("RNN", "LSTM", "GRU")
 
 
 def twins(name, *args, **kwargs):
-    theirs, ours = getattr(torch.nn, name)(*args, **kwargs), getattr(fastrnn.torch, name)(
-        *args, **kwargs
+    theirs, ours = (
+        getattr(torch.nn, name)(*args, **kwargs),
+        getattr(fastrnn.torch, name)(*args, **kwargs),
     )
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
@@ -46,6 +47,7 @@ SKIPPED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 @pytest.mark.parametrize("optimizer", optimizers(), ids=lambda o: o.__name__)
 def test_every_optimizer(optimizer):
     name = optimizer.__name__

@@ -96,7 +96,6 @@ float read_loop(const float* data, size_t n, size_t repeat) {
 
 extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
-    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop,
-    fingerprint};
+    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop, fingerprint};
 
 }  // namespace fastrnn

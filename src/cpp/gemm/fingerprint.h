@@ -9,10 +9,11 @@ namespace {
 
 constexpr uint64_t kOdd = 0x9e3779b97f4a7c15u;
 
-// One step of a lane, a bijection of both h and d: a change of one word is always seen. d enters twice, its halves
-// swapped, because the top bit (the sign of a weight) would leave the product as one bit that the next d could undo.
+// One step of a lane, a bijection of both h and d: a change of one word is always seen. d is spread first, because its
+// top bit (the sign of a weight) alone would leave the product as that one bit, which the next d could undo. (d added
+// once more behind the product is no bijection: tried, and 16 of 4,088 single bits collided.)
 FASTRNN_INLINE vec<uint64_t> absorb(vec<uint64_t> h, vec<uint64_t> d) {
-  h = (h ^ d) * kOdd + (d << 32 | d >> 32);
+  h = (h ^ d ^ d >> 31) * kOdd;
   return h ^ h >> 32;
 }
 

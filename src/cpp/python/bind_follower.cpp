@@ -53,9 +53,9 @@ struct Call {
 
 // (is_double, weights, T, B, batch_sizes, x, y, dropout, seed, threads)
 Call call_of(const py::tuple& t) {
-  Call c = {t[0].cast<bool>(),    py::tuple(t[1]),  t[2].cast<int64_t>(), t[3].cast<int64_t>(),
-            t[4].cast<Address>(), view_of(t[5]),    view_of(t[6]),        t[7].cast<double>(),
-            t[8].cast<uint64_t>(), threads_of(t[9].cast<int>())};
+  Call c = {
+      t[0].cast<bool>(), py::tuple(t[1]), t[2].cast<int64_t>(), t[3].cast<int64_t>(),  t[4].cast<Address>(),
+      view_of(t[5]),     view_of(t[6]),   t[7].cast<double>(),  t[8].cast<uint64_t>(), threads_of(t[9].cast<int>())};
   if (c.steps > INT32_MAX || c.batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
   return c;
 }

@@ -110,9 +110,5 @@ def direct(
 ) -> Any:
     """y, hn, cn of checked arguments that nobody observes, straight from the core."""
     if differentiable(x, h0, c0, weights):
-        return _apply(
-            kernel, batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights
-        )
-    return kernel.forward(
-        x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, False
-    )[:3]
+        return _apply(kernel, batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights)
+    return kernel.forward(x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, False)[:3]

@@ -135,7 +135,9 @@ class Kernel:
         outputs = (*x.shape[:-1], self.width)
         _check("output", y, outputs, x.dtype)
         if y.numel() and not (y.is_contiguous()):
-            raise ValueError("output: expected the contiguous tensor that the forward operator gave")
+            raise ValueError(
+                "output: expected the contiguous tensor that the forward operator gave"
+            )
         for name, tensor, shape in (("dy", dy, outputs), ("dh", dh, state), ("dc", dc, cell)):
             if tensor is not None:
                 _check(name, tensor, shape, x.dtype)
@@ -199,7 +201,7 @@ class Kernel:
         weights: Sequence[Tensor],
         keep: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """Return y, hn, cn and the tape; hn is None for a single step (it is y), cn but for LSTM."""
+        """Return y, hn, cn, the tape; hn is None for a single step (it is y), cn but for LSTM."""
         x = _dense(x, layout)
         steps, batch = self.sizes(x, layout, batch_sizes, batch)
         y = x.new_empty(*x.shape[:-1], self.width)
@@ -322,7 +324,7 @@ def _view(x: Tensor, layout: int) -> tuple[int, int, int]:
 
 
 def _dense(x: Tensor, layout: int) -> Tensor:
-    """The same values where the core can read them: dense features, and nothing between packed rows."""
+    """The same values where the core can read them: dense features, packed rows without gaps."""
     if layout == PACKED or (x.stride(-1) != 1 and x.shape[-1] != 1):
         return x.contiguous()
     return x

@@ -16,7 +16,7 @@ _FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
 
 
-class Irregular(Exception):
+class IrregularCallError(Exception):
     """A call that torch's own code shall answer: with its error, or with what kernels cannot."""
 
 
@@ -35,7 +35,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
 
     Raises:
         ValueError: weights of different dtypes or devices; the message names one.
-        Irregular: a dtype or device that the kernels are not for; the user is warned once.
+        IrregularCallError: a dtype or device that the kernels are not for; the user is warned once.
     """
     first = weights[0]
     dtype = first.dtype
@@ -47,7 +47,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
         if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
             return dtype
     _explain(module, first, x)
-    raise Irregular
+    raise IrregularCallError
 
 
 def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
@@ -89,7 +89,7 @@ def cast(tensor: Any, dtype: Any) -> Any:
 def states_of(
     hx: Any, is_lstm: bool, parts: int, rows: Any, layout: int, sizes: tuple[int, int], dtype: Any
 ) -> tuple[Tensor | None, Tensor | None]:
-    """h0 and c0 of a call's hx, with `sizes` of their features; Irregular when they do not fit."""
+    """h0 and c0 of a call's hx, `sizes` being those of their features; IrregularCallError else."""
     if hx is None:
         return None, None
     if not is_lstm:
@@ -97,13 +97,13 @@ def states_of(
     elif isinstance(hx, (tuple, list)) and len(hx) == 2:
         given = tuple(hx)
     else:
-        raise Irregular
+        raise IrregularCallError
     for state, size in zip(given, sizes, strict=False):
         if not isinstance(state, torch.Tensor) or state.dtype is not dtype or not state.is_cpu:
-            raise Irregular
+            raise IrregularCallError
         if state.shape != state_shape(parts, rows, layout, size):
-            raise Irregular
-    return given if is_lstm else (hx, None)
+            raise IrregularCallError
+    return (given[0], given[1]) if is_lstm else (hx, None)
 
 
 def compute(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ._kernel import STEP
-from ._modules import Irregular, cast, compute, dtype_of, states_of, weights_of
+from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
 
 _WEIGHTS = ("weight_ih", "weight_hh")
 _BIASES = ("bias_ih", "bias_hh")
@@ -20,8 +20,9 @@ class _Cell(torch.nn.RNNCellBase):
         """Run one step; see torch.nn for arguments, results and errors."""
         try:
             return self._run(input, hx)
-        except Irregular:
-            return super().forward(input, hx)
+        except IrregularCallError:
+            pass  # left first, so that torch's error comes without ours as its context
+        return super().forward(input, hx)
 
     def _kind(self) -> str:
         raise NotImplementedError
@@ -40,9 +41,9 @@ class _Cell(torch.nn.RNNCellBase):
             if hx is not None:
                 hx = tuple(s.unsqueeze(0) for s in hx) if is_lstm else hx.unsqueeze(0)
         if x.dim() != 2 or x.shape[1] != self.input_size or x.dtype is not dtype:
-            raise Irregular
+            raise IrregularCallError
         if x.layout is not torch.strided:
-            raise Irregular
+            raise IrregularCallError
         batch, size = x.shape[0], self.hidden_size
         states = states_of(hx, is_lstm, 1, batch, STEP, (size, size), dtype)
         config = (kind, self.input_size, size, 1, self.bias, False, 0)
@@ -57,7 +58,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 
     def _kind(self) -> str:
         if self.nonlinearity not in ("tanh", "relu"):
-            raise Irregular
+            raise IrregularCallError
         return f"rnn_{self.nonlinearity}"
 
 

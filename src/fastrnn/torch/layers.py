@@ -8,9 +8,11 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from ._kernel import BATCH, PACKED, TIME, UNBATCHED
-from ._modules import Irregular, cast, compute, dtype_of, states_of, weights_of
+from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
+
+_NONE = (None, None)
 
 
 class _Layer(torch.nn.RNNBase):
@@ -25,8 +27,9 @@ class _Layer(torch.nn.RNNBase):
         """Run over whole sequences; see torch.nn for arguments, results and errors."""
         try:
             return self._run(input, hx)
-        except Irregular:
-            return self._torch.forward(self, input, hx)
+        except IrregularCallError:
+            pass  # left first, so that torch's error comes without ours as its context
+        return self._torch.forward(self, input, hx)
 
     def _run(self, input: Any, hx: Any) -> Any:
         packed = isinstance(input, PackedSequence)
@@ -36,31 +39,34 @@ class _Layer(torch.nn.RNNBase):
         dtype = dtype_of(self, names, weights, x)
         if torch.is_autocast_enabled("cpu"):
             x, hx = cast(x, dtype), cast(hx, dtype)
-        dims = x.dim()
+        shape = x.shape
+        dims = len(shape)
         batch_sizes = order = back = None
         batch = steps = 1
         if packed:
             layout = PACKED
-            batch_sizes, order, back = input.batch_sizes, input.sorted_indices, input.unsorted_indices
+            _, batch_sizes, order, back = input
             batch = int(batch_sizes[0])
         elif dims == 2:
-            layout, steps = UNBATCHED, x.shape[0]
+            layout, steps = UNBATCHED, shape[0]
         elif dims != 3:
-            raise Irregular
+            raise IrregularCallError
         elif self.batch_first:
-            layout, (batch, steps) = BATCH, x.shape[:2]
+            layout, batch, steps = BATCH, shape[0], shape[1]
         else:
-            layout, (steps, batch) = TIME, x.shape[:2]
-        if (packed and dims != 2) or x.shape[-1] != self.input_size or x.dtype is not dtype:
-            raise Irregular
+            layout, steps, batch = TIME, shape[0], shape[1]
+        if (packed and dims != 2) or shape[-1] != self.input_size or x.dtype is not dtype:
+            raise IrregularCallError
         if steps == 0 or x.layout is not torch.strided:
-            raise Irregular
+            raise IrregularCallError
         if order is not None and hx is not None:
             hx = self.permute_hidden(hx, order)
         is_lstm = self.mode == "LSTM"
         parts = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
-        states = states_of(hx, is_lstm, parts, batch, layout, sizes, dtype)
+        states = _NONE
+        if hx is not None:
+            states = states_of(hx, is_lstm, parts, batch, layout, sizes, dtype)
         config = (
             _CELLS[self.mode], self.input_size, self.hidden_size, self.num_layers,
             self.bias, self.bidirectional, self.proj_size,

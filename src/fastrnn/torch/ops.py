@@ -59,7 +59,7 @@ def _absent(value: Tensor) -> Tensor | None:
 
 def _forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
     *tensors, weights, cell, num_layers, bias, bidirectional = arguments
-    kernel = kernel_for(weights, cell, num_layers, bias, bidirectional)
+    kernel: Any = kernel_for(weights, cell, num_layers, bias, bidirectional)
     kernel.check(*tensors, weights)
     y, hn, cn, reserve = kernel.forward(*tensors, weights, keep)
     x = tensors[0]
