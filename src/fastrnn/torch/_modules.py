@@ -92,12 +92,11 @@ def states_of(
     """h0 and c0 of a call's hx, `sizes` being those of their features; IrregularCallError else."""
     if hx is None:
         return None, None
-    if not is_lstm:
-        given = (hx,)
-    elif isinstance(hx, (tuple, list)) and len(hx) == 2:
+    given: tuple[Any, ...] = (hx,)
+    if is_lstm:
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            raise IrregularCallError
         given = tuple(hx)
-    else:
-        raise IrregularCallError
     for state, size in zip(given, sizes, strict=False):
         if not isinstance(state, torch.Tensor) or state.dtype is not dtype or not state.is_cpu:
             raise IrregularCallError
