@@ -49,12 +49,15 @@ class Recurrent(torch.autograd.Function):
         """Return the gradients in the order of forward's arguments."""
         x, y, reserve, batch_sizes, seed, *weights = ctx.saved_tensors
         needs = ctx.needs_input_grad[6:]
-        with torch.no_grad():
-            grads = ctx.kernel.backward(
-                x, y, reserve, batch_sizes, ctx.batch, ctx.layout, ctx.dropout, seed,
-                tuple(weights), dy, dh, dc, (*needs[:3], any(needs[3:])),
-            )  # fmt: skip
-        if torch.is_grad_enabled():
+        arguments = (
+            x, y, reserve, batch_sizes, ctx.batch, ctx.layout, ctx.dropout, seed, tuple(weights),
+            dy, dh, dc, (*needs[:3], any(needs[3:])),
+        )  # fmt: skip
+        if not torch.is_grad_enabled():  # but with create_graph=True
+            grads = ctx.kernel.backward(*arguments)
+        else:
+            with torch.no_grad():
+                grads = ctx.kernel.backward(*arguments)
             grads = _not_again(grads)
         return (None, None, None, None, None, None, *grads)
 
