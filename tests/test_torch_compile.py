@@ -86,7 +86,7 @@ def test_compiled_training_follows_the_weights():
         assert torch.equal(loss, layer(x)[0].square().sum())
         loss.backward()
         stepper.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 
 
