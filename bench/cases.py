@@ -34,6 +34,7 @@ class Case:
     threads: int = 2
     target: float = 1.0  # least ratio to the best peer, or to `beside`
     share: float = 0.0  # least share of the machine's limit
+    overhead: float = 0.0  # most microseconds of fastrnn.torch beyond the NumPy way in
     libraries: tuple[str, ...] = ()  # empty: everyone who can
 
     @property
@@ -176,9 +177,22 @@ def threads() -> Iterator[Case]:
     yield from sizes({256: 1.7}, B=64, training=True, **dict(common, libraries=TRAINING[:2]))
 
 
+def inside_torch() -> Iterator[Case]:
+    """fastrnn.torch beside torch's own layer, and beside the same kernels called with NumPy."""
+    common = dict(group="torch", libraries=("fastrnn", "fastrnn.torch", "torch"))
+    for learning, overhead in ((False, 15), (True, 40)):
+        limit = dict(common, training=learning)
+        for cell in GATES:
+            yield Case(cell=cell, T=10, B=1, H=32, overhead=overhead, **limit)
+        yield Case(cell="lstm", T=1, B=1, H=32, overhead=overhead, **limit)
+        yield Case(cell="lstm", T=10, B=1, H=128, overhead=overhead, **limit)
+        yield Case(cell="lstm", T=100, B=64, H=256, **limit)
+        yield Case(cell="lstm", T=100, B=64, H=256, ragged=True, **limit)
+
+
 TABLE = tuple(
     case
-    for group in (stream, sequence, batch, training, odd, denormals, threads)
+    for group in (stream, sequence, batch, training, odd, denormals, threads, inside_torch)
     for case in group()
 )
 

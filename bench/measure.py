@@ -28,7 +28,11 @@ def measure(case: Case, plan: Plan, limits: roofline.Limits | None) -> Row:
     peers = [name for name in PEERS if name in ready]
     if peers:
         row["best"] = min(peers, key=times.time)
-    if "fastrnn" in ready:
+    if "fastrnn.torch" in ready:
+        row["ratio"] = times.ratio("torch", "fastrnn.torch")
+        row["overhead"] = (times.time("fastrnn.torch") - times.time("fastrnn")) * 1e6
+        row["target_overhead"] = case.overhead
+    elif "fastrnn" in ready:
         if peers:
             row["ratio"] = times.ratio(row["best"], "fastrnn")
         if limits:

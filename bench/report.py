@@ -28,6 +28,14 @@ SELF_TITLES = {
     ),
     "threads": ("Threads", "Time on one thread over time on two."),
 }
+TORCH_TITLE = "Inside PyTorch"
+TORCH_TEXT = """\
+`fastrnn.torch` as a module, inputs and results being tensors, beside torch's own layer (ratio), and
+what a call costs beyond the same kernels called with NumPy (over; in parentheses the most we
+promised). It contains torch's own share, which is most of it: allocating results, in training the
+autograd engine; and reading all weights once a pass, to see whether they are still those that are
+packed. In this table the weights do not change, so nobody packs.
+"""
 HOW = """\
 A ratio is the time of the best peer (torch, ONNX Runtime or OpenVINO) over ours in the same
 process, the median over the rounds; in parentheses the least we promised, and an asterisk where it
@@ -54,6 +62,9 @@ def page(results: dict[str, Any]) -> str:
         found = [row for row in rows if row["group"] == group]
         if found:
             parts += [f"## {title}\n", text + "\n", _beside(found)]
+    inside = [row for row in rows if row["group"] == "torch"]
+    if inside:
+        parts += [f"## {TORCH_TITLE}\n", TORCH_TEXT, _inside_torch(inside)]
     if results.get("native"):
         parts += ["## One step from C++\n", _native(results["native"])]
     if results.get("pool"):
@@ -169,6 +180,27 @@ def _native(rows: list[Row]) -> str:
             ]
         )
     return text + table(head, body)
+
+
+def _inside_torch(rows: list[Row]) -> str:
+    head = ["microseconds", "fastrnn", "fastrnn.torch", "over", "torch", "ratio"]
+    body = []
+    for row in rows:
+        median, most = row["median"], row.get("target_overhead")
+        over = row.get("overhead")
+        text = "–" if over is None else f"{over:.1f}" + (f" ({most:.0f})" if most else "")
+        late = bool(most) and over is not None and over > most
+        body.append(
+            [
+                label(row["case"]),
+                short(median.get("fastrnn")),
+                short(median.get("fastrnn.torch")),
+                text + (" *" if late else ""),
+                short(median.get("torch")),
+                against(row.get("ratio"), row["target"]),
+            ]
+        )
+    return table(head, body)
 
 
 def _memory(rows: list[Row]) -> str:

@@ -18,6 +18,11 @@ def test_training(time):
     time()
 
 
+@pytest.mark.cases("torch")
+def test_inside_torch(time):
+    time()
+
+
 @pytest.mark.cases("odd", "denormals", "threads")
 def test_one_library(time):
     time()

@@ -60,6 +60,14 @@ def test_many_rows(kind):
     check(problem(net, steps=300, batch=9, lengths="ragged"))
 
 
+@each_kind
+def test_rows_that_end_blocks_of_time_before_x_does(kind):
+    """blocks of time without a live row come first on the way back, and must not count as a sum"""
+    net = net_of(kind, 3, 9, dtype="float64")
+    lengths = np.random.default_rng(1).integers(0, 9, 64)
+    check(problem(net, steps=40, batch=64, lengths=lengths))
+
+
 def parts_of(p):
     dh, *dc = p.dstate
     yield replace(p, dstate=None)

@@ -15,7 +15,7 @@ from time import perf_counter, sleep
 
 from bench.problem import Arrays, Problem
 
-NAMES = ("fastrnn", "numpy", "torch", "onnxruntime", "openvino", "jax")
+NAMES = ("fastrnn", "fastrnn.torch", "numpy", "torch", "onnxruntime", "openvino", "jax")
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,16 @@ class Prepared:
 
 def available() -> dict[str, str]:
     """Installed libraries and their versions."""
-    return {name: metadata.version(name) for name in NAMES if find_spec(name)}
+    found = {}
+    for name in NAMES:
+        packages = name.split(".")  # fastrnn.torch needs both
+        if all(find_spec(package) for package in packages):
+            found[name] = metadata.version(packages[0])
+    return found
 
 
 def prepare(name: str, problem: Problem) -> Prepared:
-    adapter = import_module(f"bench.libraries.use_{name}")
+    adapter = import_module(f"bench.libraries.use_{name.replace('.', '_')}")
     return adapter.prepare(problem)
 
 

@@ -51,9 +51,12 @@ def _inference(layer: Layer, problem: Problem) -> Prepared:
 
 
 def _training(layer: Layer, problem: Problem) -> Prepared:
+    repack = problem.case.group != "torch"  # there, neither of the two ways in packs
+
     def run() -> tuple[np.ndarray, fastrnn.Gradients]:
-        with layer.edit():  # an optimizer has changed the weights: they are packed anew, and timed
-            pass
+        if repack:
+            with layer.edit():  # an optimizer has changed the weights: packing them anew is timed
+                pass
         y, _, tape = layer.forward(problem.x, lengths=problem.lengths)
         return y, layer.backward(tape, problem.dy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -10,14 +11,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from bench.libraries import Prepared, fastest
 from bench.problem import Arrays, Problem
 
-LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 
 
-def prepare(problem: Problem) -> Prepared:
+def prepare(problem: Problem, package: Any = torch.nn) -> Prepared:
     case = problem.case
     torch.set_num_threads(case.threads)
-    layer = LAYERS[case.cell](
+    layer = getattr(package, LAYERS[case.cell])(
         case.inputs, case.H, case.layers, bidirectional=case.bidirectional,
         dtype=getattr(torch, case.dtype),
     )  # fmt: skip

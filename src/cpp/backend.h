@@ -40,6 +40,7 @@ struct Backend {
   Kernels<double> f64;
   double (*fma_loop)(int64_t iterations);  // for the roofline: returns the flops done
   float (*read_loop)(const float* data, size_t n, size_t repeat);
+  uint64_t (*fingerprint)(const char* data, size_t bytes);
 };
 
 template <class T>

@@ -4,6 +4,7 @@
 #include "cells/gru.h"
 #include "cells/lstm.h"
 #include "cells/rnn.h"
+#include "gemm/fingerprint.h"
 #include "gemm/outer.h"
 #include "gemm/pack.h"
 #include "gemm/product.h"
@@ -95,6 +96,6 @@ float read_loop(const float* data, size_t n, size_t repeat) {
 
 extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
-    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop};
+    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop, fingerprint};
 
 }  // namespace fastrnn

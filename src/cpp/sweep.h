@@ -18,7 +18,7 @@ FASTRNN_INLINE int64_t live_rows(const Schedule& s, int64_t step) { return s.fir
 template <class T>
 FASTRNN_INLINE T* at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
   const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
-  return rows.data + time * rows.step + s.order[place] * rows.row;
+  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
 }
 
 // The places of a share among the first n: begin, begin + step, ...

@@ -15,11 +15,13 @@ static constexpr int padded(int n) { return (n + kPad - 1) / kPad * kPad; }
 
 static constexpr int kMaxGates = 4;
 
-// A [T, B, n] array of the caller: element (t, b, j) is data[t * step + b * row + j].
+// A [T, B, n] array of the caller: element (t, b, j) is data[t * step + b * row + j]. When packed, only live rows are
+// there, one behind the other, and batch rows come longest first: row (t, b) is number first[t] + b of the schedule.
 template <class T>
 struct Rows {
   T* data;
   ptrdiff_t step, row;
+  bool packed = false;
 };
 
 // Which rows live at which step. Longest rows first, so that the rows alive at a step are a prefix of the places.

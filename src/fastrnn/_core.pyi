@@ -91,6 +91,44 @@ class Network:
     ) -> None: ...
     def explain(self, T: int, B: int, training: bool, threads: int) -> dict[str, object]: ...
 
+class Follower:
+    """The kernels for weights that are somebody else's, packed as their contents change.
+
+    Everything is an address (0: null) that the caller has checked; strides count elements. A call
+    is (is_double, weights, T, B, batch_sizes, x, y, dropout, seed, threads), x and y being
+    (address, elements from step to step, from row to row), or of packed rows (address, rows, 0).
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        bidirectional: bool,
+        proj_size: int,
+    ) -> None: ...
+    @property
+    def packings(self) -> int: ...
+    def forward(
+        self,
+        call: tuple[Any, ...],
+        states: tuple[int, int, int, int],  # h0, c0, hn, cn
+        reserve: int,
+        reserve_bytes: int,  # 0: no tape
+    ) -> None: ...
+    def backward(
+        self,
+        call: tuple[Any, ...],
+        upstream: tuple[tuple[int, int, int], int, int],  # dy, dh, dc
+        results: tuple[tuple[int, int, int], int, int, tuple[int, ...]],  # dx, dh0, dc0, weights
+        reserve: int,
+        reserve_bytes: int,
+    ) -> None: ...
+
+def fingerprint(data: int, size: int) -> int: ...
+
 class Dense:
     """The packed weights of y = x W^T + b."""
 

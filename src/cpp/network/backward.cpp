@@ -67,6 +67,7 @@ class BackwardLayer {
       if (call_.dh0)
         from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
       if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + part * batch * c_.hidden);
+      if (!call_.weights) continue;
       T* const* const grads = weights(d);
       for (int g = 0; c_.bias && g < cell_.gates; ++g) {
         std::copy_n(w.bias_sums + cell_.input_gates[g] * pitch_, c_.hidden, grads[2] + ptrdiff_t(g) * c_.hidden);
@@ -118,7 +119,7 @@ class BackwardLayer {
     // -0 is the number that changes nothing when added, not even the sign of a zero.
     if (cell_.carries_dh) std::fill_n(w.carry, batch * pitch_, T(-0.0));
     std::fill_n(w.bias_sums, cell_.accumulators * pitch_, T(0));
-    if (tape_.order.rows() > 0) return;
+    if (tape_.order.rows() > 0 || !call_.weights) return;
     T* const* const grads = weights(d);
     std::fill_n(grads[0], ptrdiff_t(cell_.gates) * c_.hidden * input(), T(0));
     std::fill_n(grads[1], ptrdiff_t(cell_.gates) * c_.hidden * c_.output(), T(0));
@@ -136,7 +137,7 @@ class BackwardLayer {
     task.ut = p.ut, task.projection_t = p.projection_t;
     task.dy = dy_;
     if (dy_.data) task.dy.data += d * c_.output();
-    task.y = {y.data + d * c_.output(), y.step, y.row};
+    task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};
     task.h0 = t.h0, task.cell = t.cell, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
     task.dgates = w.dgates, task.dprojected = w.dprojected, task.dstate = w.dstate, task.carry = w.carry;
     return task;
@@ -167,6 +168,7 @@ class BackwardLayer {
   }
 
   void weight_gradients(int d, const BackwardTask<T>& task, const Team& team, int thread) {
+    if (!call_.weights) return;
     const ThreadWork<T>& t = threads_[size_t(thread)];
     const Trace<T>& trace = tape_.parts[size_t(part(d))];
     T* const* const grads = weights(d);
@@ -174,7 +176,8 @@ class BackwardLayer {
     const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
     OuterTask<T> outer = {};
     outer.a = task.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
-    outer.b = t.left, outer.rows = rows, outer.add = task.step_end < tape_.order.steps(), outer.scratch = t.scratch;
+    outer.b = t.left, outer.rows = rows, outer.scratch = t.scratch;
+    outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
     int columns[kMaxGates];

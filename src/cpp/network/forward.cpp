@@ -171,34 +171,80 @@ void initial_states(const Network<T>& net, Tape<T>& tape) {
 }  // namespace
 
 template <class T>
-std::unique_ptr<Tape<T>> Network<T>::pass(const Sequence<T>& call, bool keeps) const {
-  auto tape = std::make_unique<Tape<T>>(call.steps, call.batch, call.lengths);
-  tape->call = call;
-  tape->keeps = keeps;
-  tape->parts.resize(size_t(config_.parts()));
-  tape->outputs.resize(size_t(config_.layers));
-  tape->inputs.resize(size_t(config_.layers));
-  tape->inputs.front() = call.x;
-  tape->outputs.back() = call.y;
-  tape->pool = pool_;
-  tape->memory = Loan(*pool_, lay_out_tape(Arena(), *this, *tape));
-  lay_out_tape(Arena(tape->memory.data()), *this, *tape);
-  initial_states(*this, *tape);
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    const Plan plan = this->plan(layer, call.steps, call.batch, tape->order.rows(), call.threads);
-    parallel(plan.threads, ForwardLayer<T>(*this, *tape, layer, plan, *pool_));
-    final_states(*this, *tape, layer);
-    clear_past_end(tape->order, tape->outputs[size_t(layer)], config_.width());
-    if (layer + 1 == config_.layers || call.dropout <= 0) continue;
-    const size_t n = size_t(call.steps) * size_t(call.batch) * size_t(config_.width());
-    T* const dropped = const_cast<T*>(tape->inputs[size_t(layer) + 1].data);
-    if (dropped != tape->outputs[size_t(layer)].data) std::copy_n(tape->outputs[size_t(layer)].data, n, dropped);
-    dropout(dropped, n, call.dropout, call.seed, layer, plan.threads);
-  }
+Tape<T> Network<T>::make_tape(const Sequence<T>& call, bool keeps) const {
+  Tape<T> tape(call, keeps);
+  tape.parts.resize(size_t(config_.parts()));
+  tape.outputs.resize(size_t(config_.layers));
+  tape.inputs.resize(size_t(config_.layers));
+  tape.inputs.front() = call.x;
+  tape.outputs.back() = call.y;
   return tape;
 }
 
-template std::unique_ptr<Tape<float>> Network<float>::pass(const Sequence<float>&, bool) const;
-template std::unique_ptr<Tape<double>> Network<double>::pass(const Sequence<double>&, bool) const;
+template <class T>
+void Network<T>::pass(Tape<T>& tape) const {
+  const Sequence<T>& call = tape.call;
+  initial_states(*this, tape);
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads);
+    parallel(plan.threads, ForwardLayer<T>(*this, tape, layer, plan, *pool_));
+    final_states(*this, tape, layer);
+    clear_past_end(tape.order, tape.outputs[size_t(layer)], config_.width());
+    if (layer + 1 == config_.layers || call.dropout <= 0) continue;
+    const size_t n = size_t(call.steps) * size_t(call.batch) * size_t(config_.width());
+    T* const dropped = const_cast<T*>(tape.inputs[size_t(layer) + 1].data);
+    if (dropped != tape.outputs[size_t(layer)].data) std::copy_n(tape.outputs[size_t(layer)].data, n, dropped);
+    dropout(dropped, n, call.dropout, call.seed, layer, plan.threads);
+  }
+}
+
+template <class T>
+void Network<T>::run(const Sequence<T>& call) const {
+  Tape<T> tape = make_tape(call, false);
+  const Loan memory(*pool_, lay_out_tape(Arena(), *this, tape));
+  lay_out_tape(Arena(memory.data()), *this, tape);
+  pass(tape);
+}
+
+template <class T>
+std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
+  auto tape = std::make_unique<Tape<T>>(make_tape(call, true));
+  tape->pool = pool_;
+  tape->memory = Loan(*pool_, lay_out_tape(Arena(), *this, *tape));
+  lay_out_tape(Arena(tape->memory.data()), *this, *tape);
+  pass(*tape);
+  return tape;
+}
+
+template <class T>
+void Network<T>::forward(const Sequence<T>& call, char* reserve) const {
+  Tape<T> tape = make_tape(call, true);
+  lay_out_tape(Arena(reserve), *this, tape);
+  pass(tape);
+}
+
+template <class T>
+void Network<T>::backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const {
+  Tape<T> tape = make_tape(call, true);
+  lay_out_tape(Arena(const_cast<char*>(reserve)), *this, tape);  // it is only read
+  backward(tape, gradients);
+}
+
+template <class T>
+size_t Network<T>::reserve_bytes(const Sequence<T>& call) const {
+  Tape<T> tape = make_tape(call, true);
+  return lay_out_tape(Arena(), *this, tape);
+}
+
+template void Network<float>::run(const Sequence<float>&) const;
+template void Network<double>::run(const Sequence<double>&) const;
+template std::unique_ptr<Tape<float>> Network<float>::forward(const Sequence<float>&) const;
+template std::unique_ptr<Tape<double>> Network<double>::forward(const Sequence<double>&) const;
+template void Network<float>::forward(const Sequence<float>&, char*) const;
+template void Network<double>::forward(const Sequence<double>&, char*) const;
+template void Network<float>::backward(const Sequence<float>&, const char*, const Gradients<float>&) const;
+template void Network<double>::backward(const Sequence<double>&, const char*, const Gradients<double>&) const;
+template size_t Network<float>::reserve_bytes(const Sequence<float>&) const;
+template size_t Network<double>::reserve_bytes(const Sequence<double>&) const;
 
 }  // namespace fastrnn

@@ -90,16 +90,6 @@ Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int thr
   return plan_layer(shape, steps, batch, rows, threads);
 }
 
-template <class T>
-void Network<T>::run(const Sequence<T>& call) const {
-  pass(call, false);
-}
-
-template <class T>
-std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
-  return pass(call, true);
-}
-
 template class Network<float>;
 template class Network<double>;
 

@@ -40,7 +40,7 @@ struct Gradients {
   Rows<T> dx;         // [T, B, I], data null: not wanted
   T* dh0;             // [L*D, B, P], or null: not wanted
   T* dc0;             // [L*D, B, H], or null
-  T* const* weights;  // as in Network::pack, written whole
+  T* const* weights;  // as in Network::pack, written whole; null: not wanted
   int threads;
 };
 
@@ -57,11 +57,12 @@ struct Trace {
 // The memory of a pass. With a tape it holds what BPTT needs; x and y stay the caller's and must not change.
 template <class T>
 struct Tape {
-  Tape(int64_t steps, int batch, const int64_t* lengths) : order(steps, batch, lengths) {}
+  Tape(const Sequence<T>& sequence, bool keep)
+      : order(sequence.steps, sequence.batch, sequence.lengths), call(sequence), keeps(keep) {}
 
   RowOrder order;
   Sequence<T> call;
-  bool keeps = false;
+  bool keeps;
   std::vector<Trace<T>> parts;        // [L*D]
   std::vector<Rows<T>> outputs;       // [L] of each layer; the last is call.y
   std::vector<Rows<const T>> inputs;  // [L] of each layer, after dropout; the first is call.x
@@ -82,6 +83,12 @@ class Network {
   std::unique_ptr<Tape<T>> forward(const Sequence<T>& call) const;
   void backward(const Tape<T>& tape, const Gradients<T>& call) const;
 
+  // The same for a caller who keeps the tape in memory of its own, aligned to kAlign: `reserve` holds nothing but
+  // numbers. backward reads x, y, lengths, dropout and seed of its call; they must be those of forward.
+  void forward(const Sequence<T>& call, char* reserve) const;
+  void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
+  size_t reserve_bytes(const Sequence<T>& call) const;
+
   Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads) const;
   const Config& config() const { return config_; }
   const Backend& backend() const { return backend_; }
@@ -91,7 +98,8 @@ class Network {
   size_t packed_bytes() const { return forward_block_.bytes(); }
 
  private:
-  std::unique_ptr<Tape<T>> pass(const Sequence<T>& call, bool keeps) const;
+  Tape<T> make_tape(const Sequence<T>& call, bool keeps) const;
+  void pass(Tape<T>& tape) const;
   void pack_backward(int threads) const;
   // pack(part, half) for everything there is to pack.
   template <class Pack>

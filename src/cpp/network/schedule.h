@@ -46,13 +46,13 @@ class RowOrder {
 template <class T>
 T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
   const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
-  return rows.data + time * rows.step + s.order[place] * rows.row;
+  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
 }
 
-// Zeros behind the end of each row: [T, B, width].
+// Zeros behind the end of each row: [T, B, width]; packed rows have nothing there.
 template <class T>
 void clear_past_end(const RowOrder& order, const Rows<T>& rows, int width) {
-  if (!order.ragged()) return;
+  if (!order.ragged() || rows.packed) return;
   for (int place = 0; place < order.batch(); ++place) {
     for (int64_t time = order.length(place); time < order.steps(); ++time) {
       std::fill_n(rows.data + time * rows.step + order.row(place) * rows.row, width, T(0));

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace fastrnn {
 void bind_network(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
+void bind_follower(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 
 // A network of either precision, and the arrays its next packing for backward will read.
@@ -46,6 +48,10 @@ struct ElementOf<std::unique_ptr<Tape<T>>> {
 };
 template <class Pointer>
 using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
+
+// A value_error names what is wrong.
+Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
+                      int projection);
 
 // The threads a call asked for; 0: all that the process may use.
 int threads_of(int asked);

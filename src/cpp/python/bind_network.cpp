@@ -30,23 +30,9 @@ int positive(int value, int least, const char* name) {
 
 std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
                                          int layers, bool bias, bool bidirectional, int projection) {
-  static const std::map<std::string, Cell> cells = {
-      {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru}};
-  const auto found = cells.find(cell);
-  if (found == cells.end()) throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
   if (dtype != "float32" && dtype != "float64")
     throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
-  positive(projection, 0, "proj_size");
-  if (projection && (found->second != Cell::lstm || projection >= hidden)) {
-    throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
-  }
-  const Config config = {found->second,
-                         positive(input, 1, "input_size"),
-                         positive(hidden, 1, "hidden_size"),
-                         positive(layers, 1, "num_layers"),
-                         bias,
-                         bidirectional,
-                         projection};
+  const Config config = checked_config(cell, input, hidden, layers, bias, bidirectional, projection);
   auto any = std::make_shared<AnyNetwork>();
   if (dtype == "float32") {
     any->network = std::make_shared<Network<float>>(config, current_backend());
@@ -291,6 +277,25 @@ void check_streams(const AnyNetwork& any, int threads) {
   if (threads < 1 || threads > 1024) {
     throw py::value_error("num_threads: expected an integer from 1 to 1024, got " + std::to_string(threads));
   }
+}
+
+Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
+                      int projection) {
+  static const std::map<std::string, Cell> cells = {
+      {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru}};
+  const auto found = cells.find(cell);
+  if (found == cells.end()) throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
+  positive(projection, 0, "proj_size");
+  if (projection && (found->second != Cell::lstm || projection >= hidden)) {
+    throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
+  }
+  return {found->second,
+          positive(input, 1, "input_size"),
+          positive(hidden, 1, "hidden_size"),
+          positive(layers, 1, "num_layers"),
+          bias,
+          bidirectional,
+          projection};
 }
 
 int threads_of(int asked) {

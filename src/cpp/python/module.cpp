@@ -131,6 +131,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used(false)) {
   m.def("vector_math", &vector_math);
   m.def("probe", &probe);
   bind_network(m);
+  bind_follower(m);
   bind_dense(m);
   bind_stream(m);
   bind_pool(m);

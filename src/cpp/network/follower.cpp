@@ -1,0 +1,80 @@
+#include "network/follower.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "network/dropout.h"
+
+namespace fastrnn {
+namespace {
+
+constexpr size_t kPiece = size_t(128) << 10;         // bytes a thread takes at a time
+constexpr size_t kWorthThreads = size_t(768) << 10;  // below, one core reads it in the time a region takes to start
+
+struct Piece {
+  const char* data;
+  size_t bytes;
+};
+
+template <class T>
+std::vector<Piece> pieces_of(const Config& c, int gates, const T* const* weights) {
+  std::vector<Piece> pieces;
+  const auto add = [&](const T* data, size_t n) {
+    const char* const bytes = reinterpret_cast<const char*>(data);
+    for (size_t at = 0, all = n * sizeof(T); at < all; at += kPiece) {
+      pieces.push_back({bytes + at, std::min(kPiece, all - at)});
+    }
+  };
+  const size_t rows = size_t(gates) * size_t(c.hidden);
+  for (int part = 0; part < c.parts(); ++part) {
+    add(*weights++, rows * size_t(c.input_of(part / c.directions())));
+    add(*weights++, rows * size_t(c.output()));
+    for (int i = 0; c.bias && i < 2; ++i) add(*weights++, rows);
+    if (c.projection) add(*weights++, size_t(c.projection) * size_t(c.hidden));
+  }
+  return pieces;
+}
+
+// The same for any number of threads.
+uint64_t fingerprint_of(const std::vector<Piece>& pieces, const Backend& backend, int threads) {
+  size_t bytes = 0;
+  for (const Piece& p : pieces) bytes += p.bytes;
+  std::vector<uint64_t> prints(pieces.size());
+  parallel(bytes < kWorthThreads ? 1 : std::min(threads, int(pieces.size())), [&](const Team& team) {
+    for (size_t i = size_t(team.rank); i < pieces.size(); i += size_t(team.size)) {
+      prints[i] = backend.fingerprint(pieces[i].data, pieces[i].bytes);
+    }
+  });
+  uint64_t all = pieces.size();
+  for (const uint64_t print : prints) all = hash(all ^ print);
+  return all;
+}
+
+}  // namespace
+
+template <class T>
+std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, const Backend& backend,
+                                                      const T* const* weights, int threads) {
+  const int gates = kernels_of<T>(backend).cells[int(config.cell)].gates;
+  const uint64_t print = fingerprint_of(pieces_of(config, gates, weights), backend, threads);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const bool same_backend = network_ && &network_->backend() == &backend;
+  // A network reads its raw weights again when it first packs for backward: they must be where they were.
+  if (same_backend && print == fingerprint_ && std::equal(weights_.begin(), weights_.end(), weights)) return network_;
+  // Nobody can come to hold it while the lock is ours.
+  const bool in_place = same_backend && network_.use_count() == 1;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  auto network = in_place ? network_ : std::make_shared<Network<T>>(config, backend);
+  network_.reset();  // should packing fail, there is none
+  network->pack(weights, threads);
+  weights_.assign(weights, weights + config.parts() * config.weights_per_part());
+  fingerprint_ = print;
+  network_ = network;
+  ++packings_;
+  return network;
+}
+
+template class Follower<float>;
+template class Follower<double>;
+
+}  // namespace fastrnn

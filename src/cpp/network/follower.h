@@ -1,0 +1,30 @@
+// Packed weights that follow raw ones of somebody else, who may change them at any time without a word (an optimizer,
+// a NumPy view, another process): each use compares a fingerprint of their contents with that of what was packed.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "network/network.h"
+
+namespace fastrnn {
+
+template <class T>
+class Follower {
+ public:
+  // A network packed with what the weights (as in Network::pack) hold now; it stays so while the pointer is held.
+  // Threads may ask at the same time. Repacks in place where nobody holds the last network.
+  std::shared_ptr<const Network<T>> follow(const Config& config, const Backend& backend, const T* const* weights,
+                                           int threads);
+  int64_t packings() const { return packings_; }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Network<T>> network_;
+  std::vector<const T*> weights_;
+  uint64_t fingerprint_ = 0;
+  int64_t packings_ = 0;
+};
+
+}  // namespace fastrnn

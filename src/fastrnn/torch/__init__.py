@@ -1,0 +1,14 @@
+"""fastrnn's kernels as modules of PyTorch: drop-ins for torch.nn's recurrent layers and cells.
+
+::
+
+    import fastrnn.torch
+    lstm = fastrnn.torch.LSTM(64, 128, num_layers=2)   # a torch.nn.LSTM in everything but its speed
+
+`import fastrnn` alone never imports torch.
+"""
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .layers import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]

@@ -1,0 +1,117 @@
+"""The one autograd function above both ways into the core, and the choice between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from ._kernel import Kernel, Tensor
+
+_AGAIN = (
+    b"fastrnn.torch: double backward is not supported (a gradient was differentiated again, after "
+    b"create_graph=True); use torch.nn's layer for that"
+)
+
+
+class Recurrent(torch.autograd.Function):
+    """Autograd of whole sequences: forward keeps a tape in a tensor, backward walks it back.
+
+    `kernel` is a Kernel, or calls one through the operators.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernel: Any,
+        batch: int,
+        layout: int,
+        dropout: float,
+        batch_sizes: Tensor | None,
+        seed: Tensor | None,
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        *weights: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Return y, hn, cn; None as in Kernel.forward."""
+        y, hn, cn, reserve = kernel.forward(
+            x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, True
+        )
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, y, reserve, batch_sizes, seed, *weights)
+        ctx.kernel, ctx.batch, ctx.layout, ctx.dropout = kernel, batch, layout, dropout
+        return y, hn, cn
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> Any:
+        """Return the gradients in the order of forward's arguments."""
+        x, y, reserve, batch_sizes, seed, *weights = ctx.saved_tensors
+        needs = ctx.needs_input_grad[6:]
+        arguments = (
+            x, y, reserve, batch_sizes, ctx.batch, ctx.layout, ctx.dropout, seed, tuple(weights),
+            dy, dh, dc, (*needs[:3], any(needs[3:])),
+        )  # fmt: skip
+        if not torch.is_grad_enabled():  # but with create_graph=True
+            grads = ctx.kernel.backward(*arguments)
+        else:
+            with torch.no_grad():
+                grads = ctx.kernel.backward(*arguments)
+            grads = _not_again(grads)
+        return (None, None, None, None, None, None, *grads)
+
+
+# Function.apply without its look for functorch, which costs 3 us and which `observed` has done.
+_apply = super(torch.autograd.Function, Recurrent).apply
+
+
+def _not_again(grads: list[Tensor | None]) -> list[Tensor | None]:
+    """The same gradients, but to differentiate one is an error: it would be silently wrong."""
+    delayed = torch._C._functions.DelayedError(_AGAIN, len(grads))
+    return list(delayed(*[None if g is None else g.detach().requires_grad_() for g in grads]))
+
+
+def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any) -> bool:
+    """Whether somebody may ask for a gradient, so that a tape has to be kept."""
+    if forward_ad._current_level >= 0:
+        return True  # autograd itself will say that there is no forward mode
+    if not torch.is_grad_enabled():
+        return False
+    if x.requires_grad or (h0 is not None and h0.requires_grad):
+        return True
+    if c0 is not None and c0.requires_grad:
+        return True
+    for w in weights:  # noqa: SIM110 (a generator takes twice the time)
+        if w.requires_grad:
+            return True
+    return False
+
+
+def observed(x: Tensor) -> bool:
+    """Whether somebody records what is done with x: then only operators may touch it."""
+    return bool(
+        torch.compiler.is_compiling()
+        or (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def direct(
+    kernel: Kernel,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    batch_sizes: Tensor | None,
+    batch: int,
+    layout: int,
+    dropout: float,
+    seed: Tensor | None,
+    weights: list[Tensor],
+) -> Any:
+    """y, hn, cn of checked arguments that nobody observes, straight from the core."""
+    if differentiable(x, h0, c0, weights):
+        return _apply(kernel, batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights)
+    return kernel.forward(x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, False)[:3]

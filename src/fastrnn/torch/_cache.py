@@ -1,0 +1,52 @@
+"""Kernels for calls that bring nothing but tensors: found again by where the weights lie."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from .._spec import GATES
+from ._kernel import Kernel, Tensor
+
+_MOST = 1024  # kernels kept; more layers than that in one process pack their weights at every call
+_lock = threading.Lock()
+_kernels: OrderedDict[Any, tuple[Kernel, StorageWeakRef]] = OrderedDict()
+
+
+def config_of(
+    weights: list[Tensor], cell: str, num_layers: int, bias: bool, bidirectional: bool
+) -> tuple[Any, ...]:
+    """Kernel's arguments, its sizes read from the first two weights."""
+    gates = GATES.get(cell)
+    if gates is None:
+        raise ValueError(f"cell: expected one of {', '.join(GATES)}, got {cell!r}")
+    if len(weights) < 2 or weights[0].dim() != 2 or weights[1].dim() != 2:
+        raise ValueError("weights: expected weight_ih and weight_hh, 2-D each, first of all")
+    rows, input_size = weights[0].shape
+    hidden_size, output_size = rows // gates, weights[1].shape[1]
+    proj_size = 0 if output_size == hidden_size else output_size
+    return cell, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
+
+
+def kernel_for(weights: list[Tensor], *options: Any) -> Kernel:
+    """The kernel whose packed weights are those of these tensors, or a new one.
+
+    It goes when the memory of its first weight has gone and another kernel is made.
+    """
+    config = config_of(weights, *options)
+    key = (config, *[w.data_ptr() for w in weights])
+    with _lock:
+        found = _kernels.get(key)
+        if found is not None:
+            _kernels.move_to_end(key)
+            return found[0]
+        for stale in [k for k, (_, storage) in _kernels.items() if storage.expired()]:
+            del _kernels[stale]
+        kernel = Kernel(*config)
+        _kernels[key] = kernel, StorageWeakRef(weights[0].untyped_storage())
+        if len(_kernels) > _MOST:
+            _kernels.popitem(last=False)
+        return kernel

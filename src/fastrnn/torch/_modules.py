@@ -1,0 +1,135 @@
+"""What layers and cells share: when the kernels take a call, and when torch's own code does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from . import ops  # noqa: F401 (defines torch.ops.fastrnn)
+from ._autograd import direct, observed
+from ._kernel import Kernel, Tensor, state_shape
+
+_FLOATS = (torch.float32, torch.float64)
+_warned: set[str] = set()
+
+
+class IrregularCallError(Exception):
+    """A call that torch's own code shall answer: with its error, or with what kernels cannot."""
+
+
+def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:
+    """The tensors under these names, wherever parametrizations or weight_norm put them."""
+    parameters = module._parameters
+    found = [parameters.get(name) for name in names]
+    for w in found:
+        if w is None:
+            return [getattr(module, name) for name in names]
+    return found
+
+
+def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -> Any:
+    """The dtype of the weights.
+
+    Raises:
+        ValueError: weights of different dtypes or devices; the message names one.
+        IrregularCallError: a dtype or device that the kernels are not for; the user is warned once.
+    """
+    first = weights[0]
+    dtype = first.dtype
+    for w in weights:
+        if w.dtype is not dtype or not w.is_cpu:
+            _one_kind(names, weights)
+            break
+    else:
+        if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
+            return dtype
+    _explain(module, first, x)
+    raise IrregularCallError
+
+
+def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
+    first = weights[0]
+    for name, w in zip(names, weights, strict=True):
+        for what in ("dtype", "device"):
+            wanted, has = getattr(first, what), getattr(w, what)
+            if has != wanted:
+                raise ValueError(
+                    f"{name}: expected {what} {wanted}, that of {names[0]}, got {has}; "
+                    f"convert the whole module, e.g. module.to({names[0]}.{what})"
+                )
+
+
+def _explain(module: Any, weight: Tensor, x: Any) -> None:
+    """Warn once for each reason to leave a call to torch that is no error of the caller."""
+    devices = {t.device.type for t in (weight, x) if isinstance(t, torch.Tensor)} - {"cpu", "meta"}
+    if devices:
+        reason = f"tensors on {', '.join(sorted(devices))}, and fastrnn's kernels are for the CPU"
+    elif weight.dtype not in _FLOATS:
+        reason = f"weights of {weight.dtype}, and fastrnn's kernels are for float32 and float64"
+    else:
+        return
+    if reason not in _warned:
+        _warned.add(reason)
+        layer = f"torch.nn.{type(module).__name__}"
+        warnings.warn(f"fastrnn.torch: {layer}'s own code runs: {reason}", stacklevel=4)
+
+
+def cast(tensor: Any, dtype: Any) -> Any:
+    """Under autocast: floating-point tensors, and pairs of them, in the dtype of the weights."""
+    if isinstance(tensor, (tuple, list)):
+        return tuple(cast(t, dtype) for t in tensor)
+    if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+        return tensor.to(dtype)
+    return tensor
+
+
+def states_of(
+    hx: Any, is_lstm: bool, parts: int, rows: Any, layout: int, sizes: tuple[int, int], dtype: Any
+) -> tuple[Tensor | None, Tensor | None]:
+    """h0 and c0 of a call's hx, `sizes` being those of their features; IrregularCallError else."""
+    if hx is None:
+        return None, None
+    given: tuple[Any, ...] = (hx,)
+    if is_lstm:
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            raise IrregularCallError
+        given = tuple(hx)
+    for state, size in zip(given, sizes, strict=False):
+        if not isinstance(state, torch.Tensor) or state.dtype is not dtype or not state.is_cpu:
+            raise IrregularCallError
+        if state.shape != state_shape(parts, rows, layout, size):
+            raise IrregularCallError
+    return (given[0], given[1]) if is_lstm else (hx, None)
+
+
+def compute(
+    module: Any,
+    config: tuple[Any, ...],
+    x: Tensor,
+    states: tuple[Tensor | None, Tensor | None],
+    batch_sizes: Tensor | None,
+    batch: Any,
+    layout: int,
+    dropout: float,
+    names: Sequence[str],
+    weights: list[Tensor],
+) -> Any:
+    """y, hn, cn: by an operator where somebody records it, else straight from the core."""
+    seed = None
+    if dropout > 0:  # the key of the masks, from torch's default generator
+        seed = torch.randint(0, 2**63 - 1, (1,), dtype=torch.int64, device="cpu")
+    tensors = (x, *states, batch_sizes, batch, layout, dropout, seed, weights)
+    if observed(x):
+        cell, _, _, num_layers, bias, bidirectional, _ = config
+        return torch.ops.fastrnn.recurrent.default(*tensors, cell, num_layers, bias, bidirectional)
+    kernel: Kernel | None = module.__dict__.get("_kernel")
+    if kernel is None or kernel.config != config:
+        # Made at the first call: a module needs nothing of ours but its class.
+        kernel = module.__dict__["_kernel"] = Kernel(*config)
+    for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
+        if w.shape != shape:
+            raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
+    return direct(kernel, *tensors)

@@ -1,0 +1,76 @@
+"""RNNCell, LSTMCell and GRUCell as modules of PyTorch: a single step of the layers' kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._kernel import STEP
+from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
+
+_WEIGHTS = ("weight_ih", "weight_hh")
+_BIASES = ("bias_ih", "bias_hh")
+
+
+class _Cell(torch.nn.RNNCellBase):
+    """A cell of torch.nn with another forward."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Run one step; see torch.nn for arguments, results and errors."""
+        try:
+            return self._run(input, hx)
+        except IrregularCallError:
+            pass  # left first, so that torch's error comes without ours as its context
+        return super().forward(input, hx)
+
+    def _kind(self) -> str:
+        raise NotImplementedError
+
+    def _run(self, input: Any, hx: Any) -> Any:
+        names = _WEIGHTS + _BIASES if self.bias else _WEIGHTS
+        weights = weights_of(self, names)
+        x, dtype = input, dtype_of(self, names, weights, input)
+        if torch.is_autocast_enabled("cpu"):
+            x, hx = cast(x, dtype), cast(hx, dtype)
+        kind = self._kind()
+        is_lstm = kind == "lstm"
+        flat = x.dim() == 1
+        if flat:
+            x = x.unsqueeze(0)
+            if hx is not None:
+                hx = tuple(s.unsqueeze(0) for s in hx) if is_lstm else hx.unsqueeze(0)
+        if x.dim() != 2 or x.shape[1] != self.input_size or x.dtype is not dtype:
+            raise IrregularCallError
+        if x.layout is not torch.strided:
+            raise IrregularCallError
+        batch, size = x.shape[0], self.hidden_size
+        states = states_of(hx, is_lstm, 1, batch, STEP, (size, size), dtype)
+        config = (kind, self.input_size, size, 1, self.bias, False, 0)
+        h, _, c = compute(self, config, x, states, None, batch, STEP, 0.0, names, weights)
+        if flat:
+            h, c = h.squeeze(0), c.squeeze(0) if is_lstm else c
+        return (h, c) if is_lstm else h
+
+
+class RNNCell(_Cell, torch.nn.RNNCell):
+    """`torch.nn.RNNCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    def _kind(self) -> str:
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise IrregularCallError
+        return f"rnn_{self.nonlinearity}"
+
+
+class LSTMCell(_Cell, torch.nn.LSTMCell):
+    """`torch.nn.LSTMCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    def _kind(self) -> str:
+        return "lstm"
+
+
+class GRUCell(_Cell, torch.nn.GRUCell):
+    """`torch.nn.GRUCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    def _kind(self) -> str:
+        return "gru"

@@ -1,0 +1,200 @@
+"""The operators `torch.ops.fastrnn.*`, for whoever records what a model does: torch.compile,
+torch.export, tracing, dispatch modes, functorch.
+
+`recurrent` runs a stack of layers over whole sequences and can be differentiated; below autograd it
+becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Arguments:
+
+* input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), a single step [B, I] (3),
+  or the data [rows, I] of a PackedSequence (4) with its batch_sizes [T], int64, and batch = B.
+* h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
+  in layout 2, without the first in layout 3.
+* weights: in the order of `torch.nn.RNNBase`, of the input's dtype.
+* cell: rnn_tanh, rnn_relu, lstm or gru; num_layers, bias, bidirectional as in torch.
+* dropout, between layers, and seed, an int64 tensor of one element, from which its masks follow.
+
+They return the output, in the input's layout, the final h and the final c, shaped like the initial
+ones; empty where there is none (c without an LSTM, h of a single step, whose output it is).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._autograd import Recurrent, differentiable
+from ._cache import config_of, kernel_for
+from ._kernel import PACKED, STEP, Kernel, Tensor
+
+_ARGUMENTS = (
+    "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, int layout, "
+    "float dropout, Tensor? seed, Tensor[] weights, str cell, int num_layers, bool bias, "
+    "bool bidirectional"
+)
+_BACKWARD = (
+    "Tensor input, Tensor output, Tensor reserve, Tensor? batch_sizes, SymInt batch, int layout, "
+    "float dropout, Tensor? seed, Tensor[] weights, Tensor? dy, Tensor? dh, Tensor? dc, "
+    "bool[] wanted, str cell, int num_layers, bool bias, bool bidirectional"
+)
+_library = torch.library.Library("fastrnn", "DEF")
+for _signature in (
+    f"recurrent({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+    f"recurrent_train({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"recurrent_backward({_BACKWARD}) -> Tensor[]",
+):
+    _library.define(_signature, tags=(torch.Tag.pt2_compliant_tag,))
+
+
+def _present(x: Tensor, value: Tensor | None) -> Tensor:
+    """Operators cannot return None: an empty tensor in its place."""
+    return x.new_empty(0) if value is None else value
+
+
+def _absent(value: Tensor) -> Tensor | None:
+    return None if value.dim() == 1 and value.shape[0] == 0 else value
+
+
+# ---- on the CPU
+
+
+def _forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, weights, cell, num_layers, bias, bidirectional = arguments
+    kernel: Any = kernel_for(weights, cell, num_layers, bias, bidirectional)
+    kernel.check(*tensors, weights)
+    y, hn, cn, reserve = kernel.forward(*tensors, weights, keep)
+    x = tensors[0]
+    results = (y, _present(x, hn), _present(x, cn))
+    return (*results, reserve) if keep else results
+
+
+def _backward(
+    x: Tensor,
+    y: Tensor,
+    reserve: Tensor,
+    batch_sizes: Tensor | None,
+    batch: int,
+    layout: int,
+    dropout: float,
+    seed: Tensor | None,
+    weights: list[Tensor],
+    dy: Tensor | None,
+    dh: Tensor | None,
+    dc: Tensor | None,
+    wanted: list[bool],
+    *options: Any,
+) -> list[Tensor]:
+    kernel = kernel_for(weights, *options)
+    kernel.check(x, None, None, batch_sizes, batch, layout, dropout, seed, weights)
+    kernel.check_gradients(x, y, batch_sizes, batch, layout, dy, dh, dc)
+    grads = kernel.backward(
+        x, y, reserve, batch_sizes, batch, layout, dropout, seed, weights, dy, dh, dc, wanted
+    )
+    return [_present(x, g) for g in grads]
+
+
+# ---- shapes alone
+
+
+def _fake_forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
+    x, _, _, batch_sizes, batch, layout, dropout, _, weights, *options = arguments
+    kernel = Kernel(*config_of(weights, *options))
+    steps, batch = kernel.sizes(x, layout, batch_sizes, batch)
+    y = x.new_empty((*x.shape[:-1], kernel.width))
+    hn = cn = None
+    if layout != STEP:
+        hn = x.new_empty(kernel.state_shape(batch, layout, kernel.output_size))
+    if kernel.is_lstm:
+        cn = x.new_empty(kernel.state_shape(batch, layout, kernel.hidden_size))
+    results = (y, _present(x, hn), _present(x, cn))
+    if not keep:
+        return results
+    rows = x.shape[0] if layout == PACKED else steps * batch
+    size = kernel.reserve_bytes(steps, batch, rows, dropout, x.element_size())
+    return (*results, x.new_empty(size, dtype=torch.uint8))
+
+
+def _fake_backward(
+    x: Tensor,
+    y: Tensor,
+    reserve: Tensor,
+    batch_sizes: Tensor | None,
+    batch: Any,
+    layout: int,
+    dropout: float,
+    seed: Tensor | None,
+    weights: list[Tensor],
+    dy: Tensor | None,
+    dh: Tensor | None,
+    dc: Tensor | None,
+    wanted: list[bool],
+    *options: Any,
+) -> list[Tensor]:
+    kernel = Kernel(*config_of(weights, *options))
+    _, batch = kernel.sizes(x, layout, batch_sizes, batch)
+    shapes = [
+        x.shape,
+        kernel.state_shape(batch, layout, kernel.output_size),
+        kernel.state_shape(batch, layout, kernel.hidden_size),
+        *kernel.shapes,
+    ]
+    wants = [*wanted[:3], *[wanted[3]] * len(weights)]
+    return [x.new_empty(shape if want else 0) for shape, want in zip(shapes, wants, strict=True)]
+
+
+# ---- autograd
+
+
+class _Operators:
+    """A kernel's two methods, through the operators."""
+
+    def __init__(self, *options: Any) -> None:
+        self.options = options
+
+    def forward(self, *arguments: Any) -> tuple[Tensor | None, ...]:
+        *tensors, weights, _ = arguments
+        with torch._C._AutoDispatchBelowAutograd():
+            y, hn, cn, reserve = torch.ops.fastrnn.recurrent_train.default(
+                *tensors, list(weights), *self.options
+            )
+        return y, _absent(hn), _absent(cn), reserve
+
+    def backward(self, *arguments: Any) -> list[Tensor | None]:
+        *tensors, weights, dy, dh, dc, wanted = arguments
+        grads = torch.ops.fastrnn.recurrent_backward.default(
+            *tensors, list(weights), dy, dh, dc, list(wanted), *self.options
+        )
+        wants = [*wanted[:3], *[wanted[3]] * len(weights)]
+        return [g if want else None for g, want in zip(grads, wants, strict=True)]
+
+
+def _autograd(
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    batch_sizes: Tensor | None,
+    batch: Any,
+    layout: int,
+    dropout: float,
+    seed: Tensor | None,
+    weights: list[Tensor],
+    *options: Any,
+) -> tuple[Tensor, ...]:
+    if differentiable(x, h0, c0, weights):
+        y, hn, cn = Recurrent.apply(
+            _Operators(*options), batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights
+        )
+        return y, _present(x, hn), _present(x, cn)
+    with torch._C._AutoDispatchBelowAutograd():
+        results: tuple[Tensor, ...] = torch.ops.fastrnn.recurrent.default(
+            x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, *options
+        )
+    return results
+
+
+_library.impl("recurrent", lambda *a: _forward(False, *a), "CPU")
+_library.impl("recurrent_train", lambda *a: _forward(True, *a), "CPU")
+_library.impl("recurrent_backward", _backward, "CPU")
+_library.impl("recurrent", _autograd, "Autograd")
+torch.library.register_fake("fastrnn::recurrent", lambda *a: _fake_forward(False, *a))
+torch.library.register_fake("fastrnn::recurrent_train", lambda *a: _fake_forward(True, *a))
+torch.library.register_fake("fastrnn::recurrent_backward", _fake_backward)

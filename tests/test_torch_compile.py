@@ -1,0 +1,275 @@
+"""fastrnn.torch under torch.compile, torch.export, autograd's checks, autocast and its modes."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fastrnn.torch
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+LAYERS = ("RNN", "LSTM", "GRU")
+CELLS = ("RNNCell", "LSTMCell", "GRUCell")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    torch._dynamo.reset()
+
+
+def first(result):
+    return result[0] if isinstance(result, tuple) else result
+
+
+def make(name, dtype=torch.float32, **options):
+    if name in CELLS:
+        return getattr(fastrnn.torch, name)(4, 6, dtype=dtype), torch.randn(3, 4, dtype=dtype)
+    layer = getattr(fastrnn.torch, name)(4, 6, dtype=dtype, **options)
+    return layer, torch.randn(5, 3, 4, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_compile_without_a_graph_break(name):
+    options = {} if name in CELLS else dict(num_layers=2, bidirectional=True)
+    module, x = make(name, **options)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    x.requires_grad_()
+    wanted = [x, *module.parameters()]
+    results = []
+    for call in (module, compiled):
+        y = first(call(x))
+        results.append([y, *torch.autograd.grad(y.square().sum(), wanted)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    with torch.no_grad():
+        assert torch.equal(first(compiled(x)), results[0][0])
+
+
+def test_compile_with_inductor():
+    """the default back end, for a layer between others"""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), fastrnn.torch.GRU(4, 6))
+    x = torch.randn(5, 3, 4)
+    compiled = torch.compile(model, fullgraph=True)
+    results = []
+    for call in (model, compiled):
+        y = call(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), list(model.parameters()))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dynamic_shapes(name):
+    layer, _ = make(name, batch_first=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, backend=counter, dynamic=True)
+    for batch, steps in ((2, 7), (5, 3), (4, 11)):
+        x = torch.randn(batch, steps, 4, requires_grad=True)
+        y, wanted = compiled(x)[0], layer(x)[0]
+        assert torch.equal(y, wanted)
+        assert torch.equal(
+            torch.autograd.grad(y.sum(), x)[0], torch.autograd.grad(wanted.sum(), x)[0]
+        )
+    assert counter.frame_count == 1
+
+
+def test_compiled_training_follows_the_weights():
+    layer, x = make("LSTM")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    stepper = torch.optim.Adam(layer.parameters(), 0.1)
+    losses = []
+    for _ in range(8):
+        stepper.zero_grad()
+        loss = compiled(x)[0].square().sum()
+        assert torch.equal(loss, layer(x)[0].square().sum())
+        loss.backward()
+        stepper.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_export_round_trip(name, tmp_path):
+    module, x = make(name)
+    program = torch.export.export(module, (x,))
+    called = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
+    assert "fastrnn.recurrent.default" in called
+    torch.export.save(program, tmp_path / "layer.pt2")
+    again = torch.export.load(tmp_path / "layer.pt2").module()
+    assert torch.equal(first(again(x)), first(module(x)))
+
+
+def test_export_with_dynamic_shapes():
+    layer, x = make("GRU")
+    steps, batch = torch.export.Dim("steps"), torch.export.Dim("batch")
+    program = torch.export.export(layer, (x,), dynamic_shapes=({0: steps, 1: batch}, None)[:1])
+    for shape in ((2, 5, 4), (9, 2, 4)):
+        x = torch.randn(shape)
+        assert torch.equal(program.module()(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_opcheck(name):
+    layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64)
+    h = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True) if name == "LSTM" else None
+    cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
+    x.requires_grad_()
+    arguments = (x, h, c, None, 0, 0, 0.0, None, list(layer.parameters()), cell, 2, True, True)
+    torch.library.opcheck(torch.ops.fastrnn.recurrent.default, arguments)
+
+
+@pytest.mark.parametrize("proj", [0, 2])
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_gradcheck(name, proj):
+    options = {} if name in CELLS else dict(num_layers=2, bidirectional=True)
+    if proj and name != "LSTM":
+        pytest.skip("proj_size is for LSTM")
+    options |= {"proj_size": proj} if proj else {}
+    dtype = torch.float64
+    cls = getattr(fastrnn.torch, name)
+    module = cls(2, 3, dtype=dtype, **options)
+    x = torch.randn(*((2,) if name in CELLS else (3, 2)), 2, dtype=dtype, requires_grad=True)
+    parts = () if name in CELLS else (4,)
+    h = torch.randn(*parts, 2, proj or 3, dtype=dtype, requires_grad=True)
+    c = torch.randn(*parts, 2, 3, dtype=dtype, requires_grad=True)
+    lstm = name.startswith("LSTM")
+
+    def run(x, h, c, *weights):
+        y = module(x, (h, c) if lstm else h)
+        if isinstance(y, torch.Tensor):
+            return y
+        return tuple(leaf for item in y for leaf in (item if isinstance(item, tuple) else (item,)))
+
+    inputs = (x, h, c if lstm else c.detach(), *module.parameters())
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_double_backward_is_a_clear_error(name, watched):
+    module, x = make(name)
+    x.requires_grad_()
+    if watched:  # through the operators
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False):
+            y = first(module(x))
+    else:
+        y = first(module(x))
+    gradient, *_ = torch.autograd.grad(y.sum(), [x, *module.parameters()], create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward is not supported"):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_autocast_computes_in_float32(name):
+    module, x = make(name)
+    wanted = first(module(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = first(module(x))
+        low = first(module(x.bfloat16()))
+    assert y.dtype == low.dtype == torch.float32
+    assert torch.equal(y, wanted)
+    assert torch.equal(low, first(module(x.bfloat16().float())))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), module)
+    with torch.autocast("cpu", torch.bfloat16):
+        first(model(x)).sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_no_tape_without_gradients(name, mode, monkeypatch):
+    module, x = make(name)
+    module(x)
+    kept = []
+    original = type(module._kernel).reserve_bytes
+    monkeypatch.setattr(
+        type(module._kernel), "reserve_bytes", lambda *a: kept.append(1) or original(*a)
+    )
+    with mode():
+        y = first(module(x))
+    assert not kept and y.grad_fn is None
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    assert first(module(x)).grad_fn is None and not kept
+    first(module(x.requires_grad_())).sum().backward()  # dx alone
+    assert kept and x.grad is not None and all(p.grad is None for p in module.parameters())
+
+
+def test_dropout_follows_torchs_generator():
+    layer = fastrnn.torch.LSTM(4, 16, 3, dropout=0.5)
+    x = torch.randn(7, 5, 4)
+    torch.manual_seed(7)
+    a, b = layer(x)[0], layer(x)[0]
+    torch.manual_seed(7)
+    again = layer(x)[0]
+    assert torch.equal(a, again) and not torch.equal(a, b)
+    layer.eval()
+    assert torch.equal(layer(x)[0], layer(x)[0])
+    layer.train()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(3)
+    c = compiled(x)[0]
+    torch.manual_seed(3)
+    assert torch.equal(c, compiled(x)[0])
+    assert not torch.equal(c, compiled(x)[0])
+
+
+def test_dropout_has_its_gradient():
+    layer = fastrnn.torch.GRU(2, 3, 2, dropout=0.4, dtype=torch.float64)
+    x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def run(x, *weights):
+        torch.manual_seed(5)
+        return layer(x)
+
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+
+
+def test_vmap_and_forward_mode_are_errors_not_wrong():
+    layer, x = make("GRU")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.func.vmap(lambda x: layer(x)[0])(torch.randn(2, 5, 3, 4))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.func.jvp(lambda x: layer(x)[0], (x,), (torch.ones_like(x),))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_jit_trace_records_the_operator():
+    layer, x = make("LSTM")
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, (x,))
+        other = torch.randn(5, 3, 4)
+        assert torch.equal(traced(other)[0], layer(other)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (dict(x=torch.zeros(5, 3, 5)), ValueError, "input: expected 3 axes, the last 4"),
+        (dict(x=torch.zeros(5, 3, 4, dtype=torch.int64)), TypeError, "input: expected torch.float"),
+        (dict(h=torch.zeros(1, 2, 6)), ValueError, r"h0: expected shape \[1, 3, 6\]"),
+        (dict(h=torch.zeros(1, 3, 6).double()), TypeError, "h0: expected dtype torch.float32"),
+        (dict(sizes=torch.ones(2, dtype=torch.int64)), ValueError, "batch_sizes: expected with"),
+        (dict(layout=7), ValueError, "layout: expected 0 to 4, got 7"),
+        (dict(dropout=1.5), ValueError, "dropout: expected a number from 0 to 1"),
+        (dict(dropout=0.5), ValueError, "seed: expected an int64 tensor"),
+        (dict(cell="rnn"), ValueError, "cell: expected one of"),
+        (dict(weights=[]), ValueError, "weights: expected weight_ih and weight_hh"),
+        (dict(layers=2), ValueError, "weights: expected 8, got 4"),
+    ],
+)
+def test_bad_calls_of_the_operator(change, error, match):
+    layer, x = make("GRU")
+    with torch.no_grad():
+        a = dict(x=x, h=None, sizes=None, layout=0, dropout=0.0, cell="gru", layers=1)
+        a |= dict(weights=[w.detach() for w in layer.parameters()]) | change
+        with pytest.raises(error, match=match):
+            torch.ops.fastrnn.recurrent(
+                a["x"], a["h"], None, a["sizes"], 0, a["layout"], a["dropout"], None,
+                a["weights"], a["cell"], a["layers"], True, False,
+            )  # fmt: skip

@@ -1,0 +1,279 @@
+"""fastrnn.torch as a drop-in: PyTorch's own tests of its modules, and what users rely on beside."""
+
+import copy
+import itertools
+import pickle
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("expecttest")  # torch's module database imports it
+
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
+
+import fastrnn
+import fastrnn.torch
+from fastrnn import _threads
+from fastrnn.torch import _modules
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:LSTM with projections is not supported with oneDNN",
+    "ignore:dropout option adds dropout after all but last",
+)
+
+LAYERS = ("RNN", "LSTM", "GRU")
+CELLS = ("RNNCell", "LSTMCell", "GRUCell")
+INFOS = {m.module_cls.__name__: m for m in module_db if m.module_cls.__module__.endswith(".rnn")}
+MODES = (True, False)
+
+
+def leaves(value):
+    """the tensors of a result, in order"""
+    if isinstance(value, PackedSequence):
+        return [value.data, value.batch_sizes]
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [leaf for item in value for leaf in leaves(item)]
+
+
+def twins(name, *args, **kwargs):
+    """torch's module and ours, with the same weights"""
+    theirs, ours = (
+        getattr(torch.nn, name)(*args, **kwargs),
+        getattr(fastrnn.torch, name)(*args, **kwargs),
+    )
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def gradients(outputs, wanted, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    floats = [o for o in outputs if o.dtype.is_floating_point and o.requires_grad]
+    dy = [torch.randn(o.shape, dtype=o.dtype, generator=generator) for o in floats]
+    return torch.autograd.grad(floats, wanted, dy, allow_unused=True)
+
+
+def assert_all_close(actual, expected):
+    assert len(actual) == len(expected)
+    for a, e in zip(actual, expected, strict=True):
+        assert (a is None) == (e is None)
+        if a is not None:
+            torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-12)
+
+
+# ---- torch.testing._internal.common_modules
+
+
+def samples(name, training):
+    info = INFOS[name]
+    return info.module_inputs_func(
+        info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
+    )
+
+
+def errors(name):
+    info = INFOS[name]
+    return info.module_error_inputs_func(
+        info, device="cpu", dtype=torch.float64, requires_grad=True, training=True
+    )
+
+
+def test_the_database_has_what_we_think():
+    assert set(INFOS) == {*LAYERS, *CELLS}
+    assert sum(len(samples(n, training)) for n in INFOS for training in MODES) >= 174
+    assert sum(len(errors(n)) for n in INFOS) >= 58
+
+
+@pytest.mark.parametrize("training", MODES)
+@pytest.mark.parametrize("name", INFOS)
+def test_samples(name, training, isa):
+    for sample in samples(name, training):
+        made = sample.constructor_input
+        theirs, ours = twins(name, *made.args, dtype=torch.float64, **made.kwargs)
+        theirs.train(training), ours.train(training)
+        given = sample.forward_input
+        inputs = [t for t in leaves([*given.args, *given.kwargs.values()]) if t is not None]
+        wanted = [t for t in inputs if t.dtype.is_floating_point and t.requires_grad]
+        results = []
+        for module in (theirs, ours):
+            out = leaves(module(*given.args, **given.kwargs))
+            grads = gradients(out, [*wanted, *module.parameters()])
+            results.append([*[o.detach() for o in out], *grads])
+        assert_all_close(results[1], results[0])
+        assert repr(ours) == repr(theirs)
+
+
+@pytest.mark.parametrize("name", INFOS)
+def test_error_inputs(name):
+    for error in errors(name):
+        made = error.module_error_input.constructor_input
+        given = error.module_error_input.forward_input
+        cls = getattr(fastrnn.torch, name)
+        if error.error_on is ModuleErrorEnum.CONSTRUCTION_ERROR:
+            with pytest.raises(error.error_type, match=error.error_regex):
+                cls(*made.args, **made.kwargs)
+        else:
+            kwargs = {"dtype": torch.float64, **made.kwargs}
+            module = cls(*made.args, **kwargs)
+            with pytest.raises(error.error_type, match=error.error_regex):
+                module(*given.args, **given.kwargs)
+
+
+# ---- packed sequences
+
+
+@pytest.mark.parametrize("enforce_sorted", [False, True])
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", LAYERS)
+def test_packed_sequences(name, layers, bidirectional, state, enforce_sorted, isa):
+    theirs, ours = twins(name, 5, 19, layers, bidirectional=bidirectional, dtype=torch.float64)
+    x = torch.randn(9, 6, 5, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([9, 8, 8, 4, 1, 1] if enforce_sorted else [4, 9, 1, 8, 8, 1])
+    h = torch.randn(layers * (1 + bidirectional), 6, 19, dtype=torch.float64, requires_grad=True)
+    wanted = [x, h] if state else [x]
+    results = []
+    for module in (theirs, ours):
+        hx = ((h, h * 2) if name == "LSTM" else h) if state else None
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=enforce_sorted)
+        y, final = module(packed, hx)
+        assert isinstance(y, PackedSequence)
+        padded, sizes = pad_packed_sequence(y)
+        assert sizes.tolist() == lengths.tolist()
+        out = [padded, *leaves(final)]
+        results.append([*out, *gradients(out, [*wanted, *module.parameters()])])
+    assert_all_close(results[1], results[0])
+
+
+def test_packed_rows_have_the_bits_of_rows_alone(fma_isa):
+    layer = fastrnn.torch.LSTM(5, 33, 2, bidirectional=True)
+    x, lengths = torch.randn(9, 4, 5), [3, 9, 1, 6]
+    with torch.no_grad():
+        y, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        y, _ = pad_packed_sequence(y)
+        for row, n in enumerate(lengths):
+            alone, _ = layer(x[:n, row])
+            assert alone.numpy().tobytes() == y[:n, row].contiguous().numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"), [([2, 3], 5), ([2, 1], 4), ([2, 0], 2), ([3, 2, -1], 4), ([2, 2, 1], 3)]
+)
+def test_batch_sizes_that_are_none(sizes, rows):
+    layer = fastrnn.torch.GRU(2, 3)
+    with pytest.raises((ValueError, RuntimeError)):
+        layer(PackedSequence(torch.zeros(rows, 2), torch.tensor(sizes)))
+
+
+# ---- as part of a program
+
+
+def test_importing_fastrnn_does_not_import_torch():
+    code = "import sys, fastrnn; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_the_same_bits_as_the_numpy_layers(name, fma_isa):
+    module = getattr(fastrnn.torch, name)(13, 20)
+    layer = getattr(fastrnn, name.removesuffix("Cell"))(13, 20)
+    end = "_l0" if name in CELLS else ""
+    layer.load_state_dict({k + end: w.detach() for k, w in module.state_dict().items()})
+    x = torch.randn(3, 13) if name in CELLS else torch.randn(4, 3, 13)
+    with torch.inference_mode():
+        ours = leaves(module(x))
+    y, state = layer(x[None] if name in CELLS else x)
+    states = state if isinstance(state, tuple) else (state,)
+    wanted = [s[0] for s in states] if name in CELLS else [y, *states]
+    for a, b in zip(ours, wanted, strict=True):
+        assert a.numpy().tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("layout", ["tb", "bt", "t"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_any_strides(name, layout):
+    theirs, ours = twins(name, 4, 6, batch_first=layout == "bt", dtype=torch.float64)
+    shape = (5, 4) if layout == "t" else (5, 3, 4)
+    base = torch.randn(*(2 * n for n in shape), dtype=torch.float64)
+    every = tuple(slice(None, None, 2) for _ in shape)
+    views = [base[every], base[every].transpose(0, -1).contiguous().transpose(0, -1)]
+    views.append(torch.randn(4, dtype=torch.float64).expand(shape))
+    for x in views:
+        x = x.detach().requires_grad_()
+        for dy_of in (torch.ones_like, lambda y: torch.ones((), dtype=y.dtype).expand_as(y)):
+            results = []
+            for module in (theirs, ours):
+                y, _ = module(x)
+                results.append(torch.autograd.grad(y, [x, *module.parameters()], dy_of(y)))
+            assert_all_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_copies_and_pickles(name):
+    module = getattr(fastrnn.torch, name)(4, 6)
+    x = torch.randn(3, 2, 4) if name in LAYERS else torch.randn(2, 4)
+    wanted = leaves(module(x))[0]
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(leaves(twin(x))[0], wanted)
+        with torch.no_grad():
+            next(twin.parameters()).mul_(2)
+        assert not torch.equal(leaves(twin(x))[0], wanted)
+        assert torch.equal(leaves(module(x))[0], wanted)
+    assert torch.equal(leaves(copy.copy(module)(x))[0], wanted)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_dtype_can_change_and_a_stray_parameter_names_itself(name):
+    theirs, ours = twins(name, 4, 6)
+    for dtype in (torch.float64, torch.float32, torch.float64):
+        theirs.to(dtype), ours.to(dtype)
+        x = torch.randn(3, 4, dtype=dtype)
+        for a, b in zip(leaves(ours(x)), leaves(theirs(x)), strict=True):
+            torch.testing.assert_close(a, b)
+    stray = "weight_hh_l0" if name in LAYERS else "weight_hh"
+    parameter = getattr(ours, stray)
+    parameter.data = parameter.data.float()
+    with pytest.raises(ValueError, match=f"{stray}: expected dtype torch.float64"):
+        ours(torch.randn(3, 4, dtype=torch.float64))
+    parameter.data = torch.zeros(2, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=rf"{stray}: expected shape \[.*\], got \[2, 2\]"):
+        ours(torch.randn(3, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+def test_what_the_kernels_are_not_for_goes_to_torch_with_one_warning(name, monkeypatch):
+    monkeypatch.setattr(_modules, "_warned", set())
+    theirs, ours = twins(name, 4, 6, dtype=torch.bfloat16)
+    x = torch.randn(3, 4, dtype=torch.bfloat16)
+    with pytest.warns(UserWarning, match="own code runs: weights of torch.bfloat16"):
+        first = leaves(ours(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = leaves(ours(x))
+    for a, b, c in zip(first, second, leaves(theirs(x)), strict=True):
+        assert torch.equal(a, c) and torch.equal(b, c)
+    meta = getattr(fastrnn.torch, name)(4, 6, device="meta")
+    assert leaves(meta(torch.empty(3, 4, device="meta")))[0].device.type == "meta"
+
+
+def test_threads_are_torchs_unless_set(monkeypatch):
+    from fastrnn.torch import _kernel
+
+    asked = []
+    layer = fastrnn.torch.LSTM(4, 6)
+    original = _kernel._call
+    monkeypatch.setattr(_kernel, "_call", lambda *a: asked.append(original(*a)[-1]) or original(*a))
+    before = torch.get_num_threads()
+    try:
+        for threads, default in itertools.product((1, 2), (0, 3)):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr(_threads, "default", default)
+            layer(torch.randn(2, 4))
+            assert asked[-1] == (default or threads)
+    finally:
+        torch.set_num_threads(before)

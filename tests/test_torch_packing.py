@@ -1,0 +1,260 @@
+"""Packed weights in fastrnn.torch are never stale, whatever changes the weights, and however."""
+
+import threading
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fastrnn.torch
+from fastrnn import _core
+
+LAYERS = ("RNN", "LSTM", "GRU")
+
+
+def twins(name, *args, **kwargs):
+    theirs, ours = (
+        getattr(torch.nn, name)(*args, **kwargs),
+        getattr(fastrnn.torch, name)(*args, **kwargs),
+    )
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def agree(theirs, ours, x):
+    """both outputs from the present weights, and gradients"""
+    results = []
+    for module in (theirs, ours):
+        y = module(x)[0]
+        results.append([y, *torch.autograd.grad(y.sum(), list(module.parameters()))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def optimizers():
+    found = [getattr(torch.optim, n) for n in dir(torch.optim)]
+    return sorted(
+        (o for o in found if isinstance(o, type) and issubclass(o, torch.optim.Optimizer)),
+        key=lambda o: o.__name__,
+    )
+
+
+SKIPPED = {
+    "Optimizer": "abstract",
+    "SparseAdam": "takes sparse gradients alone",
+    "Muon": "takes matrices alone",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
+@pytest.mark.parametrize("optimizer", optimizers(), ids=lambda o: o.__name__)
+def test_every_optimizer(optimizer):
+    name = optimizer.__name__
+    if name in ("Optimizer", "SparseAdam"):
+        pytest.skip(SKIPPED[name])
+    theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64, bias=name != "Muon")
+    steps = []
+    for module in (theirs, ours):
+        options = {"lr": 0.05} if name != "LBFGS" else {"lr": 0.05, "max_iter": 3}
+        stepper = optimizer(module.parameters(), **options)
+        x = torch.randn(4, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+        def closure(module=module, stepper=stepper, x=x):
+            stepper.zero_grad()
+            loss = module(x)[0].square().sum()
+            loss.backward()
+            return loss
+
+        steps.append([float(stepper.step(closure)) for _ in range(6)])
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-7)
+    assert steps[1][0] != steps[1][-1]
+    agree(theirs, ours, x)
+
+
+def unnoticed(weight, value):
+    """ways to change a weight, most of which the version counter does not see"""
+    shared = weight.detach().numpy()
+    return {
+        "data": lambda: weight.data.copy_(value),
+        "numpy": lambda: np.copyto(shared, value.numpy()),
+        "one element": lambda: shared.__setitem__((-1, -1), 3.0),
+        "sign of one": lambda: shared.__setitem__((0, 0), -shared[0, 0]),
+        "signs": lambda: np.negative(shared, out=shared),
+        "swapped rows": lambda: np.copyto(shared, shared[::-1].copy()),
+        "swapped elements": lambda: np.copyto(shared[0], shared[0, ::-1].copy()),
+        "replaced": lambda: setattr(weight, "data", value.clone()),
+        "no_grad": lambda: torch.no_grad()(weight.copy_)(value),
+        "storage": lambda: weight.untyped_storage().copy_(value.untyped_storage()),
+    }
+
+
+@pytest.mark.parametrize("way", unnoticed(torch.zeros(1, 1), torch.zeros(1, 1)))
+@pytest.mark.parametrize("weight", ["weight_ih_l0", "weight_hh_l0", "weight_hh_l1_reverse"])
+def test_edits(weight, way, isa):
+    theirs, ours = twins("GRU", 13, 17, 2, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(3, 2, 13, dtype=torch.float64)
+    before = ours(x)[0]
+    value = torch.randn_like(getattr(ours, weight))
+    for module in (theirs, ours):
+        unnoticed(getattr(module, weight), value)[way]()
+    agree(theirs, ours, x)
+    assert not torch.equal(ours(x)[0], before)
+
+
+@pytest.mark.parametrize("name", ["bias_ih_l0", "bias_hh_l0", "weight_hr_l0"])
+def test_edits_of_small_weights(name, isa):
+    theirs, ours = twins("LSTM", 3, 5, proj_size=2, dtype=torch.float64)
+    x = torch.randn(3, 2, 3, dtype=torch.float64)
+    ours(x)
+    for module in (theirs, ours):
+        getattr(module, name).data.view(-1)[-1] += 1.0
+    agree(theirs, ours, x)
+
+
+def test_memory_shared_with_another_process():
+    theirs, ours = twins("RNN", 3, 5, dtype=torch.float64)
+    ours.share_memory()
+    ours(torch.randn(2, 3, dtype=torch.float64))
+    theirs.weight_hh_l0.data.mul_(3)
+    process = torch.multiprocessing.get_context("fork").Process(target=triple, args=(ours,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    agree(theirs, ours, torch.randn(4, 2, 3, dtype=torch.float64))
+
+
+def triple(module):
+    module.weight_hh_l0.data.mul_(3)
+
+
+def test_load_state_dict_and_assign():
+    theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    for assign in (False, True):
+        ours(x)
+        fresh = torch.nn.LSTM(3, 5, dtype=torch.float64).state_dict()
+        theirs.load_state_dict(fresh)
+        ours.load_state_dict({k: w.clone() for k, w in fresh.items()}, assign=assign)
+        agree(theirs, ours, x)
+
+
+def test_tied_weights():
+    theirs, ours = twins("RNN", 5, 5, dtype=torch.float64)
+    x = torch.randn(4, 2, 5, dtype=torch.float64)
+    for module in (theirs, ours):
+        module.weight_ih_l0 = module.weight_hh_l0
+    agree(theirs, ours, x)
+    for module in (theirs, ours):
+        torch.optim.SGD(module.parameters(), 0.1).step()
+        module.weight_hh_l0.data.mul_(0.5)
+    agree(theirs, ours, x)
+    other = fastrnn.torch.RNN(5, 5, dtype=torch.float64)
+    other.weight_hh_l0 = ours.weight_hh_l0  # between modules
+    twin = torch.nn.RNN(5, 5, dtype=torch.float64)
+    twin.load_state_dict(other.state_dict())
+    agree(twin, other, x)
+    with torch.no_grad():
+        ours.weight_hh_l0.add_(0.25), twin.weight_hh_l0.add_(0.25)
+    agree(twin, other, x)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_weight_norm(old):
+    theirs, ours = twins("LSTM", 3, 5, dtype=torch.float64)
+    norm = torch.nn.utils.weight_norm if old else torch.nn.utils.parametrizations.weight_norm
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    for module in (theirs, ours):
+        norm(module, "weight_hh_l0")
+        norm(module, "weight_ih_l0")
+    agree(theirs, ours, x)
+    for module in (theirs, ours):
+        stepper = torch.optim.SGD(module.parameters(), 0.1)
+        for _ in range(2):
+            stepper.zero_grad()
+            module(x)[0].square().sum().backward()
+            stepper.step()
+    agree(theirs, ours, x)
+
+
+def test_functional_call():
+    theirs, ours = twins("GRU", 3, 5, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    ours(x)
+    other = {k: w * 2 for k, w in ours.state_dict().items()}
+    for module in (theirs, ours):
+        module.twice = torch.func.functional_call(module, other, (x,))[0]
+    torch.testing.assert_close(ours.twice, theirs.twice, rtol=1e-9, atol=1e-11)
+    agree(theirs, ours, x)
+
+
+def test_repacks_only_what_changed():
+    layer = fastrnn.torch.LSTM(4, 6)
+    x = torch.randn(3, 2, 4)
+    for _ in range(5):
+        layer(x)[0].sum().backward()
+    assert layer._kernel.packings == 1
+    with torch.no_grad():
+        layer.bias_hh_l0.add_(1)
+    for _ in range(5):
+        layer(x)[0].sum().backward()
+    assert layer._kernel.packings == 2
+
+
+def test_threads_see_the_weights_of_their_call():
+    """each thread has weights of its own in turn, on one shared kernel"""
+    module = fastrnn.torch.GRU(16, 24)
+    x = torch.randn(5, 3, 16)
+    sets = [{k: torch.randn_like(w) for k, w in module.state_dict().items()} for _ in range(4)]
+    with torch.inference_mode():
+        module(x)
+        kernel = module._kernel
+        wanted, wrong = [], []
+        for weights in sets:
+            wanted.append(fastrnn_forward(fastrnn.torch.GRU(16, 24), weights, x))
+
+        def work(i):
+            with torch.inference_mode():
+                for _ in range(200):
+                    got = kernel.forward(
+                        x, None, None, None, 0, 0, 0.0, None, list(sets[i].values()), False
+                    )[0]
+                    if not torch.equal(got, wanted[i]):
+                        wrong.append(i)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        [t.start() for t in threads], [t.join() for t in threads]
+    assert not wrong
+
+
+def fastrnn_forward(module, weights, x):
+    module.load_state_dict(weights)
+    return module(x)[0].clone()
+
+
+def test_a_fingerprint_sees_every_bit(isa):
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 7, 64, 511, 512, 513, 1024, 4096):
+        data = rng.integers(0, 256, size, np.uint8)
+        seen = {_core.fingerprint(data.ctypes.data, size)}
+        for bit in range(8 * size) if size <= 513 else rng.integers(0, 8 * size, 4000):
+            data[bit // 8] ^= np.uint8(1 << (bit % 8))
+            seen.add(_core.fingerprint(data.ctypes.data, size))
+            data[bit // 8] ^= np.uint8(1 << (bit % 8))
+        if size <= 513:
+            assert len(seen) == 8 * size + 1
+        assert _core.fingerprint(data.ctypes.data, size) in seen
+
+
+def test_a_fingerprint_sees_pairs_of_signs(isa):
+    """flipped top bits are what a hash by multiplication loses most easily"""
+    base = np.ones(1024, np.float32)
+    seen, tried = set(), 0
+    for i in range(0, 1024, 16):
+        for j in range(i, 1024, 16):
+            data = base.copy()
+            data[[i, j]] = -1
+            seen.add(_core.fingerprint(data.ctypes.data, data.nbytes))
+            tried += 1
+    assert len(seen) == tried
