@@ -40,6 +40,18 @@ def fma_isa(request):
     yield from use(request.param)
 
 
+@pytest.fixture
+def one_thread_of_torch():
+    """its threads spin for a while after their work, on the cores that the library needs"""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
 measured_ulps = pytest.StashKey[list]()
 
 

@@ -6,18 +6,9 @@ from support import DTYPES, KINDS, assert_close, named, net_of, problem, run
 
 torch = pytest.importorskip("torch")
 pytestmark = [
-    pytest.mark.usefixtures("isa"),
+    pytest.mark.usefixtures("isa", "one_thread_of_torch"),
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread_of_torch():
-    """its threads spin for a while after their work, on the cores that the library needs"""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def twin_of(net, layer):

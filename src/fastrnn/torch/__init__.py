@@ -4,11 +4,24 @@
 
     import fastrnn.torch
     lstm = fastrnn.torch.LSTM(64, 128, num_layers=2)   # a torch.nn.LSTM in everything but its speed
+    print(fastrnn.torch.accelerate(model))             # the recurrent layers of an existing model
 
 `import fastrnn` alone never imports torch.
 """
 
+from .accelerate import Entry, Report, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Entry",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "restore",
+]

@@ -1,0 +1,129 @@
+"""accelerate() changes what computes and nothing else; restore() undoes it."""
+
+import copy
+import io
+import pickle
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+import fastrnn.torch as ours
+from torch_models import MODELS, Chain, First, assert_near, tensor_of
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread_of_torch"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
+
+NAMES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_object_parameters_and_names(name):
+    module = getattr(nn, name)(3, 5)
+    before, parameters = dict(vars(module)), list(module.named_parameters())
+    state = list(module.state_dict())
+    report = ours.accelerate(module)
+    assert type(module) is getattr(ours, name) and isinstance(module, getattr(nn, name))
+    assert [e.path for e in report.replaced] == [""] and "(the model)" in repr(report)
+    after = list(module.named_parameters())
+    assert [(n, id(p)) for n, p in after] == [(n, id(p)) for n, p in parameters]
+    assert list(module.state_dict()) == state
+    module(torch.randn(4, 3))
+    ours.restore(module)
+    assert type(module) is getattr(nn, name)
+    assert vars(module).keys() == before.keys()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_restored_is_bit_for_bit_what_it_was(model):
+    plain = model()
+    x = torch.randn(*model.example)
+    plain.eval()
+    wanted = tensor_of(plain(x))
+    ours.accelerate(plain)
+    plain(x)
+    report = ours.restore(plain)
+    assert report.replaced and not report.left
+    assert torch.equal(tensor_of(plain(x)), wanted)
+    assert not any(type(m).__module__.startswith("fastrnn") for m in plain.modules())
+
+
+def test_twice_is_once():
+    model = Chain()
+    first = ours.accelerate(model)
+    second = ours.accelerate(model)
+    assert [e.path for e in first.replaced] == ["0", "3"] and not second.replaced
+    assert {e.reason for e in second.left} == {
+        "is fastrnn.torch.RNN already",
+        "is fastrnn.torch.LSTM already",
+    }
+    assert len(ours.restore(model).replaced) == 2
+    assert not ours.restore(model).replaced and not ours.restore(model).left
+
+
+def test_layers_made_as_ours_stay_ours():
+    model = nn.Sequential(ours.GRU(3, 4), First(), nn.GRU(4, 4))
+    ours.accelerate(model)
+    report = ours.restore(model)
+    assert [e.path for e in report.replaced] == ["2"] and [e.path for e in report.left] == ["0"]
+    assert type(model[0]) is ours.GRU and type(model[2]) is nn.GRU
+
+
+def test_shared_modules_and_tied_weights():
+    model = nn.ModuleDict({"a": nn.GRUCell(4, 4), "b": nn.GRUCell(4, 4)})
+    model["c"] = model["a"]
+    model["b"].weight_hh = model["a"].weight_hh
+    alias = [model["a"]]
+    report = ours.accelerate(model)
+    assert [(e.path, e.also) for e in report.replaced] == [("a", ("c",)), ("b", ())]
+    assert model["c"] is model["a"] is alias[0] and type(alias[0]) is ours.GRUCell
+    assert model["b"].weight_hh is model["a"].weight_hh
+    assert "a, c" in repr(report)
+    x = torch.randn(2, 4)
+    wanted = nn.GRUCell(4, 4)
+    wanted.load_state_dict(model["b"].state_dict())
+    model["b"](x)
+    with torch.no_grad():
+        for cell in (wanted, model["a"]):  # through the other one's name
+            cell.weight_hh.mul_(0.5)
+    assert_near(model["b"](x), wanted(x), 1e-6)
+
+
+def test_hooks_keep_firing():
+    model, seen = nn.LSTM(3, 4), []
+    model.register_forward_pre_hook(lambda m, args: seen.append("pre"))
+    model.register_forward_hook(lambda m, args, out: seen.append("forward"))
+    model.register_full_backward_hook(lambda m, gi, go: seen.append("backward"))
+    model.register_state_dict_post_hook(lambda m, state, prefix, meta: seen.append("state"))
+    model.weight_hh_l0.register_hook(lambda g: seen.append("weight"))
+    ours.accelerate(model)
+    model(torch.randn(5, 2, 3, requires_grad=True))[0].sum().backward()
+    model.state_dict()
+    assert sorted(seen) == ["backward", "forward", "pre", "state", "weight"]
+
+
+def test_copies_and_pickles_can_be_restored():
+    model, x = Chain(), torch.randn(9, 6, 3)
+    plain = model(x)
+    ours.accelerate(model)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    with torch.no_grad():
+        wanted = model(x)
+    copies = (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(file, weights_only=False),
+    )
+    for twin in copies:
+        assert type(twin[3]) is ours.LSTM and twin[3].weight_hh_l0 is not model[3].weight_hh_l0
+        assert torch.equal(twin(x), wanted)
+        assert len(ours.restore(twin).replaced) == 2
+        assert type(twin[3]) is nn.LSTM and torch.equal(twin(x), plain)
+    assert type(model[3]) is ours.LSTM

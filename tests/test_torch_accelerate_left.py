@@ -1,0 +1,127 @@
+"""What accelerate() leaves alone, and the reason it gives; what its report looks like."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+import fastrnn.torch as ours
+from torch_models import Output, normed
+
+AGING = pytest.mark.filterwarnings(  # torch's own words about its quantization and TorchScript
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:torch.quantize_per_tensor"
+)
+
+
+class Peephole(nn.LSTM):
+    """a subclass may compute anything"""
+
+
+def with_own_forward():
+    module = nn.GRU(3, 4)
+    module.forward = lambda *args: "own"
+    return module
+
+
+def with_a_tensor_subclass():
+    class Tracked(torch.Tensor):
+        pass
+
+    module = nn.GRUCell(3, 4)
+    module.weight_ih = nn.Parameter(torch.randn(12, 3).as_subclass(Tracked))
+    return module
+
+
+def with_mixed_dtypes():
+    module = nn.GRUCell(3, 4)
+    module.bias_ih = nn.Parameter(module.bias_ih.double())
+    return module
+
+
+def with_a_sparse_weight():
+    module = nn.GRUCell(3, 4)
+    module.weight_ih = nn.Parameter(module.weight_ih.detach().to_sparse())
+    return module
+
+
+LEFT = {
+    "subclass": (lambda: Peephole(3, 4), "a subclass"),
+    "parametrized subclass": (lambda: normed(Peephole(3, 4)), "a subclass"),
+    "forward": (with_own_forward, "forward was replaced"),
+    "meta": (lambda: nn.LSTM(3, 4, device="meta"), "weight_ih_l0 is on meta"),
+    "bfloat16": (lambda: nn.GRU(3, 4, dtype=torch.bfloat16), "weight_ih_l0 is torch.bfloat16"),
+    "half": (lambda: nn.GRUCell(3, 4).half(), "weight_ih is torch.float16"),
+    "mixed": (with_mixed_dtypes, "dtypes differ"),
+    "tensor subclass": (with_a_tensor_subclass, "weight_ih is a Tracked"),
+    "sparse": (with_a_sparse_weight, "torch.sparse_coo"),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_left_with_its_reason(case):
+    make, reason = LEFT[case]
+    model = nn.Sequential(nn.LSTM(2, 2), make())
+    kind, content = type(model[1]), dict(vars(model[1]))
+    report = ours.accelerate(model)
+    assert [e.path for e in report.replaced] == ["0"]
+    (entry,) = report.left
+    assert entry.path == "1" and reason in entry.reason, report
+    assert reason in repr(report)
+    assert type(model[1]) is kind and vars(model[1]) == content
+    assert [e.path for e in ours.restore(model).replaced] == ["0"]
+
+
+def test_a_forward_replaced_in_the_class(monkeypatch):
+    monkeypatch.setattr(nn.GRU, "forward", lambda self, x: x)
+    assert "forward was replaced" in ours.accelerate(nn.GRU(2, 3)).left[0].reason
+
+
+@AGING
+def test_quantized_and_scripted_ones_are_left():
+    plain = nn.ModuleDict(
+        {"lstm": nn.LSTM(3, 4), "cell": nn.GRUCell(3, 4), "head": nn.Linear(4, 2)}
+    )
+    quantized = torch.ao.quantization.quantize_dynamic(plain, {nn.LSTM, nn.GRUCell})
+    report = ours.accelerate(quantized)
+    assert not report.replaced and {e.reason for e in report.left} == {"quantized"}
+    assert [e.path for e in report.left] == ["lstm", "cell"]
+    scripted = torch.jit.script(nn.Sequential(nn.LSTM(3, 4), Output()))
+    (entry,) = ours.accelerate(scripted).left
+    assert entry.path == "0" and entry.cls == "scripted LSTM" and "TorchScript" in entry.reason
+
+
+@AGING
+def test_restored_models_can_be_scripted_and_quantized():
+    model, x = nn.Sequential(nn.LSTM(3, 4), Output()), torch.randn(5, 2, 3)
+    wanted = model(x)
+    ours.accelerate(model)
+    ours.restore(model)
+    assert torch.equal(torch.jit.script(model)(x), wanted)
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.LSTM})
+    assert type(quantized[0]).__module__.startswith("torch.ao")
+
+
+@pytest.mark.parametrize("function", [ours.accelerate, ours.restore])
+@pytest.mark.parametrize("model", [None, [nn.LSTM(2, 2)], nn.LSTM])
+def test_not_a_module(function, model):
+    with pytest.raises(TypeError, match="model: expected a torch.nn.Module, got "):
+        function(model)
+
+
+def test_a_model_without_recurrent_layers():
+    report = ours.accelerate(nn.Sequential(nn.Linear(2, 2)))
+    assert repr(report) == "accelerate: 0 replaced, 0 left"
+
+
+def test_a_report_has_a_line_for_each_module():
+    model = nn.ModuleDict(
+        {"encoder": nn.GRU(2, 2), "odd": Peephole(2, 2), "other": nn.Linear(2, 2)}
+    )
+    odd = "test_torch_accelerate_left.Peephole"
+    assert repr(ours.accelerate(model)).splitlines() == [
+        "accelerate: 1 replaced, 1 left",
+        f"  replaced  encoder  {'torch.nn.GRU':{len(odd)}}  now fastrnn.torch.GRU",
+        f"  left      odd      {odd}  a subclass: it may compute something else",
+    ]
