@@ -80,7 +80,8 @@ def accelerate(model: torch.nn.Module) -> Report:
     with the same Parameters: optimizers, hooks, parametrizations, the training mode, shared modules
     and state_dicts are not touched, and it may be done at any time, also between two steps of
     training. A second call finds nothing to do. Results differ from torch's by rounding; the masks
-    of dropout between layers come from another generator.
+    of dropout between layers come from another generator. A layer is a torch.nn.RNNBase as before,
+    but no instance of torch.nn.LSTM any more, since torch.compile refuses those.
 
     Left as they are, with the reason in the report: subclasses and modules whose `forward` was
     replaced (they may compute something else), quantized and scripted ones, and those with a
