@@ -63,8 +63,8 @@ def print_similarities(turns, embeddings):
         cosines[a == b].append(float(u @ v))
     for same, values in cosines.items():
         print(
-            f"{'the same speaker' if same else 'different ones':18} "
-            f"cosine {min(values):.2f} to {max(values):.2f} in {len(values)} pairs of turns"
+            f"{'the same speaker' if same else 'different ones':18} cosine {np.mean(values):.2f}, "
+            f"from {min(values):.2f} to {max(values):.2f} in {len(values)} pairs of turns"
         )
 
 
