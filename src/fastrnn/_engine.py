@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from ._arguments import (
     shape_error,
     show_shape,
 )
+from ._memory import empty
 from ._packing import Packing
 from ._spec import Spec
 from ._tape import Gradients, Tape
@@ -56,7 +57,8 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
-        y, final, native = self._bind(x, state, lengths, batch_first)
+        # Alone, y gets the same pages again from malloc, which training's many arrays do not.
+        y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
         lease = self.packing.acquire(threads)
         try:
             lease.native.run(*native, dropout, key, threads)
@@ -75,7 +77,7 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
-        y, final, native = self._bind(x, state, lengths, batch_first)
+        y, final, native = self._bind(x, state, lengths, batch_first, empty)
         lease = self.packing.acquire(threads)
         try:
             record = lease.native.forward(*native, dropout, key, threads)
@@ -107,7 +109,7 @@ class Engine:
             raise ValueError("dy, dstate: expected a gradient for at least one, got None for both")
         dx, dx_native = self._sequence(tape, self._input_size)
         state, dh0, dc0 = self._new_state(tape.batch, tape.batched)
-        weights = {name: np.empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
+        weights = {name: empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
         grads = list(weights.values())
         lease = self.packing.acquire(threads)
         try:
@@ -118,7 +120,12 @@ class Engine:
         return Gradients(dx, state, weights)
 
     def _bind(
-        self, x: Any, state: Any, lengths: Any, batch_first: bool
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        allocate: Callable[[Shape, np.dtype[Any]], Array],
     ) -> tuple[Array, Any, _Native]:
         """Check the arguments, allocate the results: y, final state, the native call's arrays."""
         x = as_array("x", x, self._dtype)
@@ -139,10 +146,10 @@ class Engine:
         if lengths is not None:
             lengths = self._bind_lengths(lengths, steps, batch, batched, batch_first)
         if batched and batch_first:
-            y = np.empty((batch, steps, self._y_size), self._dtype)
+            y = allocate((batch, steps, self._y_size), self._dtype)
             y_native = y.transpose(1, 0, 2)
         else:
-            y_native = np.empty((steps, batch, self._y_size), self._dtype)
+            y_native = allocate((steps, batch, self._y_size), self._dtype)
             y = y_native if batched else y_native.reshape(steps, self._y_size)
         final, hn, cn = self._new_state(batch, batched)
         return y, final, (x, h0, c0, lengths, y_native, hn, cn)
@@ -224,9 +231,9 @@ class Engine:
     def _sequence(self, tape: Tape, width: int) -> tuple[Array, Array]:
         """Allocate a sequence laid out like x: as the caller gets it, then as [T, B, width]."""
         if tape.batch_first:
-            array = np.empty((tape.batch, tape.steps, width), self._dtype)
+            array = empty((tape.batch, tape.steps, width), self._dtype)
             return array, array.transpose(1, 0, 2)
-        array = np.empty((tape.steps, tape.batch, width), self._dtype)
+        array = empty((tape.steps, tape.batch, width), self._dtype)
         return (array if tape.batched else array.reshape(tape.steps, width)), array
 
     def _time_major(self, tape: Tape, dy: Array) -> Array:

@@ -56,6 +56,9 @@ template <int V, class T>
 void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width, bool add) {
   constexpr int W = kLanes<T>, R = kMaxRows;
   vec<T> acc[R][V] = {};
+  for (int r = 0; r < height; ++r) {  // c comes from far away, once a block of time
+    for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * c_step + v * W, 1);
+  }
   for (int n = 0; n < rows; ++n, a += R, b += kPanel<T>) {
     vec<T> bv[V];
 #pragma GCC unroll 4

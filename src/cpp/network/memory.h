@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -54,10 +55,13 @@ class Arena {
   size_t used_ = 0;
 };
 
-// A few blocks of past calls, for calls to come. Threads may share it.
+// A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first. Threads may
+// share it.
 class Pool {
  public:
-  Pool() { kept_.reserve(kMost); }  // give() runs in destructors and must not allocate
+  explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
+    kept_.reserve(most + 1);  // give() runs in destructors and must not allocate
+  }
 
   Block take(size_t bytes) {
     {
@@ -67,6 +71,7 @@ class Pool {
         Block found = std::move(block);
         std::swap(block, kept_.back());
         kept_.pop_back();
+        kept_bytes_ -= found.bytes();
         return found;
       }
     }
@@ -75,13 +80,19 @@ class Pool {
 
   void give(Block block) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (kept_.size() >= kMost) kept_.erase(kept_.begin());
+    kept_bytes_ += block.bytes();
     kept_.push_back(std::move(block));
+    while (kept_.size() > most_ || kept_bytes_ > bytes_) {
+      kept_bytes_ -= kept_.front().bytes();
+      kept_.erase(kept_.begin());
+    }
   }
 
  private:
-  static constexpr size_t kMost = 4, kSmall = size_t(1) << 16;
+  static constexpr size_t kSmall = size_t(1) << 16;
+  const size_t most_, bytes_;
   std::mutex mutex_;
+  size_t kept_bytes_ = 0;
   std::vector<Block> kept_;
 };
 

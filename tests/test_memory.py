@@ -1,0 +1,78 @@
+"""Large results lie on memory that comes back when they are gone, and never before."""
+
+import gc
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn._memory import _LARGE, empty
+
+FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
+each = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+
+
+@each
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (3,), (100, 16, 128), (_LARGE,)], ids=str)
+def test_an_array_is_as_numpy_would_make_it(shape, dtype):
+    made, wanted = empty(shape, dtype), np.empty(shape, dtype)
+    assert made.shape == wanted.shape and made.dtype == wanted.dtype
+    assert made.strides == wanted.strides and made.flags.c_contiguous and made.flags.writeable
+    made[...] = 1.5
+    assert (pickle.loads(pickle.dumps(made)) == made).all()
+
+
+@each
+def test_living_arrays_share_nothing(dtype):
+    arrays = [empty((_LARGE + i,), dtype) for i in range(40)]
+    for i, array in enumerate(arrays):
+        array.fill(i)
+    del arrays[::3]
+    arrays += [empty((_LARGE,), dtype) for _ in range(10)]
+    for array in arrays[-10:]:
+        array.fill(-1)
+    kept = [i for i in range(40) if i % 3]
+    assert all((a == i).all() for a, i in zip(arrays, kept, strict=False))
+
+
+def test_memory_comes_back_through_views():
+    array = empty((4, _LARGE), FLOATS[0])
+    address, view = array.ctypes.data, array[1:, ::2].T
+    del array
+    assert empty((4, _LARGE), FLOATS[0]).ctypes.data != address, "a view still needs it"
+    del view
+    gc.collect()
+    assert address in [a.ctypes.data for a in [empty((4, _LARGE), FLOATS[0]) for _ in range(4)]]
+
+
+def test_results_of_a_step_survive_the_next():
+    layer = fastrnn.LSTM(64, 64, seed=0)
+    x = np.random.default_rng(0).standard_normal((50, 16, 64), dtype=np.float32)
+    y, _, tape = layer.forward(x)
+    gradients = layer.backward(tape, np.ones_like(y))
+    copies = [a.copy() for a in (y, gradients.input, *gradients.weights.values())]
+    for _ in range(5):
+        other, _, tape = layer.forward(-x)
+        layer.backward(tape, np.ones_like(other))
+    results = (y, gradients.input, *gradients.weights.values())
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(results, copies, strict=True))
+
+
+def test_threads_share_the_pool():
+    wrong = []
+
+    def work(value):
+        for n in range(200):
+            array = empty((_LARGE // 4 + n % 7,), FLOATS[0])
+            array.fill(value)
+            if not (array == value).all():
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(v,)) for v in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
