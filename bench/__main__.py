@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, native, pool, readme, report, roofline
+from bench import machine, memory, native, pool, readme, report, roofline, scaling
 from bench.cases import Case, select
 from bench.measure import measure
 from bench.timing import QUICK, Plan
@@ -78,6 +78,7 @@ def run(cases: list[Case], plan: Plan, with_memory: bool) -> dict[str, Any]:
         "limits": asdict(limits) if limits else None,
         "rows": rows,
         "native": native.measure() if ours and with_memory else [],
+        "scaling": scaling.measure() if ours and with_memory else [],
         "memory": memory.measure() if with_memory else [],
     }
 

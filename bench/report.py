@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench import pool
+from bench import pool, scaling
 from bench.libraries import NAMES
 from bench.measure import Row
 from bench.native import RTNEURAL, TARGET
@@ -62,6 +62,8 @@ def page(results: dict[str, Any]) -> str:
         found = [row for row in rows if row["group"] == group]
         if found:
             parts += [f"## {title}\n", text + "\n", _beside(found)]
+    if results.get("scaling"):
+        parts += ["## Where more cores stop paying\n", scaling.section(results["scaling"])]
     inside = [row for row in rows if row["group"] == "torch"]
     if inside:
         parts += [f"## {TORCH_TITLE}\n", TORCH_TEXT, _inside_torch(inside)]
