@@ -23,7 +23,8 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes;
-  void (*pack_rows)(const T* w, int gates, int outputs, int depth, T* packed);
+  void (*pack_gates)(const T* w, int gates, int units, int depth, T* packed);
+  void (*pack_rows)(const T* w, int outputs, int depth, T* packed);
   void (*pack_columns)(const T* w, int outputs, int depth, T* packed);
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);

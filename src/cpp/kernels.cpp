@@ -36,7 +36,7 @@ template <class T, vec<T> (*F)(vec<T>)>
 void map(const T* x, T* y, ptrdiff_t n) {
   for (ptrdiff_t i = 0; i < n; i += kLanes<T>) {
     const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
-    store_first<T>(y + i, F(load_first(x + i, lanes)), lanes);
+    store_first(y + i, F(load_first(x + i, lanes)), lanes);
   }
 }
 
@@ -44,14 +44,15 @@ template <class T>
 constexpr Kernels<T> kernels() {
   return {{cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
           kLanes<T>,
+          pack_gates<T>,
           pack_rows<T>,
           pack_columns<T>,
           product<T>,
           outer<T>,
           column_sums<T>,
-          map<T, exp<T>>,
-          map<T, sigmoid<T>>,
-          map<T, tanh<T>>};
+          map<T, exp<vec<T>>>,
+          map<T, sigmoid<vec<T>>>,
+          map<T, tanh<vec<T>>>};
 }
 
 // Enough independent chains for two FMA units: what the machine can do at best. They start from different values, or

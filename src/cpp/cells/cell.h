@@ -20,20 +20,20 @@ struct Gates {
 };
 
 // One vector of hidden units at one step.
-template <class T>
+template <class V>
 struct CellForward {
-  vec<T> h_prev, c_prev;
-  vec<T> saved[kMaxGates];
-  vec<T> h, c;
+  V h_prev, c_prev;
+  V saved[kMaxGates];
+  V h, c;
 };
 
-template <class T>
+template <class V>
 struct CellBackward {
-  vec<T> saved[kMaxGates];
-  vec<T> h, h_prev, c, c_prev;
-  vec<T> dh;                 // everything that reaches h
-  vec<T> carry;              // in: what reached c from the step after; out: for the step before
-  vec<T> dgates[kMaxGates];  // with respect to the accumulators
+  V saved[kMaxGates];
+  V h, h_prev, c, c_prev;
+  V dh;                 // everything that reaches h
+  V carry;              // in: what reached c from the step after; out: for the step before
+  V dgates[kMaxGates];  // with respect to the accumulators
 };
 
 // Derivatives from the function's value.

@@ -15,19 +15,19 @@ struct Gru {
   static constexpr bool has_cell_state = false, reads_h_prev = true, reads_h = false;
   static constexpr bool carries_dh = true;
 
-  template <class T>
-  FASTRNN_INLINE static void forward(const vec<T>* a, CellForward<T>& s) {
-    const vec<T> r = sigmoid<T>(a[0]);
-    const vec<T> z = sigmoid<T>(a[1]);
-    const vec<T> n = tanh<T>(fma(r, a[3], a[2]));
+  template <class V>
+  FASTRNN_INLINE static void forward(const V* a, CellForward<V>& s) {
+    const V r = sigmoid(a[0]);
+    const V z = sigmoid(a[1]);
+    const V n = tanh(fma(r, a[3], a[2]));
     s.h = fma(z, s.h_prev - n, n);
     s.saved[0] = r, s.saved[1] = z, s.saved[2] = n, s.saved[3] = a[3];
   }
 
-  template <class T>
-  FASTRNN_INLINE static void backward(CellBackward<T>& s) {
-    const vec<T> r = s.saved[0], z = s.saved[1], n = s.saved[2], n_h = s.saved[3];
-    const vec<T> dn = (s.dh - s.dh * z) * d_tanh(n);
+  template <class V>
+  FASTRNN_INLINE static void backward(CellBackward<V>& s) {
+    const V r = s.saved[0], z = s.saved[1], n = s.saved[2], n_h = s.saved[3];
+    const V dn = (s.dh - s.dh * z) * d_tanh(n);
     s.dgates[0] = dn * n_h * d_sigmoid(r);
     s.dgates[1] = s.dh * (s.h_prev - n) * d_sigmoid(z);
     s.dgates[2] = dn;

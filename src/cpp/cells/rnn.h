@@ -8,23 +8,23 @@ namespace {
 
 // y = max(a, 0), keeping NaN.
 struct Relu {
-  template <class T>
-  FASTRNN_INLINE static vec<T> value(vec<T> a) {
-    return a < vec<T>{} ? vec<T>{} : a;
+  template <class V>
+  FASTRNN_INLINE static V value(V a) {
+    return a < V{} ? V{} : a;
   }
-  template <class T>
-  FASTRNN_INLINE static vec<T> derivative(vec<T> y) {
-    return y > vec<T>{} ? broadcast(T(1)) : vec<T>{};
+  template <class V>
+  FASTRNN_INLINE static V derivative(V y) {
+    return y > V{} ? broadcast<V>(1) : V{};
   }
 };
 
 struct Tanh {
-  template <class T>
-  FASTRNN_INLINE static vec<T> value(vec<T> a) {
-    return tanh<T>(a);
+  template <class V>
+  FASTRNN_INLINE static V value(V a) {
+    return tanh(a);
   }
-  template <class T>
-  FASTRNN_INLINE static vec<T> derivative(vec<T> y) {
+  template <class V>
+  FASTRNN_INLINE static V derivative(V y) {
     return d_tanh(y);
   }
 };
@@ -38,14 +38,14 @@ struct Rnn {
   static constexpr bool has_cell_state = false, reads_h_prev = false, reads_h = true;
   static constexpr bool carries_dh = false;
 
-  template <class T>
-  FASTRNN_INLINE static void forward(const vec<T>* a, CellForward<T>& s) {
-    s.h = Activation::template value<T>(a[0]);
+  template <class V>
+  FASTRNN_INLINE static void forward(const V* a, CellForward<V>& s) {
+    s.h = Activation::value(a[0]);
   }
 
-  template <class T>
-  FASTRNN_INLINE static void backward(CellBackward<T>& s) {
-    s.dgates[0] = s.dh * Activation::template derivative<T>(s.h);
+  template <class V>
+  FASTRNN_INLINE static void backward(CellBackward<V>& s) {
+    s.dgates[0] = s.dh * Activation::derivative(s.h);
   }
 };
 

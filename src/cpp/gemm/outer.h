@@ -76,7 +76,7 @@ void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int he
   for (int i = 0; i < height * V; ++i) {
     const int left = width - i % V * W, lanes = left < 0 ? 0 : left < W ? left : W;
     T* const out = c + i / V * c_step + i % V * W;
-    store_first<T>(out, add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
+    store_first(out, add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
   }
 }
 
@@ -122,7 +122,7 @@ void column_sums(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* 
       for (int n = first; n < last; ++n) {
         for (int v = 0; v < vectors; ++v) sum[v] = sum[v] + load(a + n * a_step + j + v * W);
       }
-      for (int v = 0; v < vectors; ++v) store<T>(sums + j + v * W, load(sums + j + v * W) + sum[v]);
+      for (int v = 0; v < vectors; ++v) store(sums + j + v * W, load(sums + j + v * W) + sum[v]);
     }
   }
 }

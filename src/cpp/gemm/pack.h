@@ -1,5 +1,6 @@
 // Weights in the order a register tile reads them: blocks of one vector of outputs, their gates interleaved, the depth
-// running, [outputs/W][K][gates][W]; outputs past the last are zero.
+// running, [outputs/W][K][gates][W]; outputs past the last are zero. The last block of a cell's units may be half as wide
+// (UnitBlocks).
 #pragma once
 
 #include "gemm/tile.h"
@@ -8,22 +9,34 @@ namespace fastrnn {
 namespace {
 
 // From rows that are outputs (torch's weights, forward): packed[j][k][g] = w[g * outputs + j][k].
-template <class T>
-void pack_rows(const T* w,  // [gates * outputs, depth]
-               int gates, int outputs, int depth, T* packed) {
-  constexpr int W = kLanes<T>;
-  for (int block = 0; block < blocks_of<T>(outputs); ++block) {
-    const int lanes = lanes_of<T>(outputs, block);
+template <class V, class T>
+void pack_row_blocks(const T* w,  // [gates * outputs, depth]
+                     int gates, int outputs, int depth, int begin, int end, T* packed) {
+  constexpr int W = kLanesOf<V>;
+  for (int block = begin; block < end; ++block) {
+    const int lanes = lanes_in<V>(outputs, block);
     T* const panel = packed + ptrdiff_t(block) * depth * gates * W;
     for (int g = 0; g < gates; ++g) {
       const T* const rows = w + (ptrdiff_t(g) * outputs + block * W) * depth;
       for (int k = 0; k < depth; ++k) {
-        vec<T> column = {};
+        V column = {};
         for (int j = 0; j < lanes; ++j) column[j] = rows[ptrdiff_t(j) * depth + k];
         store(panel + (ptrdiff_t(k) * gates + g) * W, column);
       }
     }
   }
+}
+
+template <class T>
+void pack_rows(const T* w, int outputs, int depth, T* packed) {
+  pack_row_blocks<vec<T>>(w, 1, outputs, depth, 0, blocks_of<T>(outputs), packed);
+}
+
+template <class T>
+void pack_gates(const T* w, int gates, int outputs, int depth, T* packed) {
+  UnitBlocks<T>(outputs, 0, 1).each_width([&](auto vector, int begin, int end) {
+    pack_row_blocks<decltype(vector)>(w, gates, outputs, depth, begin, end, packed);
+  });
 }
 
 // From rows that are the depth (the transpose, backward): packed[j][k] = w[k][j].

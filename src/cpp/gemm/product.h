@@ -32,7 +32,7 @@ struct ProductPhase {
     for (int i = 0; i < height << width; ++i) {
       const int v = block + i % (1 << width), lanes = lanes_of<T>(a.outputs, v);
       T* const out = a.out[row + (i >> width)] + v * W;
-      store_first<T>(out, a.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
+      store_first(out, a.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
     }
   }
 };
@@ -44,27 +44,28 @@ void product(const ProductTask<T>& task, const Share& share) {
 }
 
 // bias + W x of all gates of a cell, for rows of many steps.
-template <class Cell, class T>
+template <class Cell, class V>
 struct InputPhase {
+  using T = element<V>;
   static constexpr int accumulators = Cell::accumulators;
   static constexpr int A = Cell::accumulators, gates = Cell::InputGates::count;
   const InputTask<T>& a;
   int row_begin;
 
   void tile(int row, int height, int block, int width) const {
-    constexpr int W = kLanes<T>;
+    constexpr int W = kLanesOf<V>;
     row += row_begin;
-    vec<T> sums[kAccumulators];
+    V sums[kAccumulators];
     for (int i = 0; i < height << width; ++i) {
-      for (int g = 0; g < gates; ++g) sums[i * A + g] = load(a.bias + g * a.pitch + (block + i % (1 << width)) * W);
-      for (int g = gates; g < A; ++g) sums[i * A + g] = vec<T>{};  // the state's alone
+      for (int g = 0; g < gates; ++g) sums[i * A + g] = load<V>(a.bias + g * a.pitch + (block + i % (1 << width)) * W);
+      for (int g = gates; g < A; ++g) sums[i * A + g] = V{};  // the state's alone
     }
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
     op.block_step = ptrdiff_t(a.depth) * gates * W;
     op.w = a.packed + block * op.block_step;
     op.depth = a.depth;
-    kCellTiles<Cell, T>.at[height - 1][width](&op, 1, sums);
+    kCellTiles<Cell, V>.at[height - 1][width](&op, 1, sums);
     for (int i = 0; i < height << width; ++i) {
       T* const out = a.out[row + (i >> width)] + (block + i % (1 << width)) * W;
       for (int g = 0; g < gates; ++g) store(out + g * a.pitch, sums[i * A + g]);
@@ -74,8 +75,10 @@ struct InputPhase {
 
 template <class Cell, class T>
 void input_product(const InputTask<T>& task, const Share& share) {
-  const Blocks blocks(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
-  cover(InputPhase<Cell, T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
+  UnitBlocks<T>(task.hidden, share.unit_part, share.unit_parts).each_width([&](auto vector, int begin, int end) {
+    const InputPhase<Cell, decltype(vector)> phase{task, share.row_begin};
+    cover(phase, share.row_end - share.row_begin, begin, end);
+  });
 }
 
 }  // namespace

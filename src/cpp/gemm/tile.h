@@ -21,9 +21,9 @@ struct Operand {
 };
 
 // acc[r][v][gate] += rows[r][k] * w[v][k][gate][:] for k = 0 .. depth-1.
-template <class G, class T, int R, int V, int A>
-FASTRNN_INLINE void multiply(vec<T> (&acc)[R][V][A], const Operand<T>& op) {
-  constexpr int W = kLanes<T>;
+template <class G, class T, class Vector, int R, int V, int A>
+FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op) {
+  constexpr int W = kLanesOf<Vector>;
   const T* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = op.rows[r];
   const T* w = op.w;
@@ -31,25 +31,25 @@ FASTRNN_INLINE void multiply(vec<T> (&acc)[R][V][A], const Operand<T>& op) {
   const int depth = op.depth;
   for (int k = 0; k < depth; ++k, w += G::count * W) {
     if constexpr (R == 1) {
-      const vec<T> x = broadcast(rows[0][k]);
+      const Vector x = broadcast<Vector>(rows[0][k]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
         for (int g = 0; g < G::count; ++g) {
-          vec<T>& sum = acc[0][v][G::index[g]];
-          sum = fma(x, load(w + v * block_step + g * W), sum);
+          Vector& sum = acc[0][v][G::index[g]];
+          sum = fma(x, load<Vector>(w + v * block_step + g * W), sum);
         }
       }
     } else {
-      vec<T> wk[V][G::count];
+      Vector wk[V][G::count];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
-        for (int g = 0; g < G::count; ++g) wk[v][g] = load(w + v * block_step + g * W);
+        for (int g = 0; g < G::count; ++g) wk[v][g] = load<Vector>(w + v * block_step + g * W);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const vec<T> x = broadcast(rows[r][k]);
+        const Vector x = broadcast<Vector>(rows[r][k]);
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
@@ -60,13 +60,28 @@ FASTRNN_INLINE void multiply(vec<T> (&acc)[R][V][A], const Operand<T>& op) {
   }
 }
 
+// The same for one row, a whole block and the half behind it side by side.
+template <class G, class T, int A>
+FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], const T* row, const T* w, const T* w_half,
+                                  int depth) {
+  for (int k = 0; k < depth; ++k, w += G::count * kLanes<T>, w_half += G::count * kLanes<T> / 2) {
+    const vec<T> x = broadcast<vec<T>>(row[k]);
+    const half_vec<T> x_half = broadcast<half_vec<T>>(row[k]);
+#pragma GCC unroll 4
+    for (int g = 0; g < G::count; ++g) {
+      whole[G::index[g]] = fma(x, load(w + g * kLanes<T>), whole[G::index[g]]);
+      half[G::index[g]] = fma(x_half, load<half_vec<T>>(w_half + g * kLanes<T> / 2), half[G::index[g]]);
+    }
+  }
+}
+
 // sums += ops[0] through the gates First, then each further operand through Rest, without leaving the registers. What
 // starts the sums and what follows them (the cell's equations) is the caller's: it stands once a cell and not unrolled
 // in every tile, which made the code eight times as large and no faster.
-template <class First, class Rest, class T, int R, int V, int A>
-void tile(const Operand<T>* ops, int count,
-          vec<T>* sums) {  // [R][V][A]
-  vec<T> acc[R][V][A];
+template <class First, class Rest, class Vector, int R, int V, int A>
+void tile(const Operand<element<Vector>>* ops, int count,
+          Vector* sums) {  // [R][V][A]
+  Vector acc[R][V][A];
 #pragma GCC unroll 24
   for (int i = 0; i < R * V * A; ++i) acc[i / (V * A)][i / A % V][i % A] = sums[i];
   multiply<First>(acc, ops[0]);
@@ -76,9 +91,9 @@ void tile(const Operand<T>* ops, int count,
 }
 
 // The tiles of one kind of product by height and width.
-template <class First, class Rest, class T, int A>
+template <class First, class Rest, class Vector, int A>
 struct TileTable {
-  using Function = void (*)(const Operand<T>*, int, vec<T>*);
+  using Function = void (*)(const Operand<element<Vector>>*, int, Vector*);
   static constexpr int widths = 4;  // 1, 2, 4, 8 blocks
   Function at[kMaxRows][widths];
 
@@ -87,18 +102,19 @@ struct TileTable {
   template <int I>
   constexpr void fill() {
     constexpr int R = I / widths + 1, V = 1 << (I % widths);
-    if constexpr (R * V * A <= kAccumulators) at[R - 1][I % widths] = tile<First, Rest, T, R, V, A>;
+    constexpr int blocks = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : kAccumulators / (R * A);  // one half at most
+    if constexpr (V <= blocks) at[R - 1][I % widths] = tile<First, Rest, Vector, R, V, A>;
     if constexpr (I > 0) fill<I - 1>();
   }
 };
 
-template <class First, class Rest, class T, int A>
-constexpr TileTable<First, Rest, T, A> kTiles = {};
+template <class First, class Rest, class Vector, int A>
+constexpr TileTable<First, Rest, Vector, A> kTiles = {};
 
-template <class Cell, class T>
-constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, T, Cell::accumulators>;
+template <class Cell, class V>
+constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;
 template <class T>
-constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, T, 1>;
+constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, vec<T>, 1>;
 
 // rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
 struct RowTiles {
@@ -163,11 +179,41 @@ constexpr int blocks_of(int units) {
 }
 
 // Lanes of a block that hold real units.
+template <class V>
+FASTRNN_INLINE int lanes_in(int units, int block) {
+  const int left = units - block * kLanesOf<V>;
+  return left < kLanesOf<V> ? left : kLanesOf<V>;
+}
 template <class T>
 FASTRNN_INLINE int lanes_of(int units, int block) {
-  const int left = units - block * kLanes<T>;
-  return left < kLanes<T> ? left : kLanes<T>;
+  return lanes_in<vec<T>>(units, block);
 }
+
+// Whether the last block of a cell's units is one of half a vector.
+template <class T>
+constexpr bool ends_in_half(int units) {
+  const int rest = units % kLanes<T>;
+  return kHalvesPay && rest > 0 && rest <= kLanes<T> / 2;
+}
+
+// The units of a cell that belong to one of several threads: whole vectors, and maybe half a vector behind them.
+template <class T>
+struct UnitBlocks : Blocks {
+  int half = -1;  // the half among blocks of its own width
+
+  UnitBlocks(int units, int part, int parts) : Blocks(blocks_of<T>(units), part, parts) {
+    if (part == parts - 1 && ends_in_half<T>(units)) half = 2 * --end;
+  }
+
+  // visit(a vector of the width, first block, last block) for either width.
+  template <class Visit>
+  FASTRNN_INLINE void each_width(Visit visit) const {
+    visit(vec<T>{}, begin, end);
+    if constexpr (kHalvesPay) {
+      if (half >= 0) visit(half_vec<T>{}, half, half + 1);
+    }
+  }
+};
 
 }  // namespace
 }  // namespace fastrnn

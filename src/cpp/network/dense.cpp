@@ -30,7 +30,7 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_ = weight;
   backward_ready_ = false;
-  kernels_.pack_rows(weight, 1, output_, input_, values<T>(forward_block_));
+  kernels_.pack_rows(weight, output_, input_, values<T>(forward_block_));
   has_bias_ = bias != nullptr;
   std::fill_n(values<T>(bias_), padded(output_), T(0));
   if (bias) std::copy_n(bias, output_, values<T>(bias_));

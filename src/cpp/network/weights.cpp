@@ -51,10 +51,10 @@ template <class T>
 void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
                                     int half) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
-  if (half == 0) return k.pack_rows(raw.ih, cell.gates, c.hidden, input, w);
-  k.pack_rows(raw.hh, cell.gates, c.hidden, c.output(), u);
+  if (half == 0) return k.pack_gates(raw.ih, cell.gates, c.hidden, input, w);
+  k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), u);
   pack_bias(cell, c.hidden, raw, bias);
-  if (c.projection) k.pack_rows(raw.hr, 1, c.projection, c.hidden, projection);
+  if (c.projection) k.pack_rows(raw.hr, c.projection, c.hidden, projection);
 }
 
 template <class T>

@@ -56,69 +56,69 @@ struct Exp<double> {
 };
 
 // Comparisons are written so that a NaN falls through to x.
-template <class T>
-FASTRNN_INLINE vec<T> at_most(vec<T> x, T bound) {
-  const vec<T> b = broadcast(bound);
+template <class V>
+FASTRNN_INLINE V at_most(V x, element<V> bound) {
+  const V b = broadcast<V>(bound);
   return x > b ? b : x;
 }
 
-template <class T>
-FASTRNN_INLINE vec<T> at_least(vec<T> x, T bound) {
-  const vec<T> b = broadcast(bound);
+template <class V>
+FASTRNN_INLINE V at_least(V x, element<V> bound) {
+  const V b = broadcast<V>(bound);
   return x < b ? b : x;
 }
 
 // c[0] + c[1] x + ... + c[N - 1] x^(N - 1), by halves (Estrin): half the latency of Horner's chain, which a step of one
 // row waits for. powers[i] is x^(2^i).
-template <int N, class T>
-FASTRNN_INLINE vec<T> polynomial(const T* c, const vec<T>* powers) {
+template <int N, class V>
+FASTRNN_INLINE V polynomial(const element<V>* c, const V* powers) {
   if constexpr (N == 1) {
-    return broadcast(c[0]);
+    return broadcast<V>(c[0]);
   } else {
     constexpr int log = N > 8 ? 3 : N > 4 ? 2 : N > 2 ? 1 : 0, half = 1 << log;
     return fma(polynomial<N - half>(c + half, powers), powers[log], polynomial<half>(c, powers));
   }
 }
 
-template <class T, int N>
-FASTRNN_INLINE vec<T> polynomial(const T (&c)[N], vec<T> x) {
-  const vec<T> x2 = x * x, x4 = x2 * x2;
-  const vec<T> powers[] = {x, x2, x4, x4 * x4};
-  return polynomial<N, T>(c, powers);
+template <class V, class T, int N>
+FASTRNN_INLINE V polynomial(const T (&c)[N], V x) {
+  const V x2 = x * x, x4 = x2 * x2;
+  const V powers[] = {x, x2, x4, x4 * x4};
+  return polynomial<N>(c, powers);
 }
 
 // x = n ln2 + r, and expm1_r = e^r - 1, r + r^2 q(r).
-template <class T>
+template <class V>
 struct Reduced {
-  vec<T> expm1_r;
-  ivec<T> n;
+  V expm1_r;
+  ivec<V> n;
 };
 
 // rounded: x / ln2 to the nearest or lower integer, with round_bits added.
-template <class T, int N>
-FASTRNN_INLINE Reduced<T> reduce(const T (&q)[N], vec<T> x, vec<T> rounded) {
-  using E = Exp<T>;
-  const vec<T> shift = broadcast(E::round_bits), n = rounded - shift;
-  vec<T> r = fma(n, broadcast(-E::ln2_high), x);
-  r = fma(n, broadcast(-E::ln2_low), r);
-  return {fma(r * r, polynomial<T>(q, r), r), (ivec<T>)rounded - (ivec<T>)shift};
+template <class V, class T, int N>
+FASTRNN_INLINE Reduced<V> reduce(const T (&q)[N], V x, V rounded) {
+  using E = Exp<element<V>>;
+  const V shift = broadcast<V>(E::round_bits), n = rounded - shift;
+  V r = fma(n, broadcast<V>(-E::ln2_high), x);
+  r = fma(n, broadcast<V>(-E::ln2_low), r);
+  return {fma(r * r, polynomial(q, r), r), (ivec<V>)rounded - (ivec<V>)shift};
 }
 
 // 2^n as a float, n in [1 - bias, bias].
-template <class T>
-FASTRNN_INLINE vec<T> power_of_two(ivec<T> n) {
-  return (vec<T>)((n + Exp<T>::bias) << Exp<T>::mantissa_bits);
+template <class V>
+FASTRNN_INLINE V power_of_two(ivec<V> n) {
+  return (V)((n + Exp<element<V>>::bias) << Exp<element<V>>::mantissa_bits);
 }
 
-template <class T>
-FASTRNN_INLINE vec<T> exp(vec<T> x) {
-  using E = Exp<T>;
-  const vec<T> a = at_least<T>(at_most<T>(x, E::highest), E::lowest);
-  const Reduced<T> e = reduce<T>(E::q, a, fma(a, broadcast(E::log2e), broadcast(E::round_bits)));
+template <class V>
+FASTRNN_INLINE V exp(V x) {
+  using E = Exp<element<V>>;
+  const V a = at_least(at_most(x, E::highest), E::lowest);
+  const Reduced<V> e = reduce(E::q, a, fma(a, broadcast<V>(E::log2e), broadcast<V>(E::round_bits)));
   // Two powers: one alone can neither overflow to inf nor reach the smallest numbers.
-  const ivec<T> half = e.n >> 1;
-  const vec<T> scale = power_of_two<T>(half);
-  return fma(e.expm1_r, scale, scale) * power_of_two<T>(e.n - half);
+  const ivec<V> half = e.n >> 1;
+  const V scale = power_of_two<V>(half);
+  return fma(e.expm1_r, scale, scale) * power_of_two<V>(e.n - half);
 }
 
 // 1 / (1 + e^-x). With e^-x = 2^n (1 + p) the denominator is 2^n (1 + (p + 2^-n)): one rounding in units of the result,
@@ -126,32 +126,32 @@ FASTRNN_INLINE vec<T> exp(vec<T> x) {
 //
 // Where e^-x overflows or vanishes the result is put in at the end: clamping x first would cost its 12 cycles in the
 // chain of latencies, comparing beside the chain costs two. A NaN fails both comparisons.
-template <class T>
-FASTRNN_INLINE vec<T> sigmoid(vec<T> x) {
-  using E = Exp<T>;
-  constexpr T bound = E::one_power;
-  const Reduced<T> e = reduce<T>(E::q, -x, fma(x, broadcast(-E::log2e), broadcast(E::round_bits)));
-  const vec<T> scale = power_of_two<T>(e.n);
-  const vec<T> y = broadcast(T(1)) / fma(e.expm1_r + power_of_two<T>(-e.n), scale, scale);
-  const vec<T> below = x < broadcast(-bound) ? vec<T>{} : y;
-  return x > broadcast(bound - T(2)) ? broadcast(T(1)) : below;
+template <class V>
+FASTRNN_INLINE V sigmoid(V x) {
+  using E = Exp<element<V>>;
+  constexpr element<V> bound = E::one_power;
+  const Reduced<V> e = reduce(E::q, -x, fma(x, broadcast<V>(-E::log2e), broadcast<V>(E::round_bits)));
+  const V scale = power_of_two<V>(e.n);
+  const V y = broadcast<V>(1) / fma(e.expm1_r + power_of_two<V>(-e.n), scale, scale);
+  const V below = x < broadcast<V>(-bound) ? V{} : y;
+  return x > broadcast<V>(bound - 2) ? broadcast<V>(1) : below;
 }
 
 // h / (1 + h) with h = (e^2|x| - 1) / 2 = 2^(n-1) (1 + p) - 1/2. n is rounded down, so that p is positive and nothing
 // cancels. Where h is small the quotient's 2.5 ULP are mostly the rounding of 1 + h: h - h (h / (1 + h)) hides it.
-template <class T>
-FASTRNN_INLINE vec<T> tanh(vec<T> x) {
-  using E = Exp<T>;
-  const ivec<T> sign_bit = (ivec<T>)broadcast(T(-0.0));
-  const vec<T> a = (vec<T>)((ivec<T>)x & ~sign_bit), shift = broadcast(E::round_bits);
-  const vec<T> rounded = fma(a, broadcast(2 * E::log2e), broadcast(T(-0.5))) + shift;
-  const Reduced<T> e = reduce<T>(E::q_up, a + a, rounded);
-  const vec<T> scale = power_of_two<T>(e.n - 1);
-  const vec<T> h = fma(e.expm1_r, scale, scale - broadcast(T(0.5)));
-  const vec<T> quotient = h / (h + broadcast(T(1)));
-  const vec<T> y = a < broadcast(T(0.35)) ? fma(-h, quotient, h) : quotient;
-  const vec<T> bounded = a > broadcast(E::tanh_is_one) ? broadcast(T(1)) : y;
-  return (vec<T>)((ivec<T>)bounded | ((ivec<T>)x & sign_bit));
+template <class V>
+FASTRNN_INLINE V tanh(V x) {
+  using E = Exp<element<V>>;
+  const ivec<V> sign_bit = (ivec<V>)broadcast<V>(-0.0);
+  const V a = (V)((ivec<V>)x & ~sign_bit), shift = broadcast<V>(E::round_bits);
+  const V rounded = fma(a, broadcast<V>(2 * E::log2e), broadcast<V>(-0.5)) + shift;
+  const Reduced<V> e = reduce(E::q_up, a + a, rounded);
+  const V scale = power_of_two<V>(e.n - 1);
+  const V h = fma(e.expm1_r, scale, scale - broadcast<V>(0.5));
+  const V quotient = h / (h + broadcast<V>(1));
+  const V y = a < broadcast<V>(element<V>(0.35)) ? fma(-h, quotient, h) : quotient;
+  const V bounded = a > broadcast<V>(E::tanh_is_one) ? broadcast<V>(1) : y;
+  return (V)((ivec<V>)bounded | ((ivec<V>)x & sign_bit));
 }
 
 }  // namespace

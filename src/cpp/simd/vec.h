@@ -19,13 +19,24 @@
 namespace fastrnn {
 namespace {
 
-template <class T>
+template <class T, int Bytes>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef T type __attribute__((vector_size(Bytes)));
 };
 template <class T>
-using vec = typename VectorOf<T>::type;
+using vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES>::type;
 
+// Half a register, for a last block of units that needs no more. Halves pay where two of them go through the pipes in the
+// time of one whole: AVX-512 on a machine with one 512-bit FMA a cycle. Nothing else uses them.
+template <class T>
+using half_vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES / 2>::type;
+constexpr bool kHalvesPay = FASTRNN_VECTOR_BYTES == 64;
+
+template <class V>
+using element = decltype(+V{}[0]);  // V is vec<T> or half_vec<T>
+
+template <class V>
+constexpr int kLanesOf = int(sizeof(V) / sizeof(element<V>));
 template <class T>
 constexpr int kLanes = FASTRNN_VECTOR_BYTES / int(sizeof(T));
 
@@ -47,41 +58,49 @@ template <>
 struct IntegerFor<double> {
   using type = int64_t;
 };
-template <class T>
-using ivec = vec<typename IntegerFor<T>::type>;
+template <class V>
+using ivec = typename VectorOf<typename IntegerFor<element<V>>::type, int(sizeof(V))>::type;
 
-template <class T>
-FASTRNN_INLINE vec<T> load(const T* p) {
-  vec<T> v;
+template <class V>
+FASTRNN_INLINE V load(const element<V>* p) {
+  V v;
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
 
-template <class T>
-FASTRNN_INLINE void store(T* p, vec<T> v) {
+template <class V>
+FASTRNN_INLINE void store(element<V>* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-// First n lanes; the rest of the vector is zero. n is in [0, kLanes].
-template <class T>
-FASTRNN_INLINE vec<T> load_first(const T* p, int n) {
-  if (n == kLanes<T>) return load(p);
-  vec<T> v = {};
+// First n lanes; the rest of the vector is zero. n is in [0, kLanesOf].
+template <class V>
+FASTRNN_INLINE V load_first(const element<V>* p, int n) {
+  if (n == kLanesOf<V>) return load<V>(p);
+  V v = {};
   for (int i = 0; i < n; ++i) v[i] = p[i];
   return v;
 }
 
-template <class T>
-FASTRNN_INLINE void store_first(T* p, vec<T> v, int n) {
-  if (n == kLanes<T>) return store(p, v);
+template <class V>
+FASTRNN_INLINE void store_first(element<V>* p, V v, int n) {
+  if (n == kLanesOf<V>) return store(p, v);
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
 // x - 0 keeps every bit of x; x + 0 would turn -0 into +0.
-template <class T>
-FASTRNN_INLINE vec<T> broadcast(T x) {
-  return x - vec<T>{};
+template <class V>
+FASTRNN_INLINE V broadcast(element<V> x) {
+  return x - V{};
 }
+
+// A whole vector, where the pointer or the value says of what.
+FASTRNN_INLINE vec<float> load(const float* p) { return load<vec<float>>(p); }
+FASTRNN_INLINE vec<double> load(const double* p) { return load<vec<double>>(p); }
+FASTRNN_INLINE vec<float> load_first(const float* p, int n) { return load_first<vec<float>>(p, n); }
+FASTRNN_INLINE vec<double> load_first(const double* p, int n) { return load_first<vec<double>>(p, n); }
+FASTRNN_INLINE vec<float> broadcast(float x) { return broadcast<vec<float>>(x); }
+FASTRNN_INLINE vec<double> broadcast(double x) { return broadcast<vec<double>>(x); }
 
 #if defined(__FMA__) || defined(__aarch64__)
 constexpr bool kHasFma = true;
@@ -95,6 +114,12 @@ constexpr bool kHasFma = false;
 #if FASTRNN_VECTOR_BYTES == 64
 FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
 FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm512_fmadd_pd(a, b, c); }
+FASTRNN_INLINE half_vec<float> fma(half_vec<float> a, half_vec<float> b, half_vec<float> c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+FASTRNN_INLINE half_vec<double> fma(half_vec<double> a, half_vec<double> b, half_vec<double> c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
 #elif defined(__FMA__)
 FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm256_fmadd_ps(a, b, c); }
 FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm256_fmadd_pd(a, b, c); }
