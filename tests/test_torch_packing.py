@@ -112,6 +112,31 @@ def test_edits_of_small_weights(name, isa):
     agree(theirs, ours, x)
 
 
+def test_backward_uses_the_weights_of_forward():
+    """also when they were changed in between, where the version counter does not see it"""
+    layer = fastrnn.torch.GRU(3, 5, 2, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    y = layer(x)[0]
+    expected = torch.autograd.grad(layer(x)[0].sum(), wanted)
+    for keep in (True, False):
+        for weight in layer.parameters():
+            weight.data.mul_(2)
+        layer(x[:1])  # packs what they are now
+        actual = torch.autograd.grad(y.sum(), wanted, retain_graph=keep)
+        assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+    assert not torch.equal(layer(x)[0], y)
+
+
+def test_backward_refuses_weights_that_autograd_saw_change():
+    layer = fastrnn.torch.RNN(3, 5)
+    y = layer(torch.randn(4, 2, 3))[0]
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_memory_shared_with_another_process():
     theirs, ours = twins("RNN", 3, 5, dtype=torch.float64)
     ours.share_memory()

@@ -92,6 +92,9 @@ class Network:
     ) -> None: ...
     def explain(self, T: int, B: int, training: bool, threads: int) -> dict[str, object]: ...
 
+class Lease:
+    """The packed weights of a pass forward, for the pass back: what they were, come what may."""
+
 class Follower:
     """The kernels for weights that are somebody else's, packed as their contents change.
 
@@ -117,8 +120,8 @@ class Follower:
         call: tuple[Any, ...],
         states: tuple[int, int, int, int],  # h0, c0, hn, cn
         reserve: int,
-        reserve_bytes: int,  # 0: no tape
-    ) -> None: ...
+        reserve_bytes: int,  # 0: no tape, no lease
+    ) -> Lease | None: ...
     def backward(
         self,
         call: tuple[Any, ...],
@@ -126,6 +129,7 @@ class Follower:
         results: tuple[tuple[int, int, int], int, int, tuple[int, ...]],  # dx, dh0, dc0, weights
         reserve: int,
         reserve_bytes: int,
+        lease: Lease | None,  # with one, the call needs no weights
     ) -> None: ...
 
 def fingerprint(data: int, size: int) -> int: ...

@@ -76,8 +76,11 @@ class Network {
   Network(const Config& config, const Backend& backend);
 
   // weights in torch's order, part after part: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
-  // unchanged, until the next pack: backward packs their transposes when it first needs them.
+  // unchanged, until the next pack or pack_backward: the first backward packs their transposes otherwise.
   void pack(const T* const* weights, int threads = 1);
+
+  // Packs the transposes now, so that the raw weights may change before backward.
+  void pack_backward(int threads) const;
 
   void run(const Sequence<T>& call) const;
   std::unique_ptr<Tape<T>> forward(const Sequence<T>& call) const;
@@ -100,7 +103,6 @@ class Network {
  private:
   Tape<T> make_tape(const Sequence<T>& call, bool keeps) const;
   void pass(Tape<T>& tape) const;
-  void pack_backward(int threads) const;
   // pack(part, half) for everything there is to pack.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;

@@ -1,6 +1,7 @@
 // What fastrnn.torch calls: weights that are somebody else's, arrays as addresses, the tape in a tensor. Private: the
 // caller has checked shapes, dtypes, strides and that everything lives. Strides count elements; an address of 0 is null.
 #include <array>
+#include <variant>
 
 #include "network/follower.h"
 #include "python/arrays.h"
@@ -103,8 +104,6 @@ Rows<T> rows_at(const View& v, bool packed, int width) {
 template <class T>
 Bound<T> bind(const AnyFollower& any, const Call& call) {
   Bound<T> b = {{}, addresses<T>(call.weights), {}};
-  if (call.weights.size() != size_t(any.config.parts()) * size_t(any.config.weights_per_part()))
-    throw py::value_error("weights: wrong number");
   const bool packed = call.batch_sizes != 0;
   if (packed) b.lengths = lengths_of(call);
   Sequence<T>& s = b.sequence;
@@ -113,6 +112,14 @@ Bound<T> bind(const AnyFollower& any, const Call& call) {
   s.y = rows_at<T>(call.y, packed, any.config.width());
   s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads;
   return b;
+}
+
+template <class T>
+std::shared_ptr<const Network<T>> followed(AnyFollower& any, const Backend& backend, const std::vector<T*>& weights,
+                                           int threads) {
+  if (weights.size() != size_t(any.config.parts()) * size_t(any.config.weights_per_part()))
+    throw std::invalid_argument("weights: wrong number");
+  return any.of<T>().follow(any.config, backend, weights.data(), threads);
 }
 
 template <class T>
@@ -125,23 +132,34 @@ void check_reserve(const Network<T>& net, const Sequence<T>& s, Address reserve,
   }
 }
 
+// The network of a pass forward, packed for backward too: it keeps what the weights were.
+struct Lease {
+  std::variant<std::shared_ptr<const Network<float>>, std::shared_ptr<const Network<double>>> network;
+};
+
 template <class T>
-void forward(AnyFollower& any, const Call& call, const py::tuple& states, Address reserve, size_t bytes) {
+std::unique_ptr<Lease> forward(AnyFollower& any, const Call& call, const py::tuple& states, Address reserve,
+                               size_t bytes) {
   Bound<T> b = bind<T>(any, call);
   Sequence<T>& s = b.sequence;
   s.h0 = at<const T>(states[0].cast<Address>()), s.c0 = at<const T>(states[1].cast<Address>());
   s.hn = at<T>(states[2].cast<Address>()), s.cn = at<T>(states[3].cast<Address>());
   const Backend& backend = current_backend();
   const py::gil_scoped_release release;
-  const auto net = any.of<T>().follow(any.config, backend, b.weights.data(), s.threads);
-  if (!bytes) return net->run(s);
+  const auto net = followed(any, backend, b.weights, s.threads);
+  if (!bytes) {
+    net->run(s);
+    return nullptr;
+  }
   check_reserve(*net, s, reserve, bytes);
+  net->pack_backward(s.threads);
   net->forward(s, at<char>(reserve));
+  return std::make_unique<Lease>(Lease{net});
 }
 
 template <class T>
 void backward(AnyFollower& any, const Call& call, const py::tuple& upstream, const py::tuple& wanted, Address reserve,
-              size_t bytes) {
+              size_t bytes, const Lease* lease) {
   Bound<T> b = bind<T>(any, call);
   const bool packed = call.batch_sizes != 0;
   Gradients<T> g = {};
@@ -154,7 +172,8 @@ void backward(AnyFollower& any, const Call& call, const py::tuple& upstream, con
   g.threads = call.threads;
   const Backend& backend = current_backend();
   const py::gil_scoped_release release;
-  const auto net = any.of<T>().follow(any.config, backend, b.weights.data(), g.threads);
+  const auto net = lease ? std::get<std::shared_ptr<const Network<T>>>(lease->network)
+                         : followed(any, backend, b.weights, g.threads);
   check_reserve(*net, b.sequence, reserve, bytes);
   net->backward(b.sequence, at<const char>(reserve), g);
 }
@@ -162,6 +181,7 @@ void backward(AnyFollower& any, const Call& call, const py::tuple& upstream, con
 }  // namespace
 
 void bind_follower(py::module_& m) {
+  py::class_<Lease>(m, "Lease");
   py::class_<AnyFollower>(m, "Follower")
       .def(py::init([](const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                        int projection) {
@@ -171,15 +191,15 @@ void bind_follower(py::module_& m) {
       .def("forward",
            [](AnyFollower& any, const py::tuple& t, const py::tuple& states, Address reserve, size_t bytes) {
              const Call call = call_of(t);
-             call.is_double ? forward<double>(any, call, states, reserve, bytes)
-                            : forward<float>(any, call, states, reserve, bytes);
+             return call.is_double ? forward<double>(any, call, states, reserve, bytes)
+                                   : forward<float>(any, call, states, reserve, bytes);
            })
       .def("backward",
            [](AnyFollower& any, const py::tuple& t, const py::tuple& upstream, const py::tuple& wanted, Address reserve,
-              size_t bytes) {
+              size_t bytes, const Lease* lease) {
              const Call call = call_of(t);
-             call.is_double ? backward<double>(any, call, upstream, wanted, reserve, bytes)
-                            : backward<float>(any, call, upstream, wanted, reserve, bytes);
+             call.is_double ? backward<double>(any, call, upstream, wanted, reserve, bytes, lease)
+                            : backward<float>(any, call, upstream, wanted, reserve, bytes, lease);
            })
       .def_property_readonly("packings",
                              [](const AnyFollower& any) { return any.f32.packings() + any.f64.packings(); });

@@ -14,6 +14,8 @@ _AGAIN = (
     b"create_graph=True); use torch.nn's layer for that"
 )
 
+_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+
 
 class Recurrent(torch.autograd.Function):
     """Autograd of whole sequences: forward keeps a tape in a tensor, backward walks it back.
@@ -36,28 +38,32 @@ class Recurrent(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """Return y, hn, cn; None as in Kernel.forward."""
-        y, hn, cn, reserve = kernel.forward(
+        y, hn, cn, reserve, lease = kernel.forward(
             x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, True
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, y, reserve, batch_sizes, seed, *weights)
-        ctx.kernel, ctx.batch, ctx.layout, ctx.dropout = kernel, batch, layout, dropout
+        ctx.call = kernel, batch, layout, dropout, lease
         return y, hn, cn
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> Any:
         """Return the gradients in the order of forward's arguments."""
+        kernel, batch, layout, dropout, lease = ctx.call
+        if lease and not _keeps_graph():
+            # y may outlive its graph, and the next forward is to pack in place.
+            ctx.call = kernel, batch, layout, dropout, None
         x, y, reserve, batch_sizes, seed, *weights = ctx.saved_tensors
         needs = ctx.needs_input_grad[6:]
         arguments = (
-            x, y, reserve, batch_sizes, ctx.batch, ctx.layout, ctx.dropout, seed, tuple(weights),
-            dy, dh, dc, (*needs[:3], any(needs[3:])),
+            x, y, reserve, batch_sizes, batch, layout, dropout, seed, weights,
+            dy, dh, dc, (*needs[:3], any(needs[3:])), lease,
         )  # fmt: skip
         if not torch.is_grad_enabled():  # but with create_graph=True
-            grads = ctx.kernel.backward(*arguments)
+            grads = kernel.backward(*arguments)
         else:
             with torch.no_grad():
-                grads = ctx.kernel.backward(*arguments)
+                grads = kernel.backward(*arguments)
             grads = _not_again(grads)
         return (None, None, None, None, None, None, *grads)
 

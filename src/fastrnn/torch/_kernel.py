@@ -200,8 +200,11 @@ class Kernel:
         seed: Tensor | None,
         weights: Sequence[Tensor],
         keep: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """Return y, hn, cn, the tape; hn is None for a single step (it is y), cn but for LSTM."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, _core.Lease | None]:
+        """Return y, hn, cn, the tape and a lease of the packed weights for one pass back.
+
+        hn is None for a single step (it is y), cn but for LSTM.
+        """
         x = _dense(x, layout)
         steps, batch = self.sizes(x, layout, batch_sizes, batch)
         y = x.new_empty(*x.shape[:-1], self.width)
@@ -226,8 +229,8 @@ class Kernel:
             (y if hn is None else hn).data_ptr(),
             0 if cn is None else cn.data_ptr(),
         )
-        self.native.forward(call, states, address, size)
-        return y, hn, cn, reserve
+        lease = self.native.forward(call, states, address, size)
+        return y, hn, cn, reserve, lease
 
     def backward(
         self,
@@ -244,8 +247,12 @@ class Kernel:
         dh: Tensor | None,
         dc: Tensor | None,
         wanted: Sequence[bool],
+        lease: _core.Lease | None = None,
     ) -> list[Tensor | None]:
-        """Return the gradients of x, h0, c0 and every weight; None where not wanted."""
+        """Return the gradients of x, h0, c0 and every weight; None where not wanted.
+
+        Without the lease of the pass forward, the weights are fingerprinted again.
+        """
         x = _dense(x, layout)
         steps, batch = self.sizes(x, layout, batch_sizes, batch)
         dx = torch.empty_like(x, memory_format=torch.contiguous_format) if wanted[0] else None
@@ -258,8 +265,8 @@ class Kernel:
         dy = None if dy is None else _dense(dy, layout)
         dh = None if dh is None else dh.contiguous()
         dc = None if dc is None else dc.contiguous()
-        weights = _contiguous(weights)
-        call = _call(x, y, batch_sizes, layout, steps, batch, dropout, seed, weights)
+        read = () if lease else _contiguous(weights)
+        call = _call(x, y, batch_sizes, layout, steps, batch, dropout, seed, read)
         upstream = (
             _NO_VIEW if dy is None else _view(dy, layout),
             0 if dh is None else dh.data_ptr(),
@@ -271,7 +278,7 @@ class Kernel:
             0 if dc0 is None else dc0.data_ptr(),
             tuple([g.data_ptr() for g in grads]),
         )
-        self.native.backward(call, upstream, results, reserve.data_ptr(), reserve.shape[0])
+        self.native.backward(call, upstream, results, reserve.data_ptr(), reserve.shape[0], lease)
         return [dx, dh0, dc0, *(grads or [None] * len(weights))]
 
 

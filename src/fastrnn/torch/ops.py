@@ -61,7 +61,7 @@ def _forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
     *tensors, weights, cell, num_layers, bias, bidirectional = arguments
     kernel: Any = kernel_for(weights, cell, num_layers, bias, bidirectional)
     kernel.check(*tensors, weights)
-    y, hn, cn, reserve = kernel.forward(*tensors, weights, keep)
+    y, hn, cn, reserve, _ = kernel.forward(*tensors, weights, keep)
     x = tensors[0]
     results = (y, _present(x, hn), _present(x, cn))
     return (*results, reserve) if keep else results
@@ -150,16 +150,16 @@ class _Operators:
     def __init__(self, *options: Any) -> None:
         self.options = options
 
-    def forward(self, *arguments: Any) -> tuple[Tensor | None, ...]:
+    def forward(self, *arguments: Any) -> tuple[Any, ...]:
         *tensors, weights, _ = arguments
         with torch._C._AutoDispatchBelowAutograd():
             y, hn, cn, reserve = torch.ops.fastrnn.recurrent_train.default(
                 *tensors, list(weights), *self.options
             )
-        return y, _absent(hn), _absent(cn), reserve
+        return y, _absent(hn), _absent(cn), reserve, None
 
     def backward(self, *arguments: Any) -> list[Tensor | None]:
-        *tensors, weights, dy, dh, dc, wanted = arguments
+        *tensors, weights, dy, dh, dc, wanted, _ = arguments
         grads = torch.ops.fastrnn.recurrent_backward.default(
             *tensors, list(weights), dy, dh, dc, list(wanted), *self.options
         )
