@@ -87,7 +87,6 @@ def errors(name):
 def test_the_database_has_what_we_think():
     assert set(INFOS) == {*LAYERS, *CELLS}
     # Each mode: 87 of tensors and 48 of packed sequences (RNN 32, GRU 16; torch has none for LSTM).
-    # One mode with packed ones (135) and the packed ones of the other (48) are the 183 of torch's.
     assert sum(len(samples(n, training)) for n in INFOS for training in MODES) >= 270
     assert sum(len(errors(n)) for n in INFOS) >= 58
 
