@@ -44,7 +44,7 @@ template <class T>
 struct ForwardTask {
   Schedule schedule;
   int64_t step_begin, step_end;
-  bool odd;                   // the number of steps before step 0 (a stream's are one task each)
+  bool odd;                   // whether an odd number of steps came before step 0 (a stream's are one task each)
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
   Rows<const T> x;            // [T, B, I]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ _WEIGHTS = ("weight_ih", "weight_hh")
 _BIASES = ("bias_ih", "bias_hh")
 
 
-class _Cell(torch.nn.RNNCellBase):
+class _Cell(torch.nn.RNNCellBase, ABC):
     """A cell of torch.nn with another forward."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -24,8 +25,9 @@ class _Cell(torch.nn.RNNCellBase):
             pass  # left first, so that torch's error comes without ours as its context
         return super().forward(input, hx)
 
+    @abstractmethod
     def _kind(self) -> str:
-        raise NotImplementedError
+        """Return the cell's name among the kernels; IrregularCallError where it has none."""
 
     def _run(self, input: Any, hx: Any) -> Any:
         names = _WEIGHTS + _BIASES if self.bias else _WEIGHTS
