@@ -277,26 +277,31 @@ struct BackwardPhase {
     const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * H::count;
     for (int i = 0; i < height << width; ++i) sums[i] = vec<T>{};
     Operand<T> ops[H::count];
+    const T* ahead[kMaxRows * kReads];
+    const int reads = step < 0 ? 0 : will_read(first, height, block * kLanes<T>, ahead);
     for (int g = 0; g < H::count; ++g) {
       for (int r = 0; r < height; ++r)
         ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
       ops[g].w = a.ut + block * panel + g * segment;
       ops[g].block_step = panel;
       ops[g].depth = a.hidden;
+      const int begin = reads * g / H::count;
+      ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
     }
-    for (int r = 0; r < height; ++r) prefetch_tape(first + r * share.row_step, block * kLanes<T>, kLanes<T> << width);
     kPlainTiles<T>.at[height - 1][width](ops, H::count, sums);
   }
 
-  // Asks for the gates that the cell will need once the tile is done: they lie kilobytes apart, where no hardware
-  // prefetcher sees a pattern. Its gain is not proven: 2 to 11 % in three pairs of runs at LSTM B16 H256, -1 to 9 % at
-  // B64, on a machine that scatters by 5 %; into the second-level cache, and with c and dy too, none was seen.
-  void prefetch_tape(int place, int unit, int n) const {
-    if (step < 0) return;
-    const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
-    for (int g = 0; g < Cell::saved; ++g) {
-      for (int i = 0; i < n; i += 64 / int(sizeof(T))) __builtin_prefetch(gates + g * a.pitch + i);
+  static constexpr int kReads = Cell::saved + 2;
+  int will_read(int first, int height, int unit, const T** ahead) const {
+    int n = 0;
+    for (int r = 0; r < height; ++r) {
+      const int place = first + r * share.row_step;
+      const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
+      for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
+      if (Cell::has_cell_state && step) ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
+      if (a.dy.data) ahead[n++] = at(a.dy, a.schedule, step, place) + unit;
     }
+    return n;
   }
 
   FASTRNN_INLINE void finish(vec<T> dh, int place, int block) const {

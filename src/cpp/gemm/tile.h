@@ -18,6 +18,8 @@ struct Operand {
   const T* w;               // [V blocks, block_step apart][depth][gates][W]
   ptrdiff_t block_step;
   int depth;
+  const T* const* ahead = nullptr;  // [aheads] what the caller reads after the tile: a vector for each block
+  int aheads = 0;
 };
 
 // acc[r][v][gate] += rows[r][k] * w[v][k][gate][:] for k = 0 .. depth-1.
@@ -75,6 +77,14 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
   }
 }
 
+template <class Vector, int V>
+FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op) {
+  for (int i = 0; i < op.aheads; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) __builtin_prefetch(op.ahead[i] + v * kLanesOf<Vector>);
+  }
+}
+
 // sums += ops[0] through the gates First, then each further operand through Rest, without leaving the registers. What
 // starts the sums and what follows them (the cell's equations) is the caller's: it stands once a cell and not unrolled
 // in every tile, which made the code eight times as large and no faster.
@@ -84,8 +94,12 @@ void tile(const Operand<element<Vector>>* ops, int count,
   Vector acc[R][V][A];
 #pragma GCC unroll 24
   for (int i = 0; i < R * V * A; ++i) acc[i / (V * A)][i / A % V][i % A] = sums[i];
+  fetch<Vector, V>(ops[0]);
   multiply<First>(acc, ops[0]);
-  for (int i = 1; i < count; ++i) multiply<Rest>(acc, ops[i]);
+  for (int i = 1; i < count; ++i) {
+    fetch<Vector, V>(ops[i]);
+    multiply<Rest>(acc, ops[i]);
+  }
 #pragma GCC unroll 24
   for (int i = 0; i < R * V * A; ++i) sums[i] = acc[i / (V * A)][i / A % V][i % A];
 }
