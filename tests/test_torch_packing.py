@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 import fastrnn.torch
 from fastrnn import _core
+from fastrnn.torch._call import TIME, Call
 
 LAYERS = ("RNN", "LSTM", "GRU")
 
@@ -234,7 +235,7 @@ def test_threads_see_the_weights_of_their_call():
     sets = [{k: torch.randn_like(w) for k, w in module.state_dict().items()} for _ in range(4)]
     with torch.inference_mode():
         module(x)
-        kernel = module._kernel
+        kernel, call = module._kernel, Call(TIME, 3)
         wanted, wrong = [], []
         for weights in sets:
             wanted.append(fastrnn_forward(fastrnn.torch.GRU(16, 24), weights, x))
@@ -242,9 +243,8 @@ def test_threads_see_the_weights_of_their_call():
         def work(i):
             with torch.inference_mode():
                 for _ in range(200):
-                    got = kernel.forward(
-                        x, None, None, None, 0, 0, 0.0, None, list(sets[i].values()), False
-                    )[0]
+                    weights = list(sets[i].values())
+                    got = kernel.forward(x, None, None, weights, call, False)[0]
                     if not torch.equal(got, wanted[i]):
                         wrong.append(i)
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from ._kernel import Kernel, Tensor
+from ._call import Call, Tensor
+from ._kernel import Kernel
 
 _AGAIN = (
     b"fastrnn.torch: double backward is not supported (a gradient was differentiated again, after "
@@ -27,45 +28,37 @@ class Recurrent(torch.autograd.Function):
     def forward(
         ctx: Any,
         kernel: Any,
-        batch: int,
-        layout: int,
-        dropout: float,
-        batch_sizes: Tensor | None,
-        seed: Tensor | None,
+        call: Call,
         x: Tensor,
         h0: Tensor | None,
         c0: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """Return y, hn, cn; None as in Kernel.forward."""
-        y, hn, cn, reserve, lease = kernel.forward(
-            x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, True
-        )
+        y, hn, cn, reserve, lease = kernel.forward(x, h0, c0, weights, call, True)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, y, reserve, batch_sizes, seed, *weights)
-        ctx.call = kernel, batch, layout, dropout, lease
+        # The last two to be told, as of the others, when somebody changes them in between.
+        ctx.save_for_backward(x, y, reserve, *weights, call.batch_sizes, call.seed)
+        ctx.call = kernel, call, lease
         return y, hn, cn
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> Any:
-        """Return the gradients in the order of forward's arguments."""
-        kernel, batch, layout, dropout, lease = ctx.call
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        """Return the gradients in the order of forward's arguments, for those of its results."""
+        kernel, call, lease = ctx.call
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.
-            ctx.call = kernel, batch, layout, dropout, None
-        x, y, reserve, batch_sizes, seed, *weights = ctx.saved_tensors
-        needs = ctx.needs_input_grad[6:]
-        arguments = (
-            x, y, reserve, batch_sizes, batch, layout, dropout, seed, weights,
-            dy, dh, dc, (*needs[:3], any(needs[3:])), lease,
-        )  # fmt: skip
+            ctx.call = kernel, call, None
+        x, y, reserve, *weights, _, _ = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        wanted = (*needs[2:5], True in needs[5:])
         if not torch.is_grad_enabled():  # but with create_graph=True
-            grads = kernel.backward(*arguments)
+            grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
         else:
             with torch.no_grad():
-                grads = kernel.backward(*arguments)
+                grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
             grads = _not_again(grads)
-        return (None, None, None, None, None, None, *grads)
+        return (None, None, *grads)
 
 
 # Function.apply without its look for functorch, which costs 3 us and which `observed` has done.
@@ -110,14 +103,10 @@ def direct(
     x: Tensor,
     h0: Tensor | None,
     c0: Tensor | None,
-    batch_sizes: Tensor | None,
-    batch: int,
-    layout: int,
-    dropout: float,
-    seed: Tensor | None,
     weights: list[Tensor],
+    call: Call,
 ) -> Any:
     """y, hn, cn of checked arguments that nobody observes, straight from the core."""
     if differentiable(x, h0, c0, weights):
-        return _apply(kernel, batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights)
-    return kernel.forward(x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, False)[:3]
+        return _apply(kernel, call, x, h0, c0, *weights)
+    return kernel.forward(x, h0, c0, weights, call, False)[:3]

@@ -9,7 +9,8 @@ from typing import Any
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .._spec import GATES
-from ._kernel import Kernel, Tensor
+from ._call import Tensor
+from ._kernel import Kernel
 
 _MOST = 1024  # kernels kept; more layers than that in one process pack their weights at every call
 _lock = threading.Lock()

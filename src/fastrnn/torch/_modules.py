@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from . import ops  # noqa: F401 (defines torch.ops.fastrnn)
 from ._autograd import direct, observed
-from ._kernel import Kernel, Tensor, state_shape
+from ._call import Call, Tensor, state_shape
+from ._kernel import Kernel
+from .ops import recurrent
 
 _FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
@@ -110,26 +111,19 @@ def compute(
     config: tuple[Any, ...],
     x: Tensor,
     states: tuple[Tensor | None, Tensor | None],
-    batch_sizes: Tensor | None,
-    batch: Any,
-    layout: int,
-    dropout: float,
     names: Sequence[str],
     weights: list[Tensor],
+    call: Call,
 ) -> Any:
     """y, hn, cn: by an operator where somebody records it, else straight from the core."""
-    seed = None
-    if dropout > 0:  # the key of the masks, from torch's default generator
-        seed = torch.randint(0, 2**63 - 1, (1,), dtype=torch.int64, device="cpu")
-    tensors = (x, *states, batch_sizes, batch, layout, dropout, seed, weights)
     if observed(x):
-        cell, _, _, num_layers, bias, bidirectional, _ = config
-        return torch.ops.fastrnn.recurrent.default(*tensors, cell, num_layers, bias, bidirectional)
+        return recurrent(x, *states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
         # Made at the first call: a module needs nothing of ours but its class.
         kernel = module.__dict__["_kernel"] = Kernel(*config)
-    for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
-        if w.shape != shape:
-            raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
-    return direct(kernel, *tensors)
+    if [w.shape for w in weights] != kernel.shapes:
+        for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
+            if w.shape != shape:
+                raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
+    return direct(kernel, x, *states, weights, call)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ._kernel import STEP
+from ._call import STEP, Call
 from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
 
 _WEIGHTS = ("weight_ih", "weight_hh")
@@ -49,7 +49,7 @@ class _Cell(torch.nn.RNNCellBase, ABC):
         batch, size = x.shape[0], self.hidden_size
         states = states_of(hx, is_lstm, 1, batch, STEP, (size, size), dtype)
         config = (kind, self.input_size, size, 1, self.bias, False, 0)
-        h, _, c = compute(self, config, x, states, None, batch, STEP, 0.0, names, weights)
+        h, _, c = compute(self, config, x, states, names, weights, Call(STEP, batch))
         if flat:
             h, c = h.squeeze(0), c.squeeze(0) if is_lstm else c
         return (h, c) if is_lstm else h

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from ._kernel import BATCH, PACKED, TIME, UNBATCHED
+from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
@@ -72,9 +72,10 @@ class _Layer(torch.nn.RNNBase):
             self.bias, self.bidirectional, self.proj_size,
         )  # fmt: skip
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
-        y, hn, cn = compute(
-            self, config, x, states, batch_sizes, batch, layout, dropout, names, weights
-        )
+        # seed: the key of the masks, from torch's default generator
+        seed = torch.randint(0, 2**63 - 1, (1,), device="cpu") if dropout > 0 else None
+        call = Call(layout, batch, dropout, batch_sizes, seed)
+        y, hn, cn = compute(self, config, x, states, names, weights, call)
         state = (hn, cn) if is_lstm else hn
         if not packed:
             return y, state

@@ -24,7 +24,9 @@ import torch
 
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
-from ._kernel import PACKED, STEP, Kernel, Tensor
+from ._call import PACKED, STEP, Call, Tensor
+from ._checks import check_backward, check_forward
+from ._kernel import Kernel
 
 _ARGUMENTS = (
     "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, int layout, "
@@ -54,87 +56,87 @@ def _absent(value: Tensor) -> Tensor | None:
     return None if value.dim() == 1 and value.shape[0] == 0 else value
 
 
+def recurrent(
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: list[Tensor],
+    call: Call,
+    config: tuple[Any, ...],
+) -> tuple[Tensor, ...]:
+    """Call the operator with what a module has found; `config` is that of its Kernel."""
+    cell, _, _, num_layers, bias, bidirectional, _ = config
+    options = cell, num_layers, bias, bidirectional
+    results: tuple[Tensor, ...] = torch.ops.fastrnn.recurrent.default(
+        x, h0, c0, *_flat(call), weights, *options
+    )
+    return results
+
+
+def _flat(call: Call) -> tuple[Any, ...]:
+    """A call in the order of the operators' arguments."""
+    return call.batch_sizes, call.batch, call.layout, call.dropout, call.seed
+
+
+def _call(batch_sizes: Any, batch: Any, layout: int, dropout: float, seed: Any) -> Call:
+    """A call from such arguments."""
+    return Call(layout, batch, dropout, batch_sizes, seed)
+
+
 # ---- on the CPU
 
 
-def _forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
-    *tensors, weights, cell, num_layers, bias, bidirectional = arguments
-    kernel: Any = kernel_for(weights, cell, num_layers, bias, bidirectional)
-    kernel.check(*tensors, weights)
-    y, hn, cn, reserve, _ = kernel.forward(*tensors, weights, keep)
-    x = tensors[0]
-    results = (y, _present(x, hn), _present(x, cn))
+def _forward(
+    keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
+) -> tuple[Tensor, ...]:
+    call, weights, options = _call(*arguments[:5]), arguments[5], arguments[6:]
+    kernel = kernel_for(weights, *options)
+    check_forward(kernel, x, h0, c0, weights, call)
+    y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
+    results = y, _present(x, hn), _present(x, cn)
     return (*results, reserve) if keep else results
 
 
-def _backward(
-    x: Tensor,
-    y: Tensor,
-    reserve: Tensor,
-    batch_sizes: Tensor | None,
-    batch: int,
-    layout: int,
-    dropout: float,
-    seed: Tensor | None,
-    weights: list[Tensor],
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    wanted: list[bool],
-    *options: Any,
-) -> list[Tensor]:
+def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
+    call, weights, upstream = _call(*arguments[:5]), arguments[5], arguments[6:9]
+    wanted, options = arguments[9], arguments[10:]
     kernel = kernel_for(weights, *options)
-    kernel.check(x, None, None, batch_sizes, batch, layout, dropout, seed, weights)
-    kernel.check_gradients(x, y, batch_sizes, batch, layout, dy, dh, dc)
-    grads = kernel.backward(
-        x, y, reserve, batch_sizes, batch, layout, dropout, seed, weights, dy, dh, dc, wanted
-    )
+    check_backward(kernel, x, y, weights, call, upstream)
+    grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted)
     return [_present(x, g) for g in grads]
 
 
 # ---- shapes alone
 
 
-def _fake_forward(keep: bool, *arguments: Any) -> tuple[Tensor, ...]:
-    x, _, _, batch_sizes, batch, layout, dropout, _, weights, *options = arguments
-    kernel = Kernel(*config_of(weights, *options))
-    steps, batch = kernel.sizes(x, layout, batch_sizes, batch)
+def _fake_forward(
+    keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
+) -> tuple[Tensor, ...]:
+    call, weights, options = _call(*arguments[:5]), arguments[5], arguments[6:]
+    kernel, layout = Kernel(*config_of(weights, *options)), call.layout
+    steps, batch = call.sizes(x)
     y = x.new_empty((*x.shape[:-1], kernel.width))
     hn = cn = None
     if layout != STEP:
         hn = x.new_empty(kernel.state_shape(batch, layout, kernel.output_size))
     if kernel.is_lstm:
         cn = x.new_empty(kernel.state_shape(batch, layout, kernel.hidden_size))
-    results = (y, _present(x, hn), _present(x, cn))
+    results = y, _present(x, hn), _present(x, cn)
     if not keep:
         return results
     rows = x.shape[0] if layout == PACKED else steps * batch
-    size = kernel.reserve_bytes(steps, batch, rows, dropout, x.element_size())
+    size = kernel.reserve_bytes(steps, batch, rows, call.dropout, x.element_size())
     return (*results, x.new_empty(size, dtype=torch.uint8))
 
 
-def _fake_backward(
-    x: Tensor,
-    y: Tensor,
-    reserve: Tensor,
-    batch_sizes: Tensor | None,
-    batch: Any,
-    layout: int,
-    dropout: float,
-    seed: Tensor | None,
-    weights: list[Tensor],
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    wanted: list[bool],
-    *options: Any,
-) -> list[Tensor]:
-    kernel = Kernel(*config_of(weights, *options))
-    _, batch = kernel.sizes(x, layout, batch_sizes, batch)
+def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
+    call, weights, wanted = _call(*arguments[:5]), arguments[5], arguments[9]
+    kernel = Kernel(*config_of(weights, *arguments[10:]))
+    _, batch = call.sizes(x)
     shapes = [
         x.shape,
-        kernel.state_shape(batch, layout, kernel.output_size),
-        kernel.state_shape(batch, layout, kernel.hidden_size),
+        kernel.state_shape(batch, call.layout, kernel.output_size),
+        kernel.state_shape(batch, call.layout, kernel.hidden_size),
         *kernel.shapes,
     ]
     wants = [*wanted[:3], *[wanted[3]] * len(weights)]
@@ -150,45 +152,34 @@ class _Operators:
     def __init__(self, *options: Any) -> None:
         self.options = options
 
-    def forward(self, *arguments: Any) -> tuple[Any, ...]:
-        *tensors, weights, _ = arguments
+    def forward(
+        self, x: Tensor, h0: Any, c0: Any, weights: Any, call: Call, keep: bool
+    ) -> tuple[Any, ...]:
         with torch._C._AutoDispatchBelowAutograd():
             y, hn, cn, reserve = torch.ops.fastrnn.recurrent_train.default(
-                *tensors, list(weights), *self.options
+                x, h0, c0, *_flat(call), list(weights), *self.options
             )
         return y, _absent(hn), _absent(cn), reserve, None
 
-    def backward(self, *arguments: Any) -> list[Tensor | None]:
-        *tensors, weights, dy, dh, dc, wanted, _ = arguments
+    def backward(
+        self, x: Tensor, y: Tensor, reserve: Tensor, weights: Any, call: Call, upstream: Any,
+        wanted: Any, lease: None,
+    ) -> list[Tensor | None]:  # fmt: skip
         grads = torch.ops.fastrnn.recurrent_backward.default(
-            *tensors, list(weights), dy, dh, dc, list(wanted), *self.options
+            x, y, reserve, *_flat(call), list(weights), *upstream, list(wanted), *self.options
         )
         wants = [*wanted[:3], *[wanted[3]] * len(weights)]
         return [g if want else None for g, want in zip(grads, wants, strict=True)]
 
 
-def _autograd(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    batch_sizes: Tensor | None,
-    batch: Any,
-    layout: int,
-    dropout: float,
-    seed: Tensor | None,
-    weights: list[Tensor],
-    *options: Any,
-) -> tuple[Tensor, ...]:
+def _autograd(x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any) -> Any:
+    weights, options = arguments[5], arguments[6:]
     if differentiable(x, h0, c0, weights):
-        y, hn, cn = Recurrent.apply(
-            _Operators(*options), batch, layout, dropout, batch_sizes, seed, x, h0, c0, *weights
-        )
+        call = _call(*arguments[:5])
+        y, hn, cn = Recurrent.apply(_Operators(*options), call, x, h0, c0, *weights)
         return y, _present(x, hn), _present(x, cn)
     with torch._C._AutoDispatchBelowAutograd():
-        results: tuple[Tensor, ...] = torch.ops.fastrnn.recurrent.default(
-            x, h0, c0, batch_sizes, batch, layout, dropout, seed, weights, *options
-        )
-    return results
+        return torch.ops.fastrnn.recurrent.default(x, h0, c0, *arguments)
 
 
 _library.impl("recurrent", lambda *a: _forward(False, *a), "CPU")
