@@ -15,6 +15,7 @@ struct CellKernels {
   int gates;                                            // of W and of U
   bool has_cell_state, carries_dh, reads_h_prev;
   void (*forward)(const ForwardTask<T>&, const Share&);
+  void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
   void (*input_product)(const InputTask<T>&, const Share&);
 };

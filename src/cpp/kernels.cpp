@@ -27,6 +27,7 @@ constexpr CellKernels<T> cell_kernels() {
   k.carries_dh = C::carries_dh;
   k.reads_h_prev = C::reads_h_prev;
   k.forward = forward_sweep<C, T>;
+  k.forward_step = forward_step<C, T>;
   k.backward = backward_sweep<C, T>;
   k.input_product = input_product<C, T>;
   return k;

@@ -13,6 +13,7 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
       threads_(threads),
       pitch_(padded(network_->config().hidden)),
       forward_(network_->cell().forward),
+      forward_step_(network_->cell().forward_step),
       order_(size_t(batch)),
       length_(size_t(batch), 1),
       first_{0, batch} {
@@ -40,6 +41,8 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
       task.y = {hidden(layer, 1 - slot), 0, c.output()};
       task.cell = cell(layer), task.unprojected = unprojected_;
       tasks_.push_back(task);
+      if (batch > 1 || threads > 1 || c.projection) continue;
+      rows_.push_back({task.x.data, task.h0, task.bias, task.cell, task.cell, nullptr, task.y.data});
     }
   }
   reset();
@@ -77,6 +80,18 @@ void Stream<T>::walk(int64_t steps, Rows<const T> x, const Share& share, Forward
   }
 }
 
+// Apart from advance(), whose arguments travel in structs: put together from pointers and read as vectors, such a struct
+// waits until its parts have left for the cache, behind all arithmetic of the step before (LSTM I1 H16 92 -> 80 ns; two
+// threads did not gain).
+template <class T>
+const T* Stream<T>::step_row(const T* x) noexcept {
+  const size_t layers = tasks_.size() / 2, first = slot_ ? layers : 0;
+  rows_[first].x = x;
+  for (size_t i = first; i < first + layers; ++i) forward_step_(tasks_[i], rows_[i]);
+  slot_ ^= 1;
+  return rows_[first + layers - 1].h;
+}
+
 template <class T>
 template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
@@ -105,6 +120,11 @@ void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
 template <class T>
 void Stream<T>::step(const T* x, T* y) noexcept {
   const Config& c = network_->config();
+  if (!rows_.empty()) {
+    const FlushDenormals flush;
+    std::memcpy(y, step_row(x), size_t(c.output()) * sizeof(T));
+    return;
+  }
   advance(1, {x, 0, c.input},
           [&](int64_t, int slot) { std::memcpy(y, top(slot), size_t(batch_) * size_t(c.output()) * sizeof(T)); });
 }
@@ -112,6 +132,13 @@ void Stream<T>::step(const T* x, T* y) noexcept {
 template <class T>
 void Stream<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
   const size_t output = size_t(network_->config().output());
+  if (!rows_.empty()) {
+    const FlushDenormals flush;
+    for (int64_t t = 0; t < steps; ++t) {
+      std::memcpy(y.data + t * y.step, step_row(x.data + t * x.step), output * sizeof(T));
+    }
+    return;
+  }
   advance(steps, x, [&](int64_t t, int slot) {
     for (size_t row = 0; row < size_t(batch_); ++row) {
       std::memcpy(y.data + t * y.step + ptrdiff_t(row) * y.row, top(slot) + row * output, output * sizeof(T));

@@ -35,6 +35,8 @@ class Stream {
  private:
   T* hidden(int layer, int slot) const;
   T* cell(int layer) const;
+  // A step of one row on one thread, with rows_; returns its output.
+  const T* step_row(const T* x) noexcept;
   template <class Each>
   void walk(int64_t steps, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2], Each each) noexcept;
   // Runs `steps` steps from x; each(step, slot) follows each of them, on one of the threads.
@@ -45,12 +47,14 @@ class Stream {
   std::shared_ptr<const Network<T>> network_;
   int batch_, threads_, pitch_;
   void (*forward_)(const ForwardTask<T>&, const Share&);
+  void (*forward_step_)(const ForwardTask<T>&, const RowStep<T>&);
   int slot_ = 0;  // which of the two h buffers holds the newest state
   std::vector<int32_t> order_, length_;
   int64_t first_[2];
   Block memory_;
   T *h_ = nullptr, *c_ = nullptr, *unprojected_ = nullptr;
   std::vector<ForwardTask<T>> tasks_;  // [2][L]: reading slot 0 or 1, writing the other
+  std::vector<RowStep<T>> rows_;       // the same for one row, one thread and no projection, else empty
 };
 
 }  // namespace fastrnn

@@ -62,6 +62,18 @@ struct ForwardTask {
   T* unprojected;       // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; null unless projecting
 };
 
+// Where one row of a forward step finds and leaves its values, each at unit 0.
+template <class T>
+struct RowStep {
+  const T* x;       // [I], or null when the input part is in `start`
+  const T* h_prev;  // [P]
+  const T* start;   // [input gates][pitch] bias, or bias + W x
+  const T* c_prev;  // [pitch]
+  T* c;             // [pitch]
+  T* saved;         // [saved][pitch], or null
+  T* h;             // [H] the caller's, or [pitch] where a projection follows
+};
+
 template <class T>
 struct BackwardTask {
   Schedule schedule;

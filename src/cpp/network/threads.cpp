@@ -72,22 +72,6 @@ void Barrier::wait(int size) {
   }
 }
 
-#if defined(__x86_64__)
-FlushDenormals::FlushDenormals() : saved_(__builtin_ia32_stmxcsr()) {
-  __builtin_ia32_ldmxcsr(unsigned(saved_) | 0x8040u);  // FTZ, DAZ
-}
-FlushDenormals::~FlushDenormals() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
-#elif defined(__aarch64__)
-FlushDenormals::FlushDenormals() {
-  asm volatile("mrs %0, fpcr" : "=r"(saved_));
-  asm volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t(1) << 24)));  // FZ: results and inputs
-}
-FlushDenormals::~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
-#else
-FlushDenormals::FlushDenormals() : saved_(0) {}
-FlushDenormals::~FlushDenormals() {}
-#endif
-
 void parallel(int threads, void (*body)(void* context, const Team&), void* context) {
   Barrier barrier;
   if (threads <= 1 || forked.load(std::memory_order_relaxed)) {

@@ -27,8 +27,21 @@ class Barrier {
 // operation. Restores the caller's mode.
 class FlushDenormals {
  public:
-  FlushDenormals();
-  ~FlushDenormals();
+#if defined(__x86_64__)
+  FlushDenormals() : saved_(__builtin_ia32_stmxcsr()) {
+    __builtin_ia32_ldmxcsr(unsigned(saved_) | 0x8040u);  // FTZ, DAZ
+  }
+  ~FlushDenormals() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
+#elif defined(__aarch64__)
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t(1) << 24)));  // FZ: results and inputs
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+#else
+  FlushDenormals() : saved_(0) {}
+  ~FlushDenormals() {}
+#endif
   FlushDenormals(const FlushDenormals&) = delete;
 
  private:
