@@ -81,14 +81,11 @@ struct ForwardPhase {
   using T = element<V>;
   static constexpr int accumulators = Cell::accumulators, A = accumulators;
   const ForwardTask<T>& a;
-  const Share& share;
-  int64_t step;
+  const RowStep<T>* rows;
 
-  // Out of line, or its frame is a cost of a stream's every step: 3 to 4 ns of 65.
-  [[gnu::noinline]] void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width) const {
     constexpr int W = kLanesOf<V>;
     V sums[kAccumulators];
-    RowStep<T> rows[kMaxRows];
     Operand<T> ops[2];
     ops[0].depth = a.hoisted ? 0 : a.input;
     ops[0].block_step = ptrdiff_t(a.input) * Cell::InputGates::count * W;
@@ -96,20 +93,32 @@ struct ForwardPhase {
     ops[1].depth = a.output;
     ops[1].block_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
     ops[1].w = a.u + block * ops[1].block_step;
-    for (int r = 0; r < height; ++r) {
-      rows[r] = row_step<Cell>(a, step, share.row_begin + (row + r) * share.row_step);
-      ops[0].rows[r] = rows[r].x;
-      ops[1].rows[r] = rows[r].h_prev;
-    }
+    for (int r = 0; r < height; ++r) ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     for (int i = 0; i < height << width; ++i) {
-      start_row<Cell>(a, rows[i >> width], block + i % (1 << width), sums + i * A);
+      start_row<Cell>(a, rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
     }
     kCellTiles<Cell, V>.at[height - 1][width](ops, 2, sums);
     for (int i = 0; i < height << width; ++i) {
-      finish_row<Cell>(a, rows[i >> width], block + i % (1 << width), sums + i * A);
+      finish_row<Cell>(a, rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
     }
   }
 };
+
+// A step of many rows, in groups whose pointers are found once for all blocks of units. Out of line, or its frame is a
+// cost of every step of a single row.
+template <class Cell, class T>
+[[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, const Share& share, int64_t step, int rows,
+                                    const UnitBlocks<T>& hidden) {
+  constexpr int most = 16 * kMaxRows;
+  RowStep<T> group[most];
+  for (int begin = 0; begin < rows; begin += most) {
+    const int n = rows - begin < most ? rows - begin : most;
+    for (int r = 0; r < n; ++r) group[r] = row_step<Cell>(a, step, share.row_begin + (begin + r) * share.row_step);
+    hidden.each_width([&](auto vector, int first, int last) {
+      cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last);
+    });
+  }
+}
 
 // One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers.
 template <int N, class Cell, class V, class T>
@@ -220,9 +229,7 @@ void forward_sweep(const ForwardTask<T>& task, const Share& share) {
     if (rows == 1) {
       forward_row<Cell>(task, row_step<Cell>(task, step, share.row_begin), hidden, (step & 1) != task.odd);
     } else {
-      hidden.each_width([&](auto vector, int begin, int end) {
-        cover(ForwardPhase<Cell, decltype(vector)>{task, share, step}, rows, begin, end);
-      });
+      forward_rows<Cell>(task, share, step, rows, hidden);
     }
     meet(share);
     if (task.projection) {
