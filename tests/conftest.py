@@ -1,11 +1,12 @@
 """Fixtures: `isa` runs a test once for every instruction set this CPU has (or the forced one)."""
 
 import os
+import sys
 
 import hypothesis
 import pytest
 
-from fastrnn import _core
+from fastrnn import _core, _safetensors
 
 FORCED = os.environ.get("FASTRNN_ISA")
 ISAS = [FORCED] if FORCED else _core.isas()
@@ -50,6 +51,17 @@ def one_thread_of_torch():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["package", "plain"])
+def reader(request, monkeypatch):
+    """with the safetensors package and without it"""
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "safetensors", None)
+    else:
+        pytest.importorskip("safetensors")
+    assert _safetensors._package() == (request.param == "package")
+    return request.param
 
 
 measured_ulps = pytest.StashKey[list]()

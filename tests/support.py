@@ -5,6 +5,7 @@ each weight name), so that one comparison serves outputs and gradients of every 
 """
 
 import importlib
+import threading
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -198,3 +199,34 @@ def example(module, *distributions):
         except metadata.PackageNotFoundError:
             pytest.skip(f"{module} needs {name}", allow_module_level=True)
     return importlib.import_module(module)
+
+
+def random(*shape, dtype=np.float32, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def same(a, b):
+    """whether two states have the same bits"""
+    return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
+
+
+def in_threads(count, work):
+    """work(0) ... work(count - 1), each in a thread, all started together"""
+    results, errors = [None] * count, []
+    barrier = threading.Barrier(count)
+
+    def body(k):
+        try:
+            barrier.wait(30)
+            results[k] = work(k)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=body, args=(k,)) for k in range(count)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120)
+        assert not t.is_alive()
+    assert not errors, errors
+    return results

@@ -1,14 +1,9 @@
-"""Streams: state, reset, checks, independence of the layer, no allocation, threads.
+"""Streams: state, reset, checks, independence of the layer, no allocation.
 
 That a stream gives the bits of the sequence is in test_bits_batch.py.
 """
 
-import asyncio
-import copy
 import itertools
-import multiprocessing
-import pickle
-import threading
 import tracemalloc
 
 import numpy as np
@@ -17,15 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from support import DTYPES, KINDS, LAYOUTS, Net, in_layout, net_of, packed, problem, unpacked
+from support import (
+    DTYPES,
+    KINDS,
+    LAYOUTS,
+    Net,
+    in_layout,
+    net_of,
+    packed,
+    problem,
+    random,
+    same,
+    unpacked,
+)
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
 NET = Net("lstm", 5, 7, layers=2)
-
-
-def random(*shape, dtype=np.float32, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 @each_kind
@@ -258,96 +261,6 @@ def test_steps_allocate_nothing_in_python(kind):
     assert after - before < 256
 
 
-def in_threads(count, work):
-    results, errors = [None] * count, []
-    barrier = threading.Barrier(count)
-
-    def body(k):
-        try:
-            barrier.wait(30)
-            results[k] = work(k)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=body, args=(k,)) for k in range(count)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(120)
-        assert not t.is_alive()
-    assert not errors, errors
-    return results
-
-
-@each_kind
-def test_streams_in_threads_equal_serial(kind):
-    net = net_of(kind, 20, 48, layers=2)
-    layer, x = net.build(), random(8, 300, 20)
-
-    def steps(k):
-        stream = layer.stream()
-        return b"".join(stream.step(row).tobytes() for row in x[k])
-
-    serial = [steps(k) for k in range(8)]
-    assert in_threads(8, steps) == serial
-
-
-@each_kind
-def test_layer_shared_by_eight_threads_equals_serial(kind):
-    net = net_of(kind, 30, 64, bidirectional=True)
-    layer, x = net.build(), random(8, 30, 9, 30)
-
-    def infer(k):
-        return b"".join(layer(x[k])[0].tobytes() for _ in range(10))
-
-    serial = [infer(k) for k in range(8)]
-    assert in_threads(8, infer) == serial
-
-
-def test_training_in_eight_threads_equals_serial():
-    """tapes of one layer in several threads, and edits of other layers meanwhile"""
-    net = Net("lstm", 30, 48)
-    layers, x = [net.build(seed=k) for k in range(4)], random(8, 20, 5, 30)
-
-    def train(k):
-        layer = layers[k % 4] if k < 4 else net.build(seed=k % 4)
-        for _ in range(5):
-            y, _, tape = layer.forward(x[k])
-            g = layer.backward(tape, y)
-            with layer.edit() as weights:
-                for name, w in weights.items():
-                    w -= 0.01 * g.weights[name]
-        return y.tobytes()
-
-    parallel = in_threads(8, train)
-    layers = [net.build(seed=k) for k in range(4)]
-    assert [train(k) for k in range(8)] == parallel
-
-
-def step_in_asyncio(layer, x):
-    """eight tasks that take turns, each with its own stream; blocks in worker threads"""
-
-    async def serve(rows):
-        stream, found = layer.stream(), []
-        for row in rows[:-50]:
-            found.append(stream.step(row).tobytes())
-            await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        found.append((await loop.run_in_executor(None, stream.process, rows[-50:])).tobytes())
-        return b"".join(found)
-
-    async def all_of_them():
-        return await asyncio.gather(*(serve(rows) for rows in x))
-
-    return asyncio.run(all_of_them())
-
-
-@each_kind
-def test_asyncio(kind):
-    layer, x = net_of(kind, 20, 48, layers=2).build(), random(8, 100, 20)
-    assert step_in_asyncio(layer, x) == [layer.stream().process(rows).tobytes() for rows in x]
-
-
 @given(data=st.data())
 @settings(max_examples=30)
 def test_process_equals_steps(isa, data):
@@ -365,122 +278,3 @@ def test_process_equals_steps(isa, data):
     blocks = one.process(x[:cut]).tobytes() + one.process(x[cut:]).tobytes()
     assert blocks == b"".join(other.step(row).tobytes() for row in x)
     assert same(one.state, other.state)
-
-
-def same(a, b):
-    return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
-
-
-TRAVELS = {
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda s: pickle.loads(pickle.dumps(s)),
-}
-
-
-@pytest.mark.parametrize("travel", TRAVELS)
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("dtype", DTYPES)
-@each_kind
-def test_copies_and_pickles(kind, dtype, batch, travel):
-    """the state and the weights of when the stream was made, edited or not since"""
-    net = net_of(kind, 5, 7, layers=2, dtype=dtype)
-    layer, x = net.build(), random(9, batch, 5, dtype=np.dtype(dtype))
-    stream, later = layer.stream(batch, num_threads=2), layer.stream(batch)
-    stream.process(x[:3])
-    for _ in range(2):
-        with layer.edit() as weights:
-            for w in weights.values():
-                w *= 1.5
-    again = TRAVELS[travel](stream)
-    assert (again.batch_size, again.num_threads) == (batch, 2)
-    assert same(again.state, stream.state)
-    before = stream.state
-    y = again.process(x[3:])
-    assert same(stream.state, before), "a copy has a memory of its own"
-    assert stream.process(x[3:]).tobytes() == y.tobytes()
-    assert TRAVELS[travel](later).process(x).tobytes() == later.process(x).tobytes()
-
-
-def test_pickles_inside_an_edit():
-    layer, x = NET.build(), random(3, 5)
-    old = layer.stream()
-    with layer.edit() as weights:
-        weights["weight_hh_l0"] *= 2
-        half = layer.stream()  # has what the layer has at this moment
-        weights["weight_ih_l0"] *= 2
-    new = layer.stream()
-    found = {s.process(x).tobytes() for s in (old, half, new)}
-    assert len(found) == 3
-    for stream in (old, half, new):
-        again = pickle.loads(pickle.dumps(stream))
-        stream.reset()
-        again.reset()
-        assert again.process(x).tobytes() == stream.process(x).tobytes()
-
-
-def test_pickles_while_another_thread_edits():
-    """each pickle holds the weights of its own stream, never half of somebody's edit"""
-    layer, x = fastrnn.LSTM(64, 128, seed=1), random(2, 64)
-
-    def work(k):
-        for _ in range(20):
-            if k % 2:
-                with layer.edit() as weights:
-                    for w in weights.values():
-                        w *= 0.99
-            else:
-                stream = layer.stream()
-                again = pickle.loads(pickle.dumps(stream))
-                assert again.process(x).tobytes() == stream.process(x).tobytes()
-
-    in_threads(4, work)
-
-
-def _finish(stream, x):
-    return stream.process(x), stream.state
-
-
-@each_kind
-def test_moves_to_another_process(kind, isa):
-    """half of the steps here, half in a fresh interpreter on its best instruction set"""
-    net = net_of(kind, 5, 7, layers=2)
-    stream, x = net.build().stream(3), random(8, 3, 5)
-    stream.process(x[:4])
-    with multiprocessing.get_context("spawn").Pool(1) as workers:
-        y, state = workers.apply(_finish, (stream, x[4:]))
-    wanted = stream.process(x[4:])
-    if isa == "baseline":
-        np.testing.assert_allclose(y, wanted, atol=1e-6)
-    else:
-        assert y.tobytes() == wanted.tobytes() and same(state, stream.state)
-
-
-def test_used_by_two_threads_at_once():
-    """the second one gets an error, the first one its bits"""
-    layer, x = fastrnn.LSTM(64, 256, seed=1), random(4000, 64)
-    stream, errors, done = layer.stream(), [], threading.Event()
-
-    def meddle():
-        while not done.is_set():
-            try:
-                stream.reset()
-            except RuntimeError as error:
-                errors.append(str(error))
-                return
-
-    thread = threading.Thread(target=meddle)
-    stream.process(x[:1])
-    thread.start()
-    try:
-        while not errors and thread.is_alive():
-            stream.reset()
-            y = stream.process(x)
-    except RuntimeError as error:  # or the other one was first
-        errors.append(str(error))
-        y = None
-    done.set()
-    thread.join()
-    assert errors and "in use by another thread" in errors[0]
-    if y is not None:
-        assert y.tobytes() == layer.stream().process(x).tobytes()

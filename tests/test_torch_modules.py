@@ -270,7 +270,9 @@ def test_threads_are_torchs_unless_set(monkeypatch):
     asked = []
     layer = fastrnn.torch.LSTM(4, 6)
     original = _kernel._native
-    monkeypatch.setattr(_kernel, "_native", lambda *a: asked.append(original(*a)[-1]) or original(*a))
+    monkeypatch.setattr(
+        _kernel, "_native", lambda *a: asked.append(original(*a)[-1]) or original(*a)
+    )
     before = torch.get_num_threads()
     try:
         for threads, default in itertools.product((1, 2), (0, 3)):

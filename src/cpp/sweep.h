@@ -169,7 +169,8 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
 // Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
 // where a walk in one direction finds nothing of what it needs (LSTM H256, two threads: 12.4 -> 11.3 us).
 template <class Cell, class T>
-[[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks, bool down) {
+[[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
+                                   bool down) {
   // Four to eight sums hide the latency of an FMA. More blocks at once would only put off the equations of the first
   // one, which overlap with the product of the next.
   constexpr int V = Cell::accumulators == 1 ? 8 : 1;
@@ -303,7 +304,8 @@ struct BackwardPhase {
       const int place = first + r * share.row_step;
       const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
       for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
-      if (Cell::has_cell_state && step) ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
+      if (Cell::has_cell_state && step)
+        ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
       if (a.dy.data) ahead[n++] = at(a.dy, a.schedule, step, place) + unit;
     }
     return n;

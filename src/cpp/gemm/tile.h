@@ -77,6 +77,7 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
   }
 }
 
+// Asks for the vectors of `ahead`, which the caller needs when the tile is done.
 template <class Vector, int V>
 FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op) {
   for (int i = 0; i < op.aheads; ++i) {

@@ -50,7 +50,7 @@ def state_shape(parts: int, batch: Any, layout: int, size: int) -> tuple[Any, ..
 def new_like(x: Tensor, width: int) -> Tensor:
     """A dense tensor laid out like a sequence, of `width` features."""
     shape = x.shape
-    if len(shape) == 3:  # sizes one by one: a tuple of them costs half a microsecond more
+    if len(shape) == 3:  # sizes one by one: a tuple of them takes half a microsecond more
         return x.new_empty(shape[0], shape[1], width)
     return x.new_empty(shape[0], width)
 
