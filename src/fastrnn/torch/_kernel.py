@@ -137,8 +137,8 @@ class Kernel:
         c0 = None if c0 is None else c0.contiguous()
         weights = contiguous(weights)
         states = address(h0), address(c0), address(y if hn is None else hn), address(cn)
-        native_call = _native(x, y, steps, batch, weights, call)
-        lease = self.native.forward(native_call, states, address(reserve), size)
+        arguments = _native_call(x, y, steps, batch, weights, call)
+        lease = self.native.forward(arguments, states, address(reserve), size)
         return y, hn, cn, reserve, lease
 
     def backward(
@@ -179,14 +179,12 @@ class Kernel:
             address(dc0),
             tuple([g.data_ptr() for g in grads]),
         )
-        native_call = _native(x, y, steps, batch, read, call)
-        self.native.backward(
-            native_call, given, results, reserve.data_ptr(), reserve.shape[0], lease
-        )
+        arguments = _native_call(x, y, steps, batch, read, call)
+        self.native.backward(arguments, given, results, reserve.data_ptr(), reserve.shape[0], lease)
         return [dx, dh0, dc0, *(grads or [None] * len(weights))]
 
 
-def _native(
+def _native_call(
     x: Tensor, y: Tensor, steps: int, batch: int, weights: Sequence[Tensor], call: Call
 ) -> tuple[Any, ...]:
     """The call that `_core.Follower` describes."""
