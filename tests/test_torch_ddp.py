@@ -87,6 +87,7 @@ def worker(rank, port, folder):
         torch.manual_seed(rank)  # DistributedDataParallel starts both from the first one's
         results[case] = train(case, rank, WORLD)
     torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()  # examples/torch_ddp.py says why
     dist.destroy_process_group()
 
 
