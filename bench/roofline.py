@@ -87,17 +87,19 @@ def floor(case: Case, live: int, limits: Limits) -> float:
     sweeps = 2 if case.training else 1
     work = flops(case, live)
 
-    def bound(cores: int, size: float, handovers: int) -> float:
-        """Each core reads `size` bytes at each of the T steps."""
-        reading = size * cores * case.T * sweeps / limits.bandwidth(size, cores)
+    def bound(cores: int, readers: int, size: float, handovers: int) -> float:
+        """`readers` of the cores read `size` bytes each at each of the T steps."""
+        reading = size * readers * case.T * sweeps / limits.bandwidth(size, readers)
         return max(work / limits.peak(cores, case.dtype), reading) + handovers * HANDOVER
 
     size, cores = numbers * width, case.threads
-    ways = [bound(1, size, 0)]
+    ways = [bound(1, 1, size, 0)]
     if cores > 1:
-        ways.append(bound(cores, size / cores, 0 if free(case) else case.T * sweeps))
+        ways.append(bound(cores, cores, size / cores, 0 if free(case) else case.T * sweeps))
         if cores <= case.B:
-            ways.append(bound(cores, size, 0))
+            ways.append(bound(cores, cores, size, 0))
+        if not case.stream:  # one core multiplies the inputs while another walks the steps
+            ways.append(bound(2, 1, size, 0))
     return min(ways)
 
 

@@ -23,15 +23,17 @@ CASES = (
     (64, 256),
     (64, 512),
 )
+LETTERS = {"none": "", "rows": " r", "units": " u", "pipeline": " p"}
 WORTH = 1.1  # a doubling that gains less does not pay
 
 TEXT = """\
 LSTM T = 100, I = H, inference, microseconds by the model with which `layer.explain()` answers; not
 measured. In italics what another doubling gains less than 10 % on. r: each thread has its own rows;
-u: its own units, with a barrier a step. With one row the barrier is soon all there is: cores pay up
-to where a core's part of the weights fits its second-level cache. With many rows they pay as long
-as each has a few tiles of them (six rows) to work on. The model does not know that cores share a
-last-level cache and memory: at B = 1, H = 1024 it promises too much.
+u: its own units, with a barrier a step; p: two threads, one of which multiplies the inputs ahead of
+the other. With one row the barrier is soon all there is: cores pay up to where a core's part of the
+weights fits its second-level cache. With many rows they pay as long as each has a few tiles of them
+(six rows) to work on. The model does not know that cores share a last-level cache and memory: at
+B = 1, H = 1024 it promises too much.
 """
 
 
@@ -58,7 +60,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         last = enough(row["us"])
         cells = []
         for i, (us, split) in enumerate(zip(row["us"], row["split"], strict=True)):
-            text = short(us * 1e-6) + {"rows": " r", "units": " u", "none": ""}[split]
+            text = short(us * 1e-6) + LETTERS[split]
             cells.append(f"*{text}*" if i == last else text)
         body.append([f"LSTM T100 B{row['batch']} H{row['hidden']}", *cells])
     return TEXT + "\n" + table(head, body)

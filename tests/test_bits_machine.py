@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from support import DTYPES, KINDS, assert_same_bits, net_of, problem, run
+from support import DTYPES, KINDS, assert_same_bits, net_of, packed, problem, run, unpacked
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -27,6 +27,24 @@ def test_threads(kind, dtype, shape, lengths, fma_isa):
     alone = run(net.build(num_threads=1), p)
     for threads in (2, 3, 4):
         assert_same_bits(run(net.build(num_threads=threads), p), alone)
+
+
+@both_dtypes
+@each_kind
+def test_pipeline(kind, dtype, fma_isa):
+    """one thread multiplies the inputs of a few steps ahead of another: any number of chunks"""
+    net = net_of(kind, 40, 64 if dtype == "float32" else 48, layers=2, dtype=dtype)
+    for steps in (9, 64, 100, 203):
+        p = problem(net, steps, batch=1)
+        alone = run(net.build(num_threads=1), p)
+        for threads in (2, 3, 5):
+            layer = net.build(num_threads=threads)
+            assert_same_bits(run(layer, p), alone)
+            for _ in range(20):  # helpers come to whom they find calling
+                y, state = layer(p.x, packed(p.state))
+                found = dict(zip("yhc", (y, *unpacked(state)), strict=False))
+                assert_same_bits(found, {name: alone[name] for name in found})
+    assert "pipeline" in [part["split"] for part in layer.explain(steps, 1)["layers"]]
 
 
 @both_dtypes

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -22,6 +23,34 @@ def test_streams_in_threads_equal_serial(kind):
         return b"".join(stream.step(row).tobytes() for row in x[k])
 
     serial = [steps(k) for k in range(8)]
+    assert in_threads(8, steps) == serial
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@each_kind
+def test_helpers_change_no_bit(kind, batch):
+    """steps without a pause, then with pauses in which the helpers fall asleep"""
+    layer, x = net_of(kind, 20, 72, layers=2).build(), random(600, batch, 20)
+    alone = layer.stream(batch)
+    wanted = [alone.step(row) for row in x]
+    for threads in (2, 3, 5):
+        stream = layer.stream(batch, num_threads=threads)
+        for t, row in enumerate(x):
+            if t > 590:
+                time.sleep(0.002)
+            assert stream.step(row).tobytes() == wanted[t].tobytes(), (threads, t)
+
+
+@each_kind
+def test_streams_with_helpers_in_threads_equal_serial(kind):
+    """more callers than helpers: those who get none compute alone"""
+    layer, x = net_of(kind, 20, 72).build(), random(8, 1000, 20)
+
+    def steps(k, threads=2):
+        stream = layer.stream(num_threads=threads)
+        return b"".join(stream.step(row).tobytes() for row in x[k])
+
+    serial = [steps(k, threads=1) for k in range(8)]
     assert in_threads(8, steps) == serial
 
 

@@ -160,9 +160,9 @@ template <class T>
 void StreamPool<T>::step(const T* x, T* y) noexcept {
   const int64_t n = selected_;
   if (n == 0) return;
-  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_) : Plan{};
+  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_, false) : Plan{};
   const bool units = threads_ > 1 && plan.split == Split::units;
-  parallel(threads_ > 1 ? plan.threads : 1, [&](const Team& team) {
+  auto body = [&](const Team& team) {
     const Team alone = {0, 1, nullptr};
     const int64_t parts = units ? 1 : team.size, part = units ? 0 : team.rank;
     const int64_t from = n * part / parts, to = n * (part + 1) / parts;
@@ -171,7 +171,8 @@ void StreamPool<T>::step(const T* x, T* y) noexcept {
       const int64_t begin = from + (to - from) * i / chunks, end = from + (to - from) * (i + 1) / chunks;
       run(chunks_[size_t(part)], begin, int(end - begin), x, y, units ? team : alone);
     }
-  });
+  };
+  network_->spread(plan, plan.planned_ns * network_->config().layers, body);
 }
 
 template <class T>

@@ -93,6 +93,20 @@ const T* Stream<T>::step_row(const T* x) noexcept {
 }
 
 template <class T>
+const T* Stream<T>::step_shared(Rows<const T> x) noexcept {
+  const size_t layers = tasks_.size() / 2, first = slot_ ? layers : 0;
+  tasks_[first].x = x;
+  for (size_t i = first; i < first + layers; ++i) {
+    const auto part = [forward = forward_, task = &tasks_[i], rows = batch_, parts = threads_](int n) {
+      forward(*task, {0, rows, 1, n, parts, nullptr, nullptr});
+    };
+    network_->crew().share(threads_, 0, part);
+  }
+  slot_ ^= 1;
+  return top(slot_);
+}
+
+template <class T>
 template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
   Share share = {0, batch_, 1, 0, 1, nullptr, nullptr};
@@ -123,6 +137,10 @@ void Stream<T>::step(const T* x, T* y) noexcept {
   if (!rows_.empty()) {
     const FlushDenormals flush;
     std::memcpy(y, step_row(x), size_t(c.output()) * sizeof(T));
+    return;
+  }
+  if (threads_ > 1 && !c.projection) {
+    std::memcpy(y, step_shared({x, 0, c.input}), size_t(batch_) * size_t(c.output()) * sizeof(T));
     return;
   }
   advance(1, {x, 0, c.input},

@@ -37,6 +37,8 @@ class Stream {
   T* cell(int layer) const;
   // A step of one row on one thread, with rows_; returns its output.
   const T* step_row(const T* x) noexcept;
+  // A step of several threads, each layer of which is parts for the crew.
+  const T* step_shared(Rows<const T> x) noexcept;
   template <class Each>
   void walk(int64_t steps, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2], Each each) noexcept;
   // Runs `steps` steps from x; each(step, slot) follows each of them, on one of the threads.

@@ -1,6 +1,7 @@
 // The forward pass over a sequence, layer after layer.
 #include "network/dropout.h"
 #include "network/network.h"
+#include "network/pipeline.h"
 
 namespace fastrnn {
 namespace {
@@ -38,10 +39,11 @@ class ForwardLayer {
   ForwardLayer(const Network<T>& net, Tape<T>& tape, int layer, const Plan& plan, Pool& pool)
       : net_(net), tape_(tape), layer_(layer), plan_(plan), pitch_(padded(net.config().hidden)) {
     if (!plan.hoist) return;
-    const size_t rows = size_t(plan.chunk) * size_t(tape.order.batch()), teams = size_t(plan.teams);
+    if (plan.split == Split::pipeline) slots_ = Pipeline::kSlots;
+    const size_t rows = size_t(plan.chunk) * size_t(tape.order.batch());
     const size_t values = rows * size_t(net.cell().gates * pitch_);
     const auto lay_out = [&](Arena arena) {
-      hoisted_ = arena.take<T>(values * teams);
+      hoisted_ = arena.take<T>(values * size_t(plan.teams * slots_));
       in_ = arena.take<const T*>(rows * size_t(plan.threads));
       out_ = arena.take<T*>(rows * size_t(plan.threads));
       return arena.used();
@@ -64,15 +66,43 @@ class ForwardLayer {
 
  private:
   void direction_pass(int direction, int slot, const Team& team, int thread) {
+    const ForwardTask<T> task = make_task(direction);
     const Share share = share_of(plan_.split, tape_.order, team);
-    ForwardTask<T> task = make_task(direction);
-    const int64_t chunk = plan_.hoist ? plan_.chunk : tape_.order.steps();
-    for (int64_t begin = 0; begin < tape_.order.steps(); begin += chunk) {
-      task.step_begin = begin;
-      task.step_end = std::min(begin + chunk, tape_.order.steps());
-      if (plan_.hoist) hoist(task, share, slot, thread);
-      net_.cell().forward(task, share);
+    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, share, slot, team, thread);
+    T* const hoisted = plan_.hoist ? buffer(slot, 0) : nullptr;
+    for (int64_t k = 0; k < chunks(); ++k) {
+      const ForwardTask<T> part = chunk_of(task, k, hoisted);
+      if (hoisted) hoist(part, hoisted, share, thread);
+      net_.cell().forward(part, share);
     }
+  }
+
+  // One thread multiplies the inputs of a few steps while another walks the steps before. The input's weights and the
+  // recurrent ones stay each in a cache of their own, and nobody waits at a barrier.
+  void pipelined(const ForwardTask<T>& task, const Share& share, int slot, const Team& team, int thread) {
+    const Share everything = share_of(Split::none, tape_.order, {0, 1, nullptr});
+    const auto prepare = [&](int64_t k) {
+      T* const hoisted = buffer(slot, k);
+      hoist(chunk_of(task, k, hoisted), hoisted, everything, thread);
+    };
+    const auto use = [&](int64_t k) { net_.cell().forward(chunk_of(task, k, buffer(slot, k)), share); };
+    if (team.rank == 0) pipelines_[slot].use_all(chunks(), prepare, use);
+    if (team.rank == 1) pipelines_[slot].prepare_all(chunks(), prepare);
+  }
+
+  int64_t chunk_steps() const { return plan_.hoist ? plan_.chunk : tape_.order.steps(); }
+  int64_t chunks() const { return tape_.order.steps() ? (tape_.order.steps() - 1) / chunk_steps() + 1 : 0; }
+
+  ForwardTask<T> chunk_of(ForwardTask<T> task, int64_t k, const T* hoisted) const {
+    task.step_begin = k * chunk_steps(), task.step_end = std::min(task.step_begin + chunk_steps(), tape_.order.steps());
+    task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
+    return task;
+  }
+
+  // Where bias + W x of chunk k lies.
+  T* buffer(int slot, int64_t k) const {
+    const ptrdiff_t rows = ptrdiff_t(plan_.chunk) * tape_.order.batch();
+    return hoisted_ + (slot * slots_ + k % slots_) * rows * net_.cell().gates * pitch_;
   }
 
   ForwardTask<T> make_task(int direction) const {
@@ -92,13 +122,12 @@ class ForwardLayer {
     return task;
   }
 
-  // bias + W x of this thread's rows and units for the steps of the task. A place keeps its slot from chunk to chunk, so
-  // threads need not meet in between.
-  void hoist(ForwardTask<T>& task, const Share& share, int slot, int thread) const {
+  // Computes bias + W x of a share's rows and units for the steps of the task. A place keeps its row of the buffer from
+  // chunk to chunk, so threads need not meet in between.
+  void hoist(const ForwardTask<T>& task, T* hoisted, const Share& share, int thread) const {
     const Schedule& s = task.schedule;
     const size_t rows = size_t(plan_.chunk) * size_t(tape_.order.batch());
     const ptrdiff_t row_size = ptrdiff_t(net_.cell().gates) * pitch_;
-    T* const hoisted = hoisted_ + size_t(slot) * rows * size_t(row_size);
     const T** const in = in_ + size_t(thread) * rows;
     T** const out = out_ + size_t(thread) * rows;
     int n = 0;
@@ -106,12 +135,11 @@ class ForwardLayer {
       const int64_t live = s.first[step + 1] - s.first[step];
       for (int place = share.row_begin; place < std::min<int64_t>(share.row_end, live); place += share.row_step, ++n) {
         in[n] = row_at(task.x, s, step, place);
-        out[n] = hoisted + ((step - task.step_begin) * tape_.order.batch() + place) * row_size;
+        out[n] = hoisted + ((step - task.step_begin) * task.hoisted_rows + place) * row_size;
       }
     }
     const InputTask<T> product = {in, out, task.input, task.hidden, task.pitch, task.w, task.bias};
     net_.cell().input_product(product, {0, n, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
-    task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
   }
 
   const Network<T>& net_;
@@ -120,10 +148,12 @@ class ForwardLayer {
   const Plan plan_;
   const int pitch_;
   Loan work_;
-  T* hoisted_ = nullptr;    // [teams][chunk rows][gates][pitch]
+  int slots_ = 1;
+  T* hoisted_ = nullptr;    // [teams][slots][chunk rows][gates][pitch]
   const T** in_ = nullptr;  // [threads][chunk rows]
   T** out_ = nullptr;
   Barrier barriers_[2];
+  Pipeline pipelines_[2];
 };
 
 // The states at each row's end.
@@ -186,8 +216,9 @@ void Network<T>::pass(Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
   initial_states(*this, tape);
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads);
-    parallel(plan.threads, ForwardLayer<T>(*this, tape, layer, plan, *pool_));
+    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, tape.keeps);
+    ForwardLayer<T> forward(*this, tape, layer, plan, *pool_);
+    spread(plan, plan.planned_ns * double(call.steps), forward);
     final_states(*this, tape, layer);
     clear_past_end(tape.order, tape.outputs[size_t(layer)], config_.width());
     if (layer + 1 == config_.layers || call.dropout <= 0) continue;

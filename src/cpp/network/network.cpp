@@ -4,7 +4,7 @@ namespace fastrnn {
 
 Share share_of(Split split, const RowOrder& order, const Team& team) {
   Share share = {0, order.batch(), 1, 0, 1, nullptr, nullptr};
-  if (split == Split::none) {
+  if (split == Split::none || split == Split::pipeline) {
     if (team.rank > 0) share.row_end = 0;
   } else if (split == Split::rows && order.ragged()) {
     share.row_begin = team.rank, share.row_step = team.size;  // every thread gets rows of every length
@@ -21,7 +21,11 @@ Share share_of(Split split, const RowOrder& order, const Team& team) {
 
 template <class T>
 Network<T>::Network(const Config& config, const Backend& backend)
-    : config_(config), backend_(backend), pool_(std::make_shared<Pool>()), packed_(size_t(config.parts())) {
+    : config_(config),
+      backend_(backend),
+      pool_(std::make_shared<Pool>()),
+      crew_(Crew::shared()),
+      packed_(size_t(config.parts())) {
   const auto lay_out = [&](Arena arena) {
     for (int part = 0; part < config_.parts(); ++part) {
       packed_[size_t(part)].lay_out_forward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
@@ -85,9 +89,9 @@ void Network<T>::pack_backward(int threads) const {
 }
 
 template <class T>
-Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads) const {
+Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, bool training) const {
   const LayerShape shape = layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)));
-  return plan_layer(shape, steps, batch, rows, threads);
+  return plan_layer(shape, steps, batch, rows, threads, training);
 }
 
 template class Network<float>;

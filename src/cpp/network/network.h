@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "network/config.h"
+#include "network/crew.h"
 #include "network/memory.h"
 #include "network/plan.h"
 #include "network/schedule.h"
@@ -92,7 +93,14 @@ class Network {
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
   size_t reserve_bytes(const Sequence<T>& call) const;
 
-  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads) const;
+  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, bool training) const;
+  Crew& crew() const { return *crew_; }
+  // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
+  template <class Body>
+  void spread(const Plan& plan, double ns, Body& body) const {
+    if (!plan.by_crew) return parallel(plan.threads, body);
+    crew_->share(plan.threads, ns, [&](int part) { body({part, plan.threads, nullptr}); });
+  }
   const Config& config() const { return config_; }
   const Backend& backend() const { return backend_; }
   const Kernels<T>& kernels() const { return kernels_of<T>(backend_); }
@@ -113,6 +121,7 @@ class Network {
   std::vector<const T*> raw_;
   Block forward_block_;
   std::shared_ptr<Pool> pool_;
+  std::shared_ptr<Crew> crew_;
   // Filled by the first backward, behind the lock.
   mutable std::mutex mutex_;
   mutable bool backward_ready_ = false;

@@ -8,13 +8,26 @@ namespace {
 // Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
-constexpr double kL1Bytes = 32e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
-constexpr double kBarrier = 125;        // ns for each core that meets: 250 measured with two
+constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
+constexpr double kBarrier = 175;  // ns for each core that meets: with two 250 measured, 1,000 on a busy machine
+constexpr double kHandOver = 20;  // ns a step whose input part another core wrote
+constexpr int64_t kPipelineSteps =
+    8;  // steps of a chunk handed over: less, and tiles are low; more, and the first is late
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
+constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
+constexpr double kLong = 200e3;         // ns: to wait for a region's threads to wake is worth it
 
-double bandwidth(double bytes) {
-  return bytes <= kL1Bytes ? kL1 : bytes <= kL2Bytes ? kL2 : bytes <= kL3Bytes ? kL3 : kMemory;
+// To read weights that are read at every step. A step walks up what the one before walked down, and so finds the share
+// that a cache holds.
+double read_time(double bytes) {
+  const double levels[][2] = {{kL1Bytes, kL1}, {kL2Bytes, kL2}, {kL3Bytes, kL3}};
+  double ns = 0, held = 0;
+  for (const auto& [size, bandwidth] : levels) {
+    const double here = std::clamp(bytes - held, 0.0, size - held);
+    ns += here / bandwidth, held += here;
+  }
+  return ns + (bytes - held) / kMemory;
 }
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
@@ -22,14 +35,72 @@ double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA uni
 // With few rows a tile reads each weight for little work: W x of many steps is one product then.
 bool hoists(double rows) { return rows < 8; }
 
-// One step of `rows` rows over `part` of the units.
-double step_time(const LayerShape& s, double rows, double part) {
+// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
+struct StepTime {
+  double input, rest;
+};
+
+StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
   const double hoisted = hoists(rows) ? s.input : 0, depth = s.output + s.input - hoisted;
   const double weights = outputs * depth * s.element_bytes, peak = core_gflops(s.lanes);
   const double cell = rows * units * 5 * 8 / s.lanes / kCoreGhz;
-  return kStepOverhead + cell + 2 * rows * outputs * hoisted / peak +
-         std::max(2 * rows * outputs * depth / peak, weights / bandwidth(weights));
+  return {2 * rows * outputs * hoisted / peak,
+          kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(weights))};
+}
+
+// A step on `threads` threads, by Split; a split that cannot be is as slow as none.
+void split_times(const LayerShape& s, int64_t steps, int batch, double live, int threads, double (&ns)[kSplits]) {
+  const auto sum = [&](double rows, double part) {
+    const StepTime t = step_time(s, rows, part);
+    return t.input + t.rest;
+  };
+  std::fill_n(ns, kSplits, sum(live, 1));
+  if (threads < 2) return;
+  if (batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, live / threads), 1);
+  if (s.hidden >= 2 * s.lanes) {
+    ns[int(Split::units)] = sum(live, 1.0 / threads) + (s.projects ? 2 : 1) * threads * kBarrier;
+  }
+  if (hoists(live) && steps > kPipelineSteps) {
+    const StepTime t = step_time(s, live, 1);
+    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver;
+  }
+}
+
+// How much of the input goes into one product, and the machine's limit.
+Plan finish(Plan plan, const LayerShape& s, int64_t steps, int batch, double live) {
+  const int team = plan.threads / plan.teams;
+  plan.hoist = steps > 1 && hoists(plan.split == Split::rows ? live / team : live);
+  const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
+  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * batch)), std::min<int64_t>(steps, 6), steps);
+  if (plan.split == Split::pipeline) plan.chunk = kPipelineSteps;
+  const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * live * matrix * (s.output + s.input);
+  const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
+  plan.floor_ns = std::max(flops / (core_gflops(s.lanes) * plan.threads), read_time(read));
+  return plan;
+}
+
+// How one team works, and what a step takes it.
+struct Choice {
+  int threads;
+  Split split;
+  double ns;
+};
+
+// Tries fewer threads too: the barrier of all may cost more than they save.
+Choice fastest(const LayerShape& s, int64_t steps, int batch, double live, int threads, bool region) {
+  // What the others are ahead by in the model has to show: entering a region is not in it.
+  constexpr double margin[kSplits] = {1, 0.9, 0.9, 0.95};
+  double ns[kSplits];
+  split_times(s, steps, batch, live, 1, ns);
+  Choice best = {1, Split::none, ns[0]};
+  for (int n = threads; n > 1; n /= 2) {
+    split_times(s, steps, batch, live, n, ns);
+    for (int i = region ? 1 : int(Split::pipeline); i < kSplits; ++i) {
+      if (ns[i] < margin[i] * best.ns) best = {Split(i) == Split::pipeline ? 2 : n, Split(i), ns[i]};
+    }
+  }
+  return best;
 }
 
 }  // namespace
@@ -42,54 +113,30 @@ int threads_for(double flops, int lanes, int threads) {
   return flops / core_gflops(lanes) < kWorthAThread ? 1 : threads;
 }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads) {
-  Plan plan = {1, 1, Split::none, false, 0, {}, 0, 0};
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, bool training) {
+  Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
   const double live = double(rows) / double(steps);
-  const double depth = s.output + s.input;
-  const int barriers = s.projects ? 2 : 1;
-  const auto times = [&](int n, double (&ns)[3]) {
-    ns[0] = step_time(s, live, 1);
-    ns[1] = step_time(s, std::max(1.0, live / n), 1);
-    ns[2] = step_time(s, live, 1.0 / n) + barriers * n * kBarrier;
-    if (batch < n) ns[1] = ns[0];
-    if (s.hidden < 2 * s.lanes) ns[2] = ns[0] + n * kBarrier;
-  };
-  times(threads, plan.step_ns);
+  split_times(s, steps, batch, live, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
-  const double serial = plan.step_ns[0];
-  double best = serial;
-  const int most = serial * double(steps) >= kWorthAThread ? threads : 1;
-  for (int n = most; n > 1; n /= 2) {  // fewer, where the barrier of all would cost more than they save
-    double ns[3];
-    times(n, ns);
-    for (int i = 1; i < 3; ++i) {
-      if (ns[i] * s.directions >= 0.9 * best) continue;
-      best = ns[i] * s.directions;
-      plan.threads = n, plan.split = Split(i);
+  plan.planned_ns = plan.step_ns[0];
+  const double serial = plan.planned_ns * double(steps);
+  const bool region = serial >= kWorthAThread, help = !training && s.directions == 1 && serial >= kWorthHelp;
+  if (region || help) {
+    const Choice one = fastest(s, steps, batch, live, threads, region);
+    plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
+  }
+  if (region && s.directions == 2 && threads > 1) {
+    // Each direction on its own threads: no barrier between them, and more rows for each. The model sees too little of
+    // that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
+    const Choice each = fastest(s, steps, batch, live, threads / 2, region);
+    if (each.ns <= 1.3 * plan.planned_ns) {
+      plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }
-  // Each direction on its own threads: no barrier between them, and more rows for each. The model sees too little of that:
-  // LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
-  if (most > 1 && s.directions == 2) {
-    double ns[3];
-    times(threads / 2, ns);
-    const int split = threads < 4 ? 0 : ns[1] <= ns[2] ? 1 : 2;
-    if (ns[split] <= 1.3 * best) {
-      best = ns[split];
-      plan.threads = threads / 2 * 2, plan.teams = 2, plan.split = Split(split);
-    }
-  }
-  plan.planned_ns = best;
-  const double matrix = double(s.gates) * s.hidden * s.directions,
-               read = matrix * s.output * s.element_bytes / plan.threads;
-  plan.floor_ns = std::max(2 * live * matrix * depth / (core_gflops(s.lanes) * plan.threads), read / bandwidth(read));
-  const int team = std::max(1, plan.threads / plan.teams);
-  const double rows_per_thread = plan.split == Split::rows ? live / team : live;
-  plan.hoist = steps > 1 && hoists(rows_per_thread);
-  const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
-  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * batch)), std::min<int64_t>(steps, 6), steps);
-  return plan;
+  const bool apart = plan.threads > 1 && plan.split != Split::units;
+  plan.by_crew = apart && !training && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
+  return finish(plan, s, steps, batch, live);
 }
 
 }  // namespace fastrnn

@@ -1,11 +1,12 @@
-// How a layer is spread over threads: a small model of the three splits, and the choice between them.
+// How a layer is spread over threads: a small model of the splits, and the choice between them.
 #pragma once
 
 #include "network/config.h"
 
 namespace fastrnn {
 
-enum class Split { none, rows, units };
+enum class Split { none, rows, units, pipeline };
+constexpr int kSplits = 4;
 
 struct Plan {
   int threads;    // of the parallel region
@@ -13,8 +14,9 @@ struct Plan {
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
   int64_t chunk;  // steps of one such product
+  bool by_crew;   // in parts that never meet, by whoever of the crew is awake, instead of a parallel region
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
-  double step_ns[3];
+  double step_ns[kSplits];
   double planned_ns, floor_ns;
 };
 
@@ -28,7 +30,8 @@ struct LayerShape {
 LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes);
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
-Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads);
+// Training keeps to regions, in the pass back too: two kinds of threads that spin would be in each other's way.
+Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, bool training);
 
 // Threads a piece of `flops` is worth, at most `threads`.
 int threads_for(double flops, int lanes, int threads);

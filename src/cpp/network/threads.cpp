@@ -13,21 +13,13 @@
 namespace fastrnn {
 namespace {
 
-std::atomic<bool> threads_used{false}, forked{false};
+std::atomic<bool> threads_used{false}, is_child{false};
 
 #if !defined(_WIN32)
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
-  if (threads_used.load()) forked.store(true);
+  if (threads_used.load()) is_child.store(true);
 });
 #endif
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 void yield() {
 #if defined(_WIN32)
@@ -38,6 +30,18 @@ void yield() {
 }
 
 }  // namespace
+
+bool forked() { return is_child.load(std::memory_order_relaxed); }
+
+void note_threads() { threads_used.store(true, std::memory_order_relaxed); }
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
 bool has_openmp() {
 #if defined(_OPENMP)
@@ -50,10 +54,19 @@ bool has_openmp() {
 int available_threads() {
 #if defined(_OPENMP)
   static const int cores = omp_get_num_procs();  // a system call of two microseconds: once
-  return forked.load(std::memory_order_relaxed) ? 1 : cores;
+  return forked() ? 1 : cores;
 #else
   return 1;
 #endif
+}
+
+void Spin::operator()() {
+  if (rounds_ < 4000) {
+    ++rounds_;
+    relax();
+  } else {
+    yield();
+  }
 }
 
 void Barrier::wait(int size) {
@@ -63,23 +76,17 @@ void Barrier::wait(int size) {
     round_.store(round + 1, std::memory_order_release);
     return;
   }
-  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
-    if (spins < 4000) {
-      relax();
-    } else {
-      yield();
-    }
-  }
+  for (Spin spin; round_.load(std::memory_order_acquire) == round;) spin();
 }
 
 void parallel(int threads, void (*body)(void* context, const Team&), void* context) {
   Barrier barrier;
-  if (threads <= 1 || forked.load(std::memory_order_relaxed)) {
+  if (threads <= 1 || forked()) {
     const FlushDenormals flush;
     return body(context, Team{0, 1, &barrier});
   }
 #if defined(_OPENMP)
-  threads_used.store(true, std::memory_order_relaxed);
+  note_threads();
 #pragma omp parallel num_threads(threads)
   {
     const FlushDenormals flush;

@@ -11,9 +11,22 @@ namespace fastrnn {
 // run-time does not survive a fork).
 int available_threads();
 bool has_openmp();
+bool forked();        // whether this is such a child
+void note_threads();  // that this process has used some
 
-// Threads meet here once a step. Spinning, because a step takes microseconds and a futex wakes in tens of them; it
-// yields after a while so that more threads than cores still go on.
+void relax();  // a moment, for the other thread of a core
+
+// Waits by spinning, because a step takes microseconds and a futex wakes in tens of them; it yields after a while so
+// that more threads than cores still go on.
+class Spin {
+ public:
+  void operator()();
+
+ private:
+  int rounds_ = 0;
+};
+
+// Threads meet here once a step.
 class Barrier {
  public:
   void wait(int size);

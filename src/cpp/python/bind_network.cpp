@@ -222,16 +222,17 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
 
 // The plan of one layer in words and numbers.
 py::dict explain_layer(const Plan& p) {
-  static const char* const splits[] = {"none", "rows", "units"};
+  static const char* const splits[] = {"none", "rows", "units", "pipeline"};
   static const char* const why[] = {"one thread: more would cost more than they save",
                                     "each thread has its own rows and never waits",
-                                    "too few rows: each thread has its own units, and they meet at every step"};
+                                    "too few rows: each thread has its own units, and they meet at every step",
+                                    "too few rows: one thread multiplies the inputs that another will need"};
   py::dict d;
   d["threads"] = p.threads, d["split"] = splits[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
   d["concurrent_directions"] = p.teams;
   d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
-  for (int i = 0; i < 3; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
+  for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
   return d;
 }
 
@@ -246,7 +247,7 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
         double flops = 0, step_bytes = 0, planned = 0, floor = 0;
         const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
         for (int layer = 0; layer < c.layers; ++layer) {
-          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads));
+          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), training);
           layers.append(explain_layer(p));
           const double gates = double(net->cell().gates) * c.hidden * c.directions();
           const double weights =

@@ -19,6 +19,7 @@ extern int failures;
 
 void test_gradients();
 void test_bits();
+void test_crew();
 void test_pool();
 void test_stream();
 void print_bits();  // a line "case hash" each, for comparison between compilers and machines
