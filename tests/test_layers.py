@@ -20,7 +20,7 @@ NAMES = [p.relative_to(ROOT).as_posix() for p in FILES]
 LAYERS = [  # the first pattern that matches counts
     (r"simd/", 0),
     (r"cells/|gemm/|tasks\.h$", 1),
-    (r"sweep\w*\.h$", 2),
+    (r"sweep/", 2),
     (r"backend\.h$|kernels\.cpp$|registry\.", 3),
     (r"network/|file/|stream\b.*|pool\b.*|cuda/|include/|tests/", 4),
     (r"python/|api/", 5),
@@ -97,9 +97,9 @@ def test_only_simd_knows_vectors(name):
 def test_bindings_hold_no_numerics(name):
     used = {path for _, path in includes_of(name)}
     assert not used & {"cmath", "math.h", "immintrin.h"}
-    assert not any(path.startswith(("cells/", "gemm/", "simd/", "sweep")) for path in used)
+    assert not any(path.startswith(("cells/", "gemm/", "simd/", "sweep/")) for path in used)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_stay_short(name):
-    assert len(text_of(name).splitlines()) <= 400
+    assert len(text_of(name).splitlines()) <= 330

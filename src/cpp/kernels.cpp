@@ -8,7 +8,8 @@
 #include "gemm/outer.h"
 #include "gemm/pack.h"
 #include "gemm/product.h"
-#include "sweep.h"
+#include "sweep/backward.h"
+#include "sweep/forward.h"
 
 namespace fastrnn {
 namespace {

@@ -9,7 +9,7 @@
 namespace fastrnn {
 namespace {
 
-constexpr int64_t kAwake = 1'000'000;    // ns a helper spins for its next job; the OpenMP run-times do about the same
+constexpr int64_t kAwake = 1'000'000;   // ns a helper spins for its next job; the OpenMP run-times do about the same
 constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few microseconds, and helps after 10 to 50
 
 int64_t now() {
@@ -26,7 +26,9 @@ std::shared_ptr<Crew> Crew::shared() {
   std::shared_ptr<Crew> found = crew.lock();
   if (!found) {
     // A forked child has none of its parent's threads, and would wait for them for ever.
-    crew = found = std::shared_ptr<Crew>(new Crew, [](const Crew* c) { if (!forked()) delete c; });
+    crew = found = std::shared_ptr<Crew>(new Crew, [](const Crew* c) {
+      if (!forked()) delete c;
+    });
   }
   return found;
 }

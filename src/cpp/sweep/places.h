@@ -1,0 +1,37 @@
+// The recurrent sweep: a loop over time in which every step multiplies with the same packed weights and ends, in
+// registers, with the cell's equations. Forward and backward, any cell, any direction of time.
+//
+//              walks time   multiplies                starts from         ends with
+//   forward    up           x[t] by W, h[t-1] by U    the bias            Cell::forward
+//   backward   down         dgates[t+1] by U^T        zero, dy[t] is      Cell::backward
+//                                                     added at the end
+// dy comes last so that dh can be handed over between chunks of time without a change of bits.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+FASTRNN_INLINE int64_t live_rows(const Schedule& s, int64_t step) { return s.first[step + 1] - s.first[step]; }
+
+template <class T>
+FASTRNN_INLINE T* at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
+  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
+  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
+}
+
+// The places of a share among the first n: begin, begin + step, ...
+FASTRNN_INLINE int places(const Share& share, int64_t n) {
+  const int64_t end = n < share.row_end ? n : share.row_end;
+  const int64_t span = end - share.row_begin;
+  if (span <= 0) return 0;
+  return int(share.row_step == 1 ? span : (span + share.row_step - 1) / share.row_step);
+}
+
+FASTRNN_INLINE void meet(const Share& share) {
+  if (share.wait) share.wait(share.barrier);
+}
+
+}  // namespace
+}  // namespace fastrnn
