@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from statistics import median
 from time import perf_counter, sleep
 
 from bench.problem import Arrays, Problem
@@ -25,7 +26,7 @@ class Prepared:
     run: Callable[[], object]
     result: Callable[[], Arrays]
     variant: str = ""  # the setting that won, where there was a choice
-    tried: dict[str, float] = field(default_factory=dict)  # seconds of each setting's best call
+    tried: dict[str, float] = field(default_factory=dict)  # seconds of a call, by setting
 
 
 def available() -> dict[str, str]:
@@ -44,7 +45,10 @@ def prepare(name: str, problem: Problem) -> Prepared:
 
 
 def fastest(candidates: Iterable[Prepared], rest: float = 0.05) -> Prepared:
-    """The candidate with the shortest best call, each tried briefly in two alternating turns."""
+    """The candidate with the shortest usual call, each tried briefly in two alternating turns.
+
+    The median of a turn, not its least: a helper thread that is lucky once must not win.
+    """
     tried = list(candidates)
     if len(tried) == 1:
         return tried[0]
@@ -52,9 +56,10 @@ def fastest(candidates: Iterable[Prepared], rest: float = 0.05) -> Prepared:
     for _ in range(2):
         for place, candidate in enumerate(tried):
             sleep(rest)  # spin-waits of the one before end here
-            until = perf_counter() + 0.05
+            calls, until = [], perf_counter() + 0.05
             while (start := perf_counter()) < until:
                 candidate.run()
-                best[place] = min(best[place], perf_counter() - start)
+                calls.append(perf_counter() - start)
+            best[place] = min(best[place], median(calls))
     seconds = {candidate.variant: s for candidate, s in zip(tried, best, strict=True)}
     return replace(tried[best.index(min(best))], tried=seconds)

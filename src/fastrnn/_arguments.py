@@ -27,7 +27,7 @@ def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
 
     The first three lines are the hot path: what the core can read as it is costs about 0.2 us.
     """
-    if type(value) is np.ndarray and value.dtype == dtype:
+    if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
             return value

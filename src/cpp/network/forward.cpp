@@ -90,11 +90,19 @@ class ForwardLayer {
     if (team.rank == 1) pipelines_[slot].prepare_all(chunks(), prepare);
   }
 
-  int64_t chunk_steps() const { return plan_.hoist ? plan_.chunk : tape_.order.steps(); }
-  int64_t chunks() const { return tape_.order.steps() ? (tape_.order.steps() - 1) / chunk_steps() + 1 : 0; }
+  int64_t chunk_steps() const { return plan_.hoist ? plan_.chunk : std::max<int64_t>(1, tape_.order.steps()); }
+
+  // The first chunk of a pipeline is half as long: nothing else is done while it is prepared.
+  int64_t missing() const { return plan_.split == Split::pipeline ? plan_.chunk / 2 : 0; }
+
+  int64_t chunks() const { return (tape_.order.steps() + missing() + chunk_steps() - 1) / chunk_steps(); }
+
+  int64_t chunk_begin(int64_t k) const {
+    return std::clamp<int64_t>(k * chunk_steps() - missing(), 0, tape_.order.steps());
+  }
 
   ForwardTask<T> chunk_of(ForwardTask<T> task, int64_t k, const T* hoisted) const {
-    task.step_begin = k * chunk_steps(), task.step_end = std::min(task.step_begin + chunk_steps(), tape_.order.steps());
+    task.step_begin = chunk_begin(k), task.step_end = chunk_begin(k + 1);
     task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
     return task;
   }

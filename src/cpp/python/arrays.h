@@ -56,9 +56,8 @@ template <class T>
 const T* contiguous(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
   if (object.is_none()) return nullptr;
   const py::array a = as_array<T>(object, name);
-  const std::string expected = shape_text(shape.begin(), shape.size());
   if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
-    bad_shape(name, expected, a);
+    bad_shape(name, shape_text(shape.begin(), shape.size()), a);
   if (!(a.flags() & py::array::c_style) || !aligned<T>(a)) {
     throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
   }
