@@ -139,7 +139,7 @@ void Stream<T>::step(const T* x, T* y) noexcept {
     std::memcpy(y, step_row(x), size_t(c.output()) * sizeof(T));
     return;
   }
-  if (threads_ > 1 && !c.projection) {
+  if (threads_ > 1 && !c.projection && !region_threads_awake()) {
     std::memcpy(y, step_shared({x, 0, c.input}), size_t(batch_) * size_t(c.output()) * sizeof(T));
     return;
   }

@@ -1,7 +1,6 @@
 #include "network/crew.h"
 
 #include <algorithm>
-#include <chrono>
 #include <system_error>
 
 #include "network/threads.h"
@@ -11,11 +10,6 @@ namespace {
 
 constexpr int64_t kAwake = 1'000'000;   // ns a helper spins for its next job; the OpenMP run-times do about the same
 constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few microseconds, and helps after 10 to 50
-
-int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 }  // namespace
 
@@ -76,7 +70,7 @@ void Crew::share(Job& job, double ns) noexcept {
 
 // Wakes the helpers and starts those that are missing, where that is worth it.
 void Crew::call_for(int helpers, double ns) noexcept {
-  const int64_t time = now(), before = called_at_.exchange(time);
+  const int64_t time = nanoseconds(), before = called_at_.exchange(time);
   if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   if (!lock) return;
@@ -96,19 +90,21 @@ bool Crew::start(Helper& helper) noexcept {
 }
 
 void Crew::serve(Helper& helper) noexcept {
-  int64_t idle_since = now();
+  int64_t idle_since = nanoseconds();
+  unsigned regions_seen = regions();
   for (unsigned round = 1; !stop_.load(std::memory_order_relaxed); ++round) {
     Job* job = helper.offer.load(std::memory_order_relaxed);
     if (job && helper.offer.compare_exchange_strong(job, nullptr)) {
       job->work();
       job->left.fetch_add(1, std::memory_order_release);
-      idle_since = now();
+      idle_since = nanoseconds();
       continue;
     }
     relax();
-    if (round % 64 || now() - idle_since < kAwake) continue;
+    const bool disturbs = regions() != regions_seen;  // the threads of a region need the core
+    if (!disturbs && (round % 64 || nanoseconds() - idle_since < kAwake)) continue;
     sleep();
-    idle_since = now();
+    idle_since = nanoseconds(), regions_seen = regions();
   }
 }
 

@@ -31,6 +31,7 @@ struct Sequence {
   double dropout;          // between layers; 0: off
   uint64_t seed;           // of its mask
   int threads;
+  bool regions = false;  // threads come from OpenMP alone: the caller's own spin in regions of the same run-time
 };
 
 template <class T>
@@ -93,12 +94,12 @@ class Network {
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
   size_t reserve_bytes(const Sequence<T>& call) const;
 
-  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, bool training) const;
+  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, bool regions) const;
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>
   void spread(const Plan& plan, double ns, Body& body) const {
-    if (!plan.by_crew) return parallel(plan.threads, body);
+    if (!plan.by_crew || region_threads_awake()) return parallel(plan.threads, body);
     crew_->share(plan.threads, ns, [&](int part) { body({part, plan.threads, nullptr}); });
   }
   const Config& config() const { return config_; }

@@ -113,7 +113,7 @@ int threads_for(double flops, int lanes, int threads) {
   return flops / core_gflops(lanes) < kWorthAThread ? 1 : threads;
 }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, bool training) {
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, bool regions) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
   const double live = double(rows) / double(steps);
@@ -121,7 +121,7 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
   const double serial = plan.planned_ns * double(steps);
-  const bool region = serial >= kWorthAThread, help = !training && s.directions == 1 && serial >= kWorthHelp;
+  const bool region = serial >= kWorthAThread, help = !regions && s.directions == 1 && serial >= kWorthHelp;
   if (region || help) {
     const Choice one = fastest(s, steps, batch, live, threads, region);
     plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
@@ -135,7 +135,7 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
     }
   }
   const bool apart = plan.threads > 1 && plan.split != Split::units;
-  plan.by_crew = apart && !training && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
+  plan.by_crew = apart && !regions && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
   return finish(plan, s, steps, batch, live);
 }
 

@@ -30,8 +30,8 @@ struct LayerShape {
 LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes);
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
-// Training keeps to regions, in the pass back too: two kinds of threads that spin would be in each other's way.
-Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, bool training);
+// regions: no crew. So is training, whose pass back is long: two kinds of threads that spin are in each other's way.
+Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, bool regions);
 
 // Threads a piece of `flops` is worth, at most `threads`.
 int threads_for(double flops, int lanes, int threads);

@@ -1,5 +1,7 @@
 #include "network/threads.h"
 
+#include <chrono>
+
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -14,6 +16,10 @@ namespace fastrnn {
 namespace {
 
 std::atomic<bool> threads_used{false}, is_child{false};
+
+constexpr int64_t kSpins = 5'000'000;  // ns: libgomp's threads at most, as far as seen
+std::atomic<unsigned> region_count{0};
+std::atomic<int64_t> region_end{0};  // 0: long ago
 
 #if !defined(_WIN32)
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
@@ -41,6 +47,21 @@ void relax() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+int64_t nanoseconds() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
+}
+
+unsigned regions() { return region_count.load(std::memory_order_relaxed); }
+
+bool region_threads_awake() {
+  int64_t end = region_end.load(std::memory_order_relaxed);
+  if (end == 0) return false;
+  if (nanoseconds() - end < kSpins) return true;
+  region_end.compare_exchange_strong(end, 0);  // so that the next look needs no clock
+  return false;
 }
 
 bool has_openmp() {
@@ -87,11 +108,13 @@ void parallel(int threads, void (*body)(void* context, const Team&), void* conte
   }
 #if defined(_OPENMP)
   note_threads();
+  region_count.fetch_add(1, std::memory_order_relaxed);
 #pragma omp parallel num_threads(threads)
   {
     const FlushDenormals flush;
     body(context, Team{omp_get_thread_num(), omp_get_num_threads(), &barrier});
   }
+  region_end.store(nanoseconds(), std::memory_order_relaxed);
 #else
   const FlushDenormals flush;
   body(context, Team{0, 1, &barrier});

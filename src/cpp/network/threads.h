@@ -14,7 +14,8 @@ bool has_openmp();
 bool forked();        // whether this is such a child
 void note_threads();  // that this process has used some
 
-void relax();  // a moment, for the other thread of a core
+void relax();           // a moment, for the other thread of a core
+int64_t nanoseconds();  // of a clock that only goes forward
 
 // Waits by spinning, because a step takes microseconds and a futex wakes in tens of them; it yields after a while so
 // that more threads than cores still go on.
@@ -72,6 +73,11 @@ struct Team {
 
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
+
+// How many regions of more than one thread there have been, and whether the threads of the last one still spin: for some
+// milliseconds they keep a core from anybody else's.
+unsigned regions();
+bool region_threads_awake();
 
 template <class Body>
 void parallel(int threads, Body&& body) {

@@ -110,7 +110,7 @@ Bound<T> bind(const AnyFollower& any, const Call& call) {
   s.steps = call.steps, s.batch = int(call.batch), s.lengths = packed ? b.lengths.data() : nullptr;
   s.x = rows_at<const T>(call.x, packed, any.config.input);
   s.y = rows_at<T>(call.y, packed, any.config.width());
-  s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads;
+  s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads, s.regions = true;
   return b;
 }
 
