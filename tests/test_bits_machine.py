@@ -44,7 +44,8 @@ def test_pipeline(kind, dtype, fma_isa):
                 y, state = layer(p.x, packed(p.state))
                 found = dict(zip("yhc", (y, *unpacked(state)), strict=False))
                 assert_same_bits(found, {name: alone[name] for name in found})
-    assert "pipeline" in [part["split"] for part in layer.explain(steps, 1)["layers"]]
+    plans = {part["split"]: part for part in layer.explain(steps, 1)["layers"]}
+    assert plans["pipeline"]["threads_from"] == "helpers"
 
 
 @both_dtypes

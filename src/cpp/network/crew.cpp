@@ -76,6 +76,7 @@ void Crew::call_for(int helpers, double ns) noexcept {
   if (!lock) return;
   while (size() < helpers && start(helpers_[size()])) size_.fetch_add(1);
   ++calls_;
+  asleep_.store(0);  // by the caller: until they are awake, every call would wake them again, a system call each
   call_.notify_all();
 }
 
@@ -113,7 +114,6 @@ void Crew::sleep() {
   asleep_.fetch_add(1);
   const uint64_t seen = calls_;
   call_.wait(lock, [&] { return stop_.load() || calls_ != seen; });
-  asleep_.fetch_sub(1);
 }
 
 }  // namespace fastrnn

@@ -60,7 +60,7 @@ class Crew {
   static constexpr int kMost = 63;  // an offer is a bit of 64
   Helper helpers_[kMost];
   std::atomic<int> size_{0};
-  alignas(64) std::atomic<int> asleep_{0};
+  alignas(64) std::atomic<int> asleep_{0};  // and not called yet
   std::atomic<int64_t> called_at_{INT64_MIN / 2};
   std::atomic<bool> stop_{false};
   std::mutex mutex_;  // of what follows

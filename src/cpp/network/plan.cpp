@@ -10,9 +10,9 @@ namespace {
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
 constexpr double kBarrier = 175;  // ns for each core that meets: with two 250 measured, 1,000 on a busy machine
-constexpr double kHandOver = 20;  // ns a step whose input part another core wrote
-constexpr int64_t kPipelineSteps =
-    8;  // steps of a chunk handed over: less, and tiles are low; more, and the first is late
+constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
+// Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
+constexpr int64_t kPipelineSteps = 8;
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us

@@ -230,6 +230,7 @@ py::dict explain_layer(const Plan& p) {
   py::dict d;
   d["threads"] = p.threads, d["split"] = splits[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
+  d["threads_from"] = p.threads == 1 ? "caller" : p.by_crew ? "helpers" : "region";
   d["concurrent_directions"] = p.teams;
   d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
   for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
