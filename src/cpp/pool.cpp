@@ -160,7 +160,7 @@ template <class T>
 void StreamPool<T>::step(const T* x, T* y) noexcept {
   const int64_t n = selected_;
   if (n == 0) return;
-  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_, false) : Plan{};
+  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_, Use::inference) : Plan{};
   const bool units = threads_ > 1 && plan.split == Split::units;
   auto body = [&](const Team& team) {
     const Team alone = {0, 1, nullptr};

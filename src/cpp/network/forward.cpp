@@ -224,8 +224,8 @@ void Network<T>::pass(Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
   initial_states(*this, tape);
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const Plan plan =
-        this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, tape.keeps || call.regions);
+    const Use use = tape.keeps || call.regions ? Use::region : Use::inference;
+    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use);
     ForwardLayer<T> forward(*this, tape, layer, plan, *pool_);
     spread(plan, plan.planned_ns * double(call.steps), forward);
     final_states(*this, tape, layer);

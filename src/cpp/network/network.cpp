@@ -89,9 +89,9 @@ void Network<T>::pack_backward(int threads) const {
 }
 
 template <class T>
-Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, bool regions) const {
+Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use) const {
   const LayerShape shape = layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)));
-  return plan_layer(shape, steps, batch, rows, threads, regions);
+  return plan_layer(shape, steps, batch, rows, threads, use);
 }
 
 template class Network<float>;

@@ -9,7 +9,7 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
-constexpr double kBarrier = 175;  // ns for each core that meets: with two 250 measured, 1,000 on a busy machine
+constexpr double kBarrier = 125;  // ns for each core that meets: 250 measured with two, 1,000 on a busy machine
 constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
@@ -87,20 +87,28 @@ struct Choice {
   double ns;
 };
 
-// Tries fewer threads too: the barrier of all may cost more than they save.
-Choice fastest(const LayerShape& s, int64_t steps, int batch, double live, int threads, bool region) {
-  // What the others are ahead by in the model has to show: entering a region is not in it.
-  constexpr double margin[kSplits] = {1, 0.9, 0.9, 0.95};
+// Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an earlier
+// one, as it waits more often and suffers more when a neighbour takes a core.
+Choice fastest(const LayerShape& s, int64_t steps, int batch, double live, int threads, unsigned allowed) {
+  constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
   double ns[kSplits];
   split_times(s, steps, batch, live, 1, ns);
   Choice best = {1, Split::none, ns[0]};
   for (int n = threads; n > 1; n /= 2) {
     split_times(s, steps, batch, live, n, ns);
-    for (int i = region ? 1 : int(Split::pipeline); i < kSplits; ++i) {
-      if (ns[i] < margin[i] * best.ns) best = {Split(i) == Split::pipeline ? 2 : n, Split(i), ns[i]};
+    for (int i = 1; i < kSplits; ++i) {
+      if (!(allowed >> i & 1) || ns[i] >= margin[i] * best.ns) continue;
+      best = {Split(i) == Split::pipeline ? 2 : n, Split(i), ns[i]};
     }
   }
   return best;
+}
+
+// Splits that the use and the amount of work allow, a bit each.
+unsigned allowed_splits(Use use, bool region, int directions) {
+  const unsigned pipeline = 1u << int(Split::pipeline), all = (1u << kSplits) - 1;
+  if (region) return use == Use::backward ? all & ~pipeline : all;
+  return use == Use::inference && directions == 1 ? pipeline : 0;
 }
 
 }  // namespace
@@ -113,7 +121,7 @@ int threads_for(double flops, int lanes, int threads) {
   return flops / core_gflops(lanes) < kWorthAThread ? 1 : threads;
 }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, bool regions) {
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
   const double live = double(rows) / double(steps);
@@ -121,21 +129,21 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
   const double serial = plan.planned_ns * double(steps);
-  const bool region = serial >= kWorthAThread, help = !regions && s.directions == 1 && serial >= kWorthHelp;
-  if (region || help) {
-    const Choice one = fastest(s, steps, batch, live, threads, region);
-    plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
-  }
+  const bool region = serial >= kWorthAThread;
+  const unsigned allowed = serial >= kWorthHelp ? allowed_splits(use, region, s.directions) : 0;
+  const Choice one = fastest(s, steps, batch, live, threads, allowed);
+  plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
   if (region && s.directions == 2 && threads > 1) {
     // Each direction on its own threads: no barrier between them, and more rows for each. The model sees too little of
     // that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
-    const Choice each = fastest(s, steps, batch, live, threads / 2, region);
+    const Choice each = fastest(s, steps, batch, live, threads / 2, allowed);
     if (each.ns <= 1.3 * plan.planned_ns) {
       plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }
   const bool apart = plan.threads > 1 && plan.split != Split::units;
-  plan.by_crew = apart && !regions && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
+  plan.by_crew =
+      apart && use == Use::inference && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
   return finish(plan, s, steps, batch, live);
 }
 

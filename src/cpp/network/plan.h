@@ -5,7 +5,7 @@
 
 namespace fastrnn {
 
-enum class Split { none, rows, units, pipeline };
+enum class Split { none, rows, pipeline, units };
 constexpr int kSplits = 4;
 
 struct Plan {
@@ -30,8 +30,11 @@ struct LayerShape {
 LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes);
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
-// regions: no crew. So is training, whose pass back is long: two kinds of threads that spin are in each other's way.
-Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, bool regions);
+// What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in each
+// other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
+enum class Use { inference, region, backward };
+
+Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use);
 
 // Threads a piece of `flops` is worth, at most `threads`.
 int threads_for(double flops, int lanes, int threads);

@@ -222,11 +222,11 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
 
 // The plan of one layer in words and numbers.
 py::dict explain_layer(const Plan& p) {
-  static const char* const splits[] = {"none", "rows", "units", "pipeline"};
+  static const char* const splits[] = {"none", "rows", "pipeline", "units"};
   static const char* const why[] = {"one thread: more would cost more than they save",
                                     "each thread has its own rows and never waits",
-                                    "too few rows: each thread has its own units, and they meet at every step",
-                                    "too few rows: one thread multiplies the inputs that another will need"};
+                                    "too few rows: one thread multiplies the inputs that another will need",
+                                    "too few rows: each thread has its own units, and they meet at every step"};
   py::dict d;
   d["threads"] = p.threads, d["split"] = splits[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
@@ -239,6 +239,7 @@ py::dict explain_layer(const Plan& p) {
 
 // By the model of network/plan.h, not by running anything.
 py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
+  const Use use = training ? Use::region : Use::inference;
   return std::visit(
       [&](const auto& net) {
         using T = element_of<decltype(net)>;
@@ -248,7 +249,7 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
         double flops = 0, step_bytes = 0, planned = 0, floor = 0;
         const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
         for (int layer = 0; layer < c.layers; ++layer) {
-          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), training);
+          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), use);
           layers.append(explain_layer(p));
           const double gates = double(net->cell().gates) * c.hidden * c.directions();
           const double weights =
