@@ -61,7 +61,7 @@ void split_times(const LayerShape& s, int64_t steps, int batch, double live, int
   if (s.hidden >= 2 * s.lanes) {
     ns[int(Split::units)] = sum(live, 1.0 / threads) + (s.projects ? 2 : 1) * threads * kBarrier;
   }
-  if (hoists(live) && steps > kPipelineSteps) {
+  if (batch == 1 && steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
     const StepTime t = step_time(s, live, 1);
     ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver;
   }
