@@ -67,17 +67,26 @@ void ends_with_its_last_holder() {
   CHECK(watched.expired(), "somebody still holds the crew");
 }
 
+void linger() {
+  for (int i = 0; i < 200; ++i) relax();
+}
+
+// Now one side is the slower, now the other, so that each has to wait.
 // helper_first: the helper is there before the user, or comes in the middle, or never.
 void pipeline(int64_t chunks, bool helper, bool helper_first) {
   Pipeline line;
   std::vector<int64_t> slots(Pipeline::kSlots, -1);
   std::vector<int> prepared(static_cast<size_t>(chunks));
-  const auto prepare = [&](int64_t k) { ++prepared[size_t(k)], slots[size_t(k % Pipeline::kSlots)] = k; };
+  const auto prepare = [&](int64_t k) {
+    if (k / 50 % 2 == 0) linger();
+    ++prepared[size_t(k)], slots[size_t(k % Pipeline::kSlots)] = k;
+  };
   int64_t expected = 0, wrong = 0;
   std::thread other;
   const auto start = [&] { other = std::thread([&] { line.prepare_all(chunks, prepare); }); };
   if (helper && helper_first) start();
   line.use_all(chunks, prepare, [&](int64_t k) {
+    if (k / 50 % 2 == 1) linger();
     wrong += k != expected++ || slots[size_t(k % Pipeline::kSlots)] != k;
     if (helper && !helper_first && k == chunks / 2) start();
   });
@@ -89,7 +98,7 @@ void pipeline(int64_t chunks, bool helper, bool helper_first) {
 }  // namespace
 
 void test_crew() {
-  for (const int64_t chunks : {0, 1, 2, 3, 4, 5, 97, 20000}) {
+  for (const int64_t chunks : {0, 1, 2, 3, 4, 5, 97, 2000}) {
     for (int who = 0; who < 4; ++who) pipeline(chunks, who & 1, who & 2);
   }
   several_callers();
