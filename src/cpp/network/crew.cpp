@@ -60,6 +60,7 @@ void Crew::share(Job& job, double ns) noexcept {
   }
   const int ran = 1 + job.work();
   int taken = 0;
+  // The only helper asked has run a part, so there is no offer to withdraw: its line need not travel back.
   if (offered == 1 && ran < job.parts) offered = 0, taken = 1;
   for (int i = 0; offered; ++i, offered >>= 1) {
     Job* mine = &job;
