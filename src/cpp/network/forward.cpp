@@ -32,7 +32,7 @@ size_t lay_out_tape(Arena arena, const Network<T>& net, Tape<T>& tape) {
   return arena.used();
 }
 
-// One layer of a pass, run by every thread of a region.
+// One layer of a pass, run by every thread of a region, or part by part by the crew.
 template <class T>
 class ForwardLayer {
  public:
