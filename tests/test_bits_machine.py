@@ -1,6 +1,7 @@
 """Equal bits: neither threads nor the instruction set nor repetition change a result."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -46,6 +47,27 @@ def test_pipeline(kind, dtype, fma_isa):
                 assert_same_bits(found, {name: alone[name] for name in found})
     plans = {part["split"]: part for part in layer.explain(steps, 1)["layers"]}
     assert plans["pipeline"]["threads_from"] == "helpers"
+
+
+@pytest.mark.parametrize(
+    ("split", "hidden", "batch", "bidirectional"),
+    [("units", 136, 1, False), ("none", 136, 2, True), ("rows", 40, 12, False)],
+)
+@both_dtypes
+@each_kind
+def test_helpers(kind, dtype, split, hidden, batch, bidirectional, fma_isa):
+    """calls at once and after pauses: by those who are awake, the others join in the middle"""
+    net = net_of(kind, 24, hidden, dtype=dtype, bidirectional=bidirectional)
+    steps = 75
+    p = problem(net, steps, batch)
+    alone = net.build(num_threads=1)(p.x, packed(p.state))[0].tobytes()
+    for threads in (2, 3, 4):
+        layer = net.build(num_threads=threads)
+        for pause in (0, 0, 0.002, 0, 0, 0, 0.002, 0.003, 0, 0):
+            time.sleep(pause)
+            assert layer(p.x, packed(p.state))[0].tobytes() == alone, (threads, pause)
+    (plan,) = net.build(num_threads=2).explain(steps, batch)["layers"]
+    assert (plan["split"], plan["threads_from"]) == (split, "helpers")
 
 
 @both_dtypes
@@ -146,9 +168,10 @@ def test_linear(dtype, fma_isa):
 
     rows, weights = results(1)
     for threads in (2, 3, 4):
-        again, weights_again = results(threads)
+        again, weights_again = results(threads)  # backward's threads come from a region
         assert_same_bits(again, rows)
         assert_same_bits(weights_again, weights)
+        time.sleep(0.01)  # and are forgotten: the next forward asks helpers
     for some in (slice(7, 8), slice(100, 117), slice(290, 301)):
         assert_same_bits(results(1, some)[0], {name: a[some] for name, a in rows.items()})
     for other in _core.isas():

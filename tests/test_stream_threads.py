@@ -42,6 +42,21 @@ def test_helpers_change_no_bit(kind, batch):
 
 
 @each_kind
+def test_blocks_of_steps_with_helpers(kind):
+    """blocks at once and after pauses: helpers are awake, join in the middle, or sleep"""
+    layer, x = net_of(kind, 20, 72, layers=2).build(), random(600, 20)
+    wanted = layer.stream().process(x)
+    for threads in (2, 3, 5):
+        stream, t = layer.stream(num_threads=threads), 0
+        for i, block in enumerate((1, 1, 1, 7, 64, 1, 200, 1, 1, 33, 290)):
+            time.sleep(0.002 * (i % 3 == 2))
+            y = stream.process(x[t : t + block])
+            assert y.tobytes() == wanted[t : t + block].tobytes(), (threads, t)
+            t += block
+        assert t == len(x)
+
+
+@each_kind
 def test_streams_with_helpers_in_threads_equal_serial(kind):
     """more callers than helpers: those who get none compute alone"""
     layer, x = net_of(kind, 20, 72).build(), random(8, 1000, 20)

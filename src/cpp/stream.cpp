@@ -20,6 +20,9 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
   const Config& c = network_->config();
   std::iota(order_.begin(), order_.end(), 0);
   const size_t layers = size_t(c.layers), rows = size_t(batch);
+  for (int layer = 0; layer < c.layers; ++layer) {
+    step_ns_ += network_->plan(layer, 1, batch, batch, 1, Use::inference).planned_ns;
+  }
   const auto lay_out = [&](Arena arena) {
     h_ = arena.take<T>(2 * layers * rows * size_t(c.output()));
     c_ = arena.take<T>(layers * rows * size_t(pitch_));
@@ -64,15 +67,13 @@ const T* Stream<T>::top(int slot) const {
   return hidden(network_->config().layers - 1, slot);
 }
 
-// One thread's part of `steps` steps; each(step, slot) follows each of them. first: the lowest layer's task by slot, this
-// thread's own to point at x.
 template <class T>
 template <class Each>
-void Stream<T>::walk(int64_t steps, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2],
+void Stream<T>::walk(int64_t begin, int64_t end, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2],
                      Each each) noexcept {
   const size_t layers = size_t(network_->config().layers);
-  int slot = slot_;
-  for (int64_t t = 0; t < steps; ++t, slot ^= 1) {
+  int slot = int((slot_ + begin) & 1);
+  for (int64_t t = begin; t < end; ++t, slot ^= 1) {
     first[slot]->x = {x.data + t * x.step, 0, x.row};
     forward_(*first[slot], share);
     for (size_t layer = 1; layer < layers; ++layer) forward_(tasks_[size_t(slot) * layers + layer], share);
@@ -97,7 +98,7 @@ const T* Stream<T>::step_shared(Rows<const T> x) noexcept {
   const size_t layers = tasks_.size() / 2, first = slot_ ? layers : 0;
   tasks_[first].x = x;
   for (size_t i = first; i < first + layers; ++i) {
-    const auto part = [forward = forward_, task = &tasks_[i], rows = batch_, parts = threads_](int n) {
+    auto part = [forward = forward_, task = &tasks_[i], rows = batch_, parts = threads_](int n) {
       forward(*task, {0, rows, 1, n, parts, nullptr, nullptr});
     };
     network_->crew().share(threads_, 0, part);
@@ -109,24 +110,25 @@ const T* Stream<T>::step_shared(Rows<const T> x) noexcept {
 template <class T>
 template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
-  Share share = {0, batch_, 1, 0, 1, nullptr, nullptr};
+  const auto part = [&](const Team& team, int64_t begin, int64_t end) {
+    Share share = {0, batch_, 1, team.rank, team.size, nullptr, nullptr};
+    if (team.size > 1) {
+      share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+      share.barrier = const_cast<Team*>(&team);
+    }
+    // The others may be a step ahead, not two: the slot that is read after a step is not written yet.
+    ForwardTask<T> first[2] = {tasks_[0], tasks_[tasks_.size() / 2]};
+    walk(begin, end, x, share, {&first[0], &first[1]}, [&](int64_t t, int slot) {
+      if (team.rank == 0) each(t, slot);
+    });
+  };
   if (threads_ == 1) {
     const FlushDenormals flush;
-    walk(steps, x, share, {&tasks_[0], &tasks_[tasks_.size() / 2]}, each);
+    part({0, 1, nullptr}, 0, steps);
+  } else if (region_threads_awake()) {
+    parallel(threads_, [&](const Team& team) { part(team, 0, steps); });
   } else {
-    parallel(threads_, [&](const Team& team) {
-      Share mine = share;
-      mine.unit_part = team.rank, mine.unit_parts = team.size;
-      if (team.size > 1) {
-        mine.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
-        mine.barrier = const_cast<Team*>(&team);
-      }
-      // The others may be a step ahead, not two: the slot that is read after a step is not written yet.
-      ForwardTask<T> first[2] = {tasks_[0], tasks_[tasks_.size() / 2]};
-      walk(steps, x, mine, {&first[0], &first[1]}, [&](int64_t t, int slot) {
-        if (team.rank == 0) each(t, slot);
-      });
-    });
+    network_->crew().walk(threads_, steps, step_ns_, part);
   }
   slot_ = int((slot_ + steps) & 1);
 }

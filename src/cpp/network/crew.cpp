@@ -1,15 +1,13 @@
 #include "network/crew.h"
 
-#include <algorithm>
 #include <system_error>
-
-#include "network/threads.h"
 
 namespace fastrnn {
 namespace {
 
 constexpr int64_t kAwake = 1'000'000;   // ns a helper spins for its next job; the OpenMP run-times do about the same
 constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few microseconds, and helps after 10 to 50
+constexpr int64_t kAnswer = 2'000;      // ns: who is awake answers in 100 to 300, unless it has lost its core
 
 }  // namespace
 
@@ -39,42 +37,95 @@ Crew::~Crew() {
   }
 }
 
-int Crew::Job::work() noexcept {
+Crew::Parts::Parts(int n) : parts(n) {
+  help = [](Job& job) { static_cast<Parts&>(job).run(); };
+}
+
+int Crew::Parts::run() {
   const FlushDenormals flush;
   int n = 0;
   for (int part = next.fetch_add(1); part < parts; part = next.fetch_add(1), ++n) body(context, part);
   return n;
 }
 
-void Crew::share(Job& job, double ns) noexcept {
-  const int wanted = std::min({job.parts - 1, kMost, available_threads() - 1});
+Crew::Gathering::Gathering() {
+  help = [](Job& job) {
+    Gathering& g = static_cast<Gathering&>(job);
+    const int rank = g.ranks.fetch_add(1);
+    for (Spin spin; g.size.load(std::memory_order_acquire) == 0;) spin();
+    const FlushDenormals flush;
+    g.body(g.context, {rank, g.size.load(), &g.barrier});
+  };
+}
+
+uint64_t Crew::offer(Job& job, int helpers, bool awake) noexcept {
   uint64_t offered = 0;
-  for (int i = 0; i < std::min(wanted, size()); ++i) {
+  for (int i = 0; i < std::min(helpers, size()); ++i) {
     Job* nothing = nullptr;
+    if (awake && !helpers_[i].awake.load(std::memory_order_relaxed)) continue;
     if (helpers_[i].offer.compare_exchange_strong(nothing, &job)) offered |= uint64_t(1) << i;
   }
-  if (size() < wanted || asleep_.load(std::memory_order_relaxed) > 0) call_for(wanted, ns);
+  return offered;
+}
+
+void Crew::wait_for_answers(const Job& job, uint64_t offered) const noexcept {
+  if (!offered) return;
+  const int64_t begin = nanoseconds();
+  for (int i = 0; offered; ++i, offered >>= 1) {
+    while ((offered & 1) && helpers_[i].offer.load(std::memory_order_relaxed) == &job) {
+      if (nanoseconds() - begin > kAnswer) return;
+      relax();
+    }
+  }
+}
+
+int Crew::withdraw(Job& job, uint64_t offered) noexcept {
+  int taken = 0;
+  for (int i = 0; offered; ++i, offered >>= 1) {
+    Job* mine = &job;
+    if ((offered & 1) && !helpers_[i].offer.compare_exchange_strong(mine, nullptr)) ++taken;
+  }
+  return taken;
+}
+
+void Crew::share(Parts& job, double ns) noexcept {
+  const int helpers = helpers_for(job.parts);
+  const uint64_t offered = offer(job, helpers, false);
+  call_for(helpers, ns);
   {
     const FlushDenormals flush;
     job.body(job.context, 0);
   }
-  const int ran = 1 + job.work();
-  int taken = 0;
+  const int ran = 1 + job.run();
   // The only helper asked has run a part, so there is no offer to withdraw: its line need not travel back.
-  if (offered == 1 && ran < job.parts) offered = 0, taken = 1;
-  for (int i = 0; offered; ++i, offered >>= 1) {
-    Job* mine = &job;
-    if ((offered & 1) && !helpers_[i].offer.compare_exchange_strong(mine, nullptr)) ++taken;
+  const int taken = offered == 1 && ran < job.parts ? 1 : withdraw(job, offered);
+  for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
+}
+
+void Crew::gather(Gathering& job, int threads, double ns) noexcept {
+  const int helpers = helpers_for(threads);
+  const uint64_t offered = offer(job, helpers, true);
+  call_for(helpers, ns);
+  wait_for_answers(job, offered);
+  const int taken = withdraw(job, offered);
+  job.size.store(1 + taken, std::memory_order_release);
+  {
+    const FlushDenormals flush;
+    job.body(job.context, {0, 1 + taken, &job.barrier});
   }
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
 }
 
 // Wakes the helpers and starts those that are missing, where that is worth it.
 void Crew::call_for(int helpers, double ns) noexcept {
+  if (size() >= helpers && asleep_.load(std::memory_order_relaxed) == 0) return;
   const int64_t time = nanoseconds(), before = called_at_.exchange(time);
   if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   if (!lock) return;
+  for (int i = 0; i < size(); ++i) {
+    if (!helpers_[i].awake.load()) helpers_[i].place.begin(*helpers_[i].thread);
+  }
   while (size() < helpers && start(helpers_[size()])) size_.fetch_add(1);
   ++calls_;
   asleep_.store(0);  // by the caller: until they are awake, every call would wake them again, a system call each
@@ -85,6 +136,7 @@ bool Crew::start(Helper& helper) noexcept {
   try {
     note_threads();
     helper.thread = new std::thread([this, &helper] { serve(helper); });
+    helper.place.begin(*helper.thread);
     return true;
   } catch (const std::exception&) {
     return false;  // no memory or no thread to be had: work is done without
@@ -92,12 +144,16 @@ bool Crew::start(Helper& helper) noexcept {
 }
 
 void Crew::serve(Helper& helper) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    helper.place.end(), helper.awake.store(true);
+  }
   int64_t idle_since = nanoseconds();
   unsigned regions_seen = regions();
   for (unsigned round = 1; !stop_.load(std::memory_order_relaxed); ++round) {
     Job* job = helper.offer.load(std::memory_order_relaxed);
     if (job && helper.offer.compare_exchange_strong(job, nullptr)) {
-      job->work();
+      job->help(*job);
       job->left.fetch_add(1, std::memory_order_release);
       idle_since = nanoseconds();
       continue;
@@ -105,16 +161,17 @@ void Crew::serve(Helper& helper) noexcept {
     relax();
     const bool disturbs = regions() != regions_seen;  // the threads of a region need the core
     if (!disturbs && (round % 64 || nanoseconds() - idle_since < kAwake)) continue;
-    sleep();
+    sleep(helper);
     idle_since = nanoseconds(), regions_seen = regions();
   }
 }
 
-void Crew::sleep() {
+void Crew::sleep(Helper& helper) {
   std::unique_lock<std::mutex> lock(mutex_);
-  asleep_.fetch_add(1);
+  helper.awake.store(false), asleep_.fetch_add(1);
   const uint64_t seen = calls_;
   call_.wait(lock, [&] { return stop_.load() || calls_ != seen; });
+  helper.place.end(), helper.awake.store(true);
 }
 
 }  // namespace fastrnn

@@ -1,14 +1,19 @@
-// Threads of our own that help with work of microseconds. A region of the OpenMP run-time is no place for it: entering one
-// takes half a microsecond when its threads still spin, and milliseconds when they have gone to sleep (LSTM H128, a step
-// every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits here for a helper that has not begun.
+// Threads of our own that help with work of microseconds to milliseconds. A region of the OpenMP run-time is no place for
+// it: entering one takes half a microsecond when its threads still spin, and milliseconds when they have gone to sleep
+// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits here for a helper that has
+// not begun.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <type_traits>
+
+#include "network/threads.h"
 
 namespace fastrnn {
 
@@ -19,45 +24,97 @@ class Crew {
   ~Crew();
   Crew(const Crew&) = delete;
 
+  // Helpers stay awake for a millisecond after their last work; who calls again within a millisecond, or with work of more
+  // than 200 us, has them woken or started, for calls to come. They fall asleep at once when a region begins: two kinds of
+  // threads that spin keep each other from the cores, so whoever has a choice takes the region while its threads are awake
+  // (LSTM B1 T100 H64 by the crew and a linear layer in a region: 325 us; both in regions 186, both by the crew 150).
+  // What follows never throws, and may be called by several threads at once. `ns`: roughly what all of it takes.
+
   // body(part) for every part in [0, parts), each once, with denormals flushed: part 0 on this thread, the others, in
-  // order, on helpers that are awake and otherwise here. Helpers stay awake for a millisecond after their last part; who
-  // calls again within a millisecond, or with work of more than 200 us, has them woken or started, for calls to come. They
-  // fall asleep at once when a region begins: two kinds of threads that spin keep each other from the cores, so whoever
-  // has a choice takes the region while its threads are awake (LSTM B1 T100 H64 and a linear layer in turn: 186 us in
-  // regions, 325 with the crew beside them).
-  // Never throws, may be called by several threads at once. `ns`: roughly what all parts take.
+  // order, on helpers that are awake and otherwise here.
   template <class Body>
-  void share(int parts, double ns, const Body& body) noexcept {
-    Job job = {[](const void* context, int part) { (*static_cast<const Body*>(context))(part); }, &body, parts};
+  void share(int parts, double ns, Body&& body) noexcept {
+    Parts job(parts);
+    job.body = [](void* context, int part) { (*static_cast<std::remove_reference_t<Body>*>(context))(part); };
+    job.context = &body;
     share(job, ns);
+  }
+
+  // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake: it
+  // may wait for the others of its team.
+  template <class Body>
+  void gather(int threads, double ns, Body&& body) noexcept {
+    Gathering job;
+    job.body = [](void* context, const Team& team) { (*static_cast<std::remove_reference_t<Body>*>(context))(team); };
+    job.context = &body;
+    gather(job, threads, ns);
+  }
+
+  // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as are awake. As long as some are
+  // missing only a few steps are taken at once, so that helpers may come later.
+  template <class Body>
+  void walk(int threads, int64_t steps, double ns, Body&& body) noexcept {
+    const int64_t few = std::max(kFew, int64_t(kPatience / std::max(1.0, ns)));
+    const int everybody = 1 + helpers_for(threads);
+    for (int64_t begin = 0, end = 0; begin < steps; begin = end) {
+      gather(threads, ns * double(steps - begin), [&](const Team& team) {
+        const int64_t last = team.size == everybody ? steps : std::min(steps, begin + few);
+        if (team.rank == 0) end = last;
+        body(team, begin, last);
+      });
+    }
   }
 
   // Helpers that have been started.
   int size() const { return size_.load(std::memory_order_acquire); }
 
  private:
+  static constexpr int kMost = 63;    // an offer is a bit of 64
+  static constexpr int64_t kFew = 6;  // steps: the height of a register tile, over which W x of them is multiplied
+  static constexpr double kPatience = 20e3;  // ns until somebody looks whether a helper is awake by now
+
   struct alignas(64) Job {  // one cache line travels
-    void (*body)(const void* context, int part);
-    const void* context;
-    int parts;
-    std::atomic<int> next{1};  // the first part that nobody has
+    void (*help)(Job&) = nullptr;
+    void* context = nullptr;
     std::atomic<int> left{0};  // helpers that took the job and have left it: their last touch of it
-    int work() noexcept;       // how many parts it ran
+  };
+
+  struct Parts : Job {
+    explicit Parts(int n);
+    int run();  // how many parts it ran
+    void (*body)(void* context, int part) = nullptr;
+    const int parts;
+    std::atomic<int> next{1};  // the first part that nobody has
+  };
+
+  struct Gathering : Job {
+    Gathering();
+    void (*body)(void* context, const Team& team) = nullptr;
+    std::atomic<int> ranks{1};
+    std::atomic<int> size{0};  // 0: not known yet
+    Barrier barrier;
   };
 
   struct alignas(64) Helper {
     std::atomic<Job*> offer{nullptr};
+    std::atomic<bool> awake{false};
+    KeptOff place;  // behind the lock
     std::thread* thread = nullptr;
   };
 
   Crew() = default;
-  void share(Job& job, double ns) noexcept;
+  static int helpers_for(int threads) { return std::min({threads, available_threads(), kMost + 1}) - 1; }
+  void share(Parts& job, double ns) noexcept;
+  void gather(Gathering& job, int threads, double ns) noexcept;
+  // Offers are a bit for each helper. Who has taken the job is no longer offered it.
+  uint64_t offer(Job& job, int helpers, bool awake) noexcept;
+  void wait_for_answers(const Job& job, uint64_t offered) const noexcept;
+  int withdraw(Job& job, uint64_t offered) noexcept;  // how many have taken it
   void call_for(int helpers, double ns) noexcept;
   bool start(Helper& helper) noexcept;
   void serve(Helper& helper) noexcept;
-  void sleep();
+  void sleep(Helper& helper);
 
-  static constexpr int kMost = 63;  // an offer is a bit of 64
   Helper helpers_[kMost];
   std::atomic<int> size_{0};
   alignas(64) std::atomic<int> asleep_{0};  // and not called yet

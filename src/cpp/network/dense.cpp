@@ -23,7 +23,8 @@ Dense<T>::Dense(const Backend& backend, int input, int output)
       input_(input),
       output_(output),
       forward_block_(whole_vectors(output, kernels_.lanes) * size_t(input) * sizeof(T)),
-      bias_(size_t(padded(output)) * sizeof(T)) {}
+      bias_(size_t(padded(output)) * sizeof(T)),
+      crew_(Crew::shared()) {}
 
 template <class T>
 void Dense<T>::pack(const T* weight, const T* bias) {
@@ -47,7 +48,8 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
   const int offset = 0;
   const ProductTask<T> task = {from, to, 1, depth, &offset, packed, bias, outputs, false};
   const double flops = 2.0 * rows * depth * outputs;
-  parallel(threads_for(flops, kernels_.lanes, threads), [&](const Team& team) {
+  const int workers = threads_for(flops, kernels_.lanes, threads);
+  auto part = [&](const Team& team) {
     Share share = {0, rows, 1, 0, 1, nullptr, nullptr};
     if (rows >= team.size) {
       share.row_begin = int(int64_t(rows) * team.rank / team.size);
@@ -56,7 +58,10 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
       share.unit_part = team.rank, share.unit_parts = team.size;
     }
     kernels_.product(task, share);
-  });
+  };
+  const double ns = least_ns(flops, kernels_.lanes, workers);
+  if (workers == 1 || !suits_crew(ns) || region_threads_awake()) return parallel(workers, part);
+  crew_->share(workers, ns, [&](int rank) { part({rank, workers, nullptr}); });
 }
 
 template <class T>

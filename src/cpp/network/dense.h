@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "backend.h"
+#include "network/crew.h"
 #include "network/memory.h"
 
 namespace fastrnn {
@@ -33,6 +34,7 @@ class Dense {
   Block forward_block_, bias_;
   bool has_bias_ = false;
   mutable Pool pool_;
+  std::shared_ptr<Crew> crew_;
   mutable std::mutex mutex_;
   mutable Block backward_block_;
   mutable bool backward_ready_ = false;

@@ -32,7 +32,7 @@ size_t lay_out_tape(Arena arena, const Network<T>& net, Tape<T>& tape) {
   return arena.used();
 }
 
-// One layer of a pass, run by every thread of a region, or part by part by the crew.
+// One layer of a pass, run by every thread of a region, or by the crew: part by part, or some steps after others.
 template <class T>
 class ForwardLayer {
  public:
@@ -64,14 +64,34 @@ class ForwardLayer {
     }
   }
 
+  // Whether the crew may take it in pieces of time, each of them by those who are awake then.
+  bool walks() const {
+    return plan_.by_crew && plan_.teams == 1 && (plan_.split == Split::rows || plan_.split == Split::units);
+  }
+
+  void walk(Crew& crew) const {
+    const int directions = net_.config().directions();
+    for (int direction = 0; direction < directions; ++direction) {
+      const ForwardTask<T> task = make_task(direction);
+      crew.walk(plan_.threads, tape_.order.steps(), plan_.planned_ns / directions,
+                [&](const Team& team, int64_t begin, int64_t end) { steps(task, 0, team, team.rank, begin, end); });
+    }
+  }
+
  private:
   void direction_pass(int direction, int slot, const Team& team, int thread) {
     const ForwardTask<T> task = make_task(direction);
+    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, slot, team, thread);
+    steps(task, slot, team, thread, 0, tape_.order.steps());
+  }
+
+  // This thread's part of steps [begin, end), chunk by chunk.
+  void steps(const ForwardTask<T>& task, int slot, const Team& team, int thread, int64_t begin, int64_t end) const {
     const Share share = share_of(plan_.split, tape_.order, team);
-    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, share, slot, team, thread);
     T* const hoisted = plan_.hoist ? buffer(slot, 0) : nullptr;
-    for (int64_t k = 0; k < chunks(); ++k) {
-      const ForwardTask<T> part = chunk_of(task, k, hoisted);
+    const int64_t most = plan_.hoist ? plan_.chunk : end - begin;
+    for (int64_t step = begin; step < end; step += most) {
+      const ForwardTask<T> part = part_of(task, step, std::min(end, step + most), hoisted);
       if (hoisted) hoist(part, hoisted, share, thread);
       net_.cell().forward(part, share);
     }
@@ -79,30 +99,20 @@ class ForwardLayer {
 
   // One thread multiplies the inputs of a few steps while another walks the steps before. The input's weights and the
   // recurrent ones stay each in a cache of their own, and nobody waits at a barrier.
-  void pipelined(const ForwardTask<T>& task, const Share& share, int slot, const Team& team, int thread) {
+  void pipelined(const ForwardTask<T>& task, int slot, const Team& team, int thread) {
     const Share everything = share_of(Split::none, tape_.order, {0, 1, nullptr});
-    const auto prepare = [&](int64_t k) {
-      T* const hoisted = buffer(slot, k);
-      hoist(chunk_of(task, k, hoisted), hoisted, everything, thread);
-    };
-    const auto use = [&](int64_t k) { net_.cell().forward(chunk_of(task, k, buffer(slot, k)), share); };
-    if (team.rank == 0) pipelines_[slot].use_all(chunks(), prepare, use);
-    if (team.rank == 1) pipelines_[slot].prepare_all(chunks(), prepare);
+    // The first chunk is half as long: nothing else is done while it is prepared.
+    const int64_t all = tape_.order.steps(), missing = plan_.chunk / 2, chunks = (all + missing - 1) / plan_.chunk + 1;
+    const auto begin = [&](int64_t k) { return std::clamp<int64_t>(k * plan_.chunk - missing, 0, all); };
+    const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(slot, k)); };
+    const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(slot, k), everything, thread); };
+    const auto use = [&](int64_t k) { net_.cell().forward(chunk(k), everything); };
+    if (team.rank == 0) pipelines_[slot].use_all(chunks, prepare, use);
+    if (team.rank == 1) pipelines_[slot].prepare_all(chunks, prepare);
   }
 
-  int64_t chunk_steps() const { return plan_.hoist ? plan_.chunk : std::max<int64_t>(1, tape_.order.steps()); }
-
-  // The first chunk of a pipeline is half as long: nothing else is done while it is prepared.
-  int64_t missing() const { return plan_.split == Split::pipeline ? plan_.chunk / 2 : 0; }
-
-  int64_t chunks() const { return (tape_.order.steps() + missing() + chunk_steps() - 1) / chunk_steps(); }
-
-  int64_t chunk_begin(int64_t k) const {
-    return std::clamp<int64_t>(k * chunk_steps() - missing(), 0, tape_.order.steps());
-  }
-
-  ForwardTask<T> chunk_of(ForwardTask<T> task, int64_t k, const T* hoisted) const {
-    task.step_begin = chunk_begin(k), task.step_end = chunk_begin(k + 1);
+  ForwardTask<T> part_of(ForwardTask<T> task, int64_t begin, int64_t end, const T* hoisted) const {
+    task.step_begin = begin, task.step_end = end;
     task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
     return task;
   }
@@ -227,7 +237,11 @@ void Network<T>::pass(Tape<T>& tape) const {
     const Use use = tape.keeps || call.regions ? Use::region : Use::inference;
     const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use);
     ForwardLayer<T> forward(*this, tape, layer, plan, *pool_);
-    spread(plan, plan.planned_ns * double(call.steps), forward);
+    if (forward.walks() && !region_threads_awake()) {
+      forward.walk(*crew_);
+    } else {
+      spread(plan, plan.planned_ns * double(call.steps), forward);
+    }
     final_states(*this, tape, layer);
     clear_past_end(tape.order, tape.outputs[size_t(layer)], config_.width());
     if (layer + 1 == config_.layers || call.dropout <= 0) continue;

@@ -100,6 +100,7 @@ class Network {
   template <class Body>
   void spread(const Plan& plan, double ns, Body& body) const {
     if (!plan.by_crew || region_threads_awake()) return parallel(plan.threads, body);
+    if (plan.split == Split::units) return crew_->gather(plan.threads, ns, body);
     crew_->share(plan.threads, ns, [&](int part) { body({part, plan.threads, nullptr}); });
   }
   const Config& config() const { return config_; }

@@ -16,7 +16,7 @@ constexpr int64_t kPipelineSteps = 8;
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
-constexpr double kLong = 200e3;         // ns: to wait for a region's threads to wake is worth it
+constexpr double kLong = 5e6;           // ns: now and then a region waits as long for its threads to wake
 
 // To read weights that are read at every step. A step walks up what the one before walked down, and so finds the share
 // that a cache holds.
@@ -76,7 +76,7 @@ Plan finish(Plan plan, const LayerShape& s, int64_t steps, int batch, double liv
   if (plan.split == Split::pipeline) plan.chunk = kPipelineSteps;
   const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * live * matrix * (s.output + s.input);
   const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
-  plan.floor_ns = std::max(flops / (core_gflops(s.lanes) * plan.threads), read_time(read));
+  plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), read_time(read));
   return plan;
 }
 
@@ -106,9 +106,9 @@ Choice fastest(const LayerShape& s, int64_t steps, int batch, double live, int t
 
 // Splits that the use and the amount of work allow, a bit each.
 unsigned allowed_splits(Use use, bool region, int directions) {
-  const unsigned pipeline = 1u << int(Split::pipeline), all = (1u << kSplits) - 1;
+  const unsigned pipeline = 1u << int(Split::pipeline), units = 1u << int(Split::units), all = (1u << kSplits) - 1;
   if (region) return use == Use::backward ? all & ~pipeline : all;
-  return use == Use::inference && directions == 1 ? pipeline : 0;
+  return use == Use::inference && directions == 1 ? pipeline | units : 0;
 }
 
 }  // namespace
@@ -118,8 +118,12 @@ LayerShape layer_shape(const Config& c, int layer, int gates, int lanes, int ele
 }
 
 int threads_for(double flops, int lanes, int threads) {
-  return flops / core_gflops(lanes) < kWorthAThread ? 1 : threads;
+  return least_ns(flops, lanes, 1) < kWorthAThread ? 1 : threads;
 }
+
+double least_ns(double flops, int lanes, int threads) { return flops / (core_gflops(lanes) * threads); }
+
+bool suits_crew(double ns) { return ns < kLong; }
 
 Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
@@ -141,9 +145,8 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
       plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }
-  const bool apart = plan.threads > 1 && plan.split != Split::units;
-  plan.by_crew =
-      apart && use == Use::inference && (plan.split == Split::pipeline || plan.planned_ns * double(steps) < kLong);
+  const bool few_rows = plan.split == Split::pipeline || plan.split == Split::units;
+  plan.by_crew = plan.threads > 1 && use == Use::inference && (few_rows || suits_crew(plan.planned_ns * double(steps)));
   return finish(plan, s, steps, batch, live);
 }
 

@@ -36,7 +36,11 @@ enum class Use { inference, region, backward };
 
 Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use);
 
-// Threads a piece of `flops` is worth, at most `threads`.
+// Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);
+double least_ns(double flops, int lanes, int threads);
+
+// Whether work of `ns` is better left to helpers of the crew, if somebody is awake, than brought to a region.
+bool suits_crew(double ns);
 
 }  // namespace fastrnn

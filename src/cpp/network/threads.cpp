@@ -81,6 +81,25 @@ int available_threads() {
 #endif
 }
 
+#if defined(__linux__)
+void KeptOff::begin(std::thread& thread) {
+  const pthread_t id = thread.native_handle();
+  const int here = sched_getcpu();
+  if (kept_ || here < 0 || pthread_getaffinity_np(id, sizeof before_, &before_) != 0) return;
+  cpu_set_t others = before_;
+  CPU_CLR(size_t(here), &others);
+  kept_ = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(id, sizeof others, &others) == 0;
+}
+
+void KeptOff::end() {
+  if (kept_) pthread_setaffinity_np(pthread_self(), sizeof before_, &before_);
+  kept_ = false;
+}
+#else
+void KeptOff::begin(std::thread&) {}
+void KeptOff::end() {}
+#endif
+
 void Spin::operator()() {
   if (rounds_ < 4000) {
     ++rounds_;
