@@ -70,6 +70,19 @@ def test_helpers(kind, dtype, split, hidden, batch, bidirectional, fma_isa):
     assert (plan["split"], plan["threads_from"]) == (split, "helpers")
 
 
+@each_kind
+def test_training_after_pauses(kind, fma_isa):
+    """the threads of a region have to be woken, and assemble"""
+    net = net_of(kind, 24, 136)
+    p = problem(net, steps=40, batch=2)
+    alone = run(net.build(num_threads=1), p)
+    for threads in (2, 3, 4):
+        layer = net.build(num_threads=threads)
+        for pause in (0, 0.01, 0.03):
+            time.sleep(pause)
+            assert_same_bits(run(layer, p), alone)
+
+
 @both_dtypes
 @each_kind
 def test_threads_of_a_deep_network(kind, dtype, fma_isa):
