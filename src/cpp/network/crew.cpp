@@ -7,7 +7,8 @@ namespace {
 
 constexpr int64_t kAwake = 1'000'000;   // ns a helper spins for its next job; the OpenMP run-times do about the same
 constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few microseconds, and helps after 10 to 50
-constexpr int64_t kAnswer = 2'000;      // ns: who is awake answers in 100 to 300, unless it has lost its core
+constexpr double kAnswer = 2e3;         // ns: who is awake answers in 100 to 300, unless it has lost its core
+constexpr double kWakes = 150e3;        // ns: who was asleep has mostly woken, 70 to 100
 
 }  // namespace
 
@@ -68,12 +69,12 @@ uint64_t Crew::offer(Job& job, int helpers, bool awake) noexcept {
   return offered;
 }
 
-void Crew::wait_for_answers(const Job& job, uint64_t offered) const noexcept {
+void Crew::wait_for_answers(const Job& job, uint64_t offered, double patience) const noexcept {
   if (!offered) return;
   const int64_t begin = nanoseconds();
   for (int i = 0; offered; ++i, offered >>= 1) {
     while ((offered & 1) && helpers_[i].offer.load(std::memory_order_relaxed) == &job) {
-      if (nanoseconds() - begin > kAnswer) return;
+      if (double(nanoseconds() - begin) > patience) return;
       relax();
     }
   }
@@ -102,11 +103,11 @@ void Crew::share(Parts& job, double ns) noexcept {
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
 }
 
-void Crew::gather(Gathering& job, int threads, double ns) noexcept {
+void Crew::gather(Gathering& job, int threads, double ns, double patience) noexcept {
   const int helpers = helpers_for(threads);
-  const uint64_t offered = offer(job, helpers, true);
+  const uint64_t offered = offer(job, helpers, patience < kAnswer);
   call_for(helpers, ns);
-  wait_for_answers(job, offered);
+  wait_for_answers(job, offered, std::clamp(patience, kAnswer, kWakes));
   const int taken = withdraw(job, offered);
   job.size.store(1 + taken, std::memory_order_release);
   {
@@ -114,6 +115,13 @@ void Crew::gather(Gathering& job, int threads, double ns) noexcept {
     job.body(job.context, {0, 1 + taken, &job.barrier});
   }
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
+}
+
+// Six steps are as many as a register tile has rows, over which W x of them is multiplied; but after 20 us somebody may be
+// awake by now, and who is awake does not wait for more than a millisecond.
+int64_t Crew::few_steps(double ns) {
+  const double least = std::min(6.0, kAwake / 5 / ns);
+  return std::max<int64_t>(1, int64_t(std::max(20e3 / ns, least)));
 }
 
 // Wakes the helpers and starts those that are missing, where that is worth it.

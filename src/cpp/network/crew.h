@@ -1,6 +1,6 @@
 // Threads of our own that help with work of microseconds to milliseconds. A region of the OpenMP run-time is no place for
 // it: entering one takes half a microsecond when its threads still spin, and milliseconds when they have gone to sleep
-// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits here for a helper that has
+// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits long here for a helper that has
 // not begun.
 #pragma once
 
@@ -40,24 +40,22 @@ class Crew {
     share(job, ns);
   }
 
-  // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake: it
-  // may wait for the others of its team.
+  // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake, or
+  // wake within a twentieth of `ns`: it may wait for the others of its team.
   template <class Body>
   void gather(int threads, double ns, Body&& body) noexcept {
-    Gathering job;
-    job.body = [](void* context, const Team& team) { (*static_cast<std::remove_reference_t<Body>*>(context))(team); };
-    job.context = &body;
-    gather(job, threads, ns);
+    gather(threads, ns, ns / 20, body);
   }
 
-  // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as are awake. As long as some are
-  // missing only a few steps are taken at once, so that helpers may come later.
+  // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as can be gathered. As long as
+  // some are missing only a few steps are taken at once, so that helpers may come later.
   template <class Body>
   void walk(int threads, int64_t steps, double ns, Body&& body) noexcept {
-    const int64_t few = std::max(kFew, int64_t(kPatience / std::max(1.0, ns)));
+    const int64_t few = few_steps(ns);
     const int everybody = 1 + helpers_for(threads);
     for (int64_t begin = 0, end = 0; begin < steps; begin = end) {
-      gather(threads, ns * double(steps - begin), [&](const Team& team) {
+      const double left = ns * double(steps - begin);
+      gather(threads, left, begin == 0 ? left / 20 : 0, [&](const Team& team) {
         const int64_t last = team.size == everybody ? steps : std::min(steps, begin + few);
         if (team.rank == 0) end = last;
         body(team, begin, last);
@@ -69,9 +67,7 @@ class Crew {
   int size() const { return size_.load(std::memory_order_acquire); }
 
  private:
-  static constexpr int kMost = 63;    // an offer is a bit of 64
-  static constexpr int64_t kFew = 6;  // steps: the height of a register tile, over which W x of them is multiplied
-  static constexpr double kPatience = 20e3;  // ns until somebody looks whether a helper is awake by now
+  static constexpr int kMost = 63;  // an offer is a bit of 64
 
   struct alignas(64) Job {  // one cache line travels
     void (*help)(Job&) = nullptr;
@@ -105,10 +101,18 @@ class Crew {
   Crew() = default;
   static int helpers_for(int threads) { return std::min({threads, available_threads(), kMost + 1}) - 1; }
   void share(Parts& job, double ns) noexcept;
-  void gather(Gathering& job, int threads, double ns) noexcept;
+  template <class Body>
+  void gather(int threads, double ns, double patience, Body&& body) noexcept {
+    Gathering job;
+    job.body = [](void* context, const Team& team) { (*static_cast<std::remove_reference_t<Body>*>(context))(team); };
+    job.context = &body;
+    gather(job, threads, ns, patience);
+  }
+  void gather(Gathering& job, int threads, double ns, double patience) noexcept;
+  static int64_t few_steps(double ns);
   // Offers are a bit for each helper. Who has taken the job is no longer offered it.
   uint64_t offer(Job& job, int helpers, bool awake) noexcept;
-  void wait_for_answers(const Job& job, uint64_t offered) const noexcept;
+  void wait_for_answers(const Job& job, uint64_t offered, double patience) const noexcept;
   int withdraw(Job& job, uint64_t offered) noexcept;  // how many have taken it
   void call_for(int helpers, double ns) noexcept;
   bool start(Helper& helper) noexcept;

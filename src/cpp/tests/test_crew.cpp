@@ -116,6 +116,15 @@ void walk_with(Crew& crew, const std::function<void()>& here) {
   });
 }
 
+// Steps so long that a helper, once awake, would be asleep again before the caller has done six of them alone.
+void walk_slowly_with(Crew& crew, const std::function<void()>& here) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  crew.walk(2, 10, 6e5, [&](const Team&, int64_t begin, int64_t end) {
+    here();
+    linger(600 * int(end - begin));
+  });
+}
+
 // One who sleeps is left out, or woken: nothing hangs.
 void after_a_pause() {
   const std::shared_ptr<Crew> crew = Crew::shared();
@@ -170,6 +179,7 @@ void test_crew() {
   several_callers("walks", wrong_walks);
   helpers_come(share_with);
   helpers_come(walk_with);
+  helpers_come(walk_slowly_with);
   after_a_pause();
   ends_with_its_last_holder();
 }
