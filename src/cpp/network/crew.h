@@ -1,7 +1,7 @@
 // Threads of our own that help with work of microseconds to milliseconds. A region of the OpenMP run-time is no place for
 // it: entering one takes half a microsecond when its threads still spin, and milliseconds when they have gone to sleep
-// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits long here for a helper that has
-// not begun.
+// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits long here for a helper
+// that has not begun.
 #pragma once
 
 #include <algorithm>
