@@ -76,7 +76,8 @@ def page(results: dict[str, Any]) -> str:
     noisy = [row["case"] for row in rows if row["others"] > NOISY]
     if noisy:
         names = ", ".join(noisy)
-        parts += [f"Other processes were busy while these were timed, measure again: {names}.\n"]
+        text = "Others had some of the cores while these were timed, measure again: "
+        parts += [f"{text}{names}.\n"]
     return "\n".join(parts)
 
 

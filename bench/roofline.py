@@ -57,6 +57,14 @@ def probe() -> Limits:
     return Limits(*(max(found[name] for found in tries) * 1e9 for name in names))
 
 
+def missing_cores(limits: Limits) -> float:
+    """Cores that the machine does not give at the moment, by the peak of all of them together."""
+    from fastrnn import _core
+
+    cores = limits.flops_all / limits.flops
+    return cores * (1 - _core.peak() * 1e9 / limits.flops_all)
+
+
 def cache_sizes() -> dict[str, int]:
     """Bytes of the first core's data caches."""
     found = dict(FALLBACK)

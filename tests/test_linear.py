@@ -110,6 +110,18 @@ def test_bad_input():
             fastrnn.Linear(*sizes)
 
 
+def test_modes():
+    """a loop over the modules of a model may ask for either; no number depends on it"""
+    linear, x = build(5, 7), np.ones((3, 5), np.float32)
+    y = linear(x)
+    assert linear.training and linear.eval() is linear and not linear.training
+    assert linear(x).tobytes() == y.tobytes()
+    assert not pickle.loads(pickle.dumps(linear)).training
+    assert linear.train() is linear and linear.training
+    with pytest.raises(TypeError, match=r"^mode: expected"):
+        linear.train("yes")
+
+
 def test_matches_torch():
     torch = pytest.importorskip("torch")
     linear, twin = build(13, 17), torch.nn.Linear(13, 17)

@@ -116,6 +116,7 @@ def test_build_info_and_probe():
     assert set(_core.isas()) <= set(_core.build_info()["isas_compiled"])
     assert _core.build_info()["version"] == _core.__version__
     assert all(value > 0 for value in _core.probe().values())
+    assert _core.peak() > 0
 
 
 # fork, threads

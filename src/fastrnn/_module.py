@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arguments import Array, as_threads, as_weights
+from ._arguments import Array, as_flag, as_threads, as_weights
 from ._packing import Packing
 from ._safetensors import FORMAT, Path, write
 
@@ -50,6 +50,7 @@ class Module(ABC):
     _packing: Packing[Any]
     _dtype: np.dtype[Any]
     _threads: int  # 0: the library's default
+    training: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -64,6 +65,18 @@ class Module(ABC):
     @num_threads.setter
     def num_threads(self, value: int | None) -> None:
         self._threads = as_threads("num_threads", value)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch training mode on or off; return self. On at first.
+
+        Dropout between recurrent layers acts in training mode alone; nothing else depends on it.
+        """
+        self.training = as_flag("mode", mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch training mode off; return self."""
+        return self.train(False)
 
     def parameters(self) -> dict[str, Array]:
         """Return a read-only view of every weight, by torch's names; see `edit` for changing them.

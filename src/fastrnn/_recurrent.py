@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from ._explain import Explanation
 from ._module import Module
 from ._spec import Spec
 from ._tape import Gradients, Tape
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 S = TypeVar("S")  # the state: one array, for LSTM a pair
 
@@ -101,7 +98,6 @@ class Recurrent(Module, Generic[S]):
         self._batch_first = batch_first
         self._dropout = dropout
         self._weights = weights
-        self.training = True
         self._build()
 
     def _build(self) -> None:
@@ -202,15 +198,6 @@ class Recurrent(Module, Generic[S]):
             return Explanation(lease.native.explain(T, B, as_flag("training", training), threads))
         finally:
             lease.users.pop()
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch training mode, in which dropout acts, on or off; return self. On at first."""
-        self.training = as_flag("mode", mode)
-        return self
-
-    def eval(self) -> Self:
-        """Switch training mode off; return self."""
-        return self.train(False)
 
     def _mask(self) -> tuple[float, int]:
         """Return the dropout of this call and a fresh 64-bit key of its masks."""

@@ -105,9 +105,9 @@ void Crew::share(Parts& job, double ns) noexcept {
 
 void Crew::gather(Gathering& job, int threads, double ns, double patience) noexcept {
   const int helpers = helpers_for(threads);
-  const uint64_t offered = offer(job, helpers, patience < kAnswer);
-  call_for(helpers, ns);
-  wait_for_answers(job, offered, std::clamp(patience, kAnswer, kWakes));
+  const bool all = call_for(helpers, ns) && patience > kAnswer;  // worth it to wait for those who wake now
+  const uint64_t offered = offer(job, helpers, !all);
+  wait_for_answers(job, offered, all ? std::min(patience, kWakes) : kAnswer);
   const int taken = withdraw(job, offered);
   job.size.store(1 + taken, std::memory_order_release);
   {
@@ -124,13 +124,12 @@ int64_t Crew::few_steps(double ns) {
   return std::max<int64_t>(1, int64_t(std::max(20e3 / ns, least)));
 }
 
-// Wakes the helpers and starts those that are missing, where that is worth it.
-void Crew::call_for(int helpers, double ns) noexcept {
-  if (size() >= helpers && asleep_.load(std::memory_order_relaxed) == 0) return;
+bool Crew::call_for(int helpers, double ns) noexcept {
+  if (size() >= helpers && asleep_.load(std::memory_order_relaxed) == 0) return true;
   const int64_t time = nanoseconds(), before = called_at_.exchange(time);
-  if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return;
+  if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return false;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock) return;
+  if (!lock) return false;
   for (int i = 0; i < size(); ++i) {
     if (!helpers_[i].awake.load()) helpers_[i].place.begin(*helpers_[i].thread);
   }
@@ -138,6 +137,7 @@ void Crew::call_for(int helpers, double ns) noexcept {
   ++calls_;
   asleep_.store(0);  // by the caller: until they are awake, every call would wake them again, a system call each
   call_.notify_all();
+  return true;
 }
 
 bool Crew::start(Helper& helper) noexcept {

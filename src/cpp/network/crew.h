@@ -114,7 +114,8 @@ class Crew {
   uint64_t offer(Job& job, int helpers, bool awake) noexcept;
   void wait_for_answers(const Job& job, uint64_t offered, double patience) const noexcept;
   int withdraw(Job& job, uint64_t offered) noexcept;  // how many have taken it
-  void call_for(int helpers, double ns) noexcept;
+  // Wakes helpers and starts those that are missing, where that is worth it; false: some stay asleep.
+  bool call_for(int helpers, double ns) noexcept;
   bool start(Helper& helper) noexcept;
   void serve(Helper& helper) noexcept;
   void sleep(Helper& helper);

@@ -97,6 +97,13 @@ py::dict probe() {
   return d;
 }
 
+// GFLOP/s of all cores together, the best of five runs of some milliseconds.
+double peak() {
+  const Backend& b = current_backend();
+  const py::gil_scoped_release release;
+  return fma_gflops(b, available_threads());
+}
+
 // Nanoseconds between `count` pairs of readings of the clock that Stream.step_times uses: what it adds to each.
 py::array_t<int64_t> clock_times(int64_t count) {
   using Clock = std::chrono::steady_clock;
@@ -152,6 +159,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used(false)) {
   m.def("available_threads", &available_threads);
   m.def("vector_math", &vector_math);
   m.def("probe", &probe);
+  m.def("peak", &peak);
   m.def("empty", &empty);
   bind_network(m);
   bind_follower(m);
