@@ -108,7 +108,7 @@ void share_with(Crew& crew, const std::function<void()>& here) {
 // In the middle of a walk that began alone.
 void walk_with(Crew& crew, const std::function<void()>& here) {
   std::this_thread::sleep_for(std::chrono::milliseconds(3));  // until everybody sleeps
-  int first = 0;
+  std::atomic<int> first{0};
   crew.walk(2, 6000, 1e5, [&](const Team& team, int64_t begin, int64_t) {
     if (begin == 0 && team.rank == 0) first = team.size;
     if (first == 1) here();
