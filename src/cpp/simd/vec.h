@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <utility>
+
 #if defined(__FMA__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -92,6 +94,26 @@ FASTRNN_INLINE void store_first(element<V>* p, V v, int n) {
 template <class V>
 FASTRNN_INLINE V broadcast(element<V> x) {
   return x - V{};
+}
+
+// a[0] b[0] a[1] b[1] ... from lane First of either on.
+template <int First, class V, int... I>
+FASTRNN_INLINE V zip(V a, V b, std::integer_sequence<int, I...>) {
+  constexpr int W = kLanesOf<V>;
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, (First + I / 2 + I % 2 * W)...);
+#else
+  return __builtin_shuffle(a, b, ivec<V>{(First + I / 2 + I % 2 * W)...});
+#endif
+}
+
+template <class V>
+FASTRNN_INLINE V zip_low(V a, V b) {
+  return zip<0>(a, b, std::make_integer_sequence<int, kLanesOf<V>>{});
+}
+template <class V>
+FASTRNN_INLINE V zip_high(V a, V b) {
+  return zip<kLanesOf<V> / 2>(a, b, std::make_integer_sequence<int, kLanesOf<V>>{});
 }
 
 // A whole vector, where the pointer or the value says of what.
