@@ -4,7 +4,7 @@ All libraries run in one process, in turn, in blocks: A B C, B C A, C A B, ... s
 that slows down slows them all. Two libraries must not be timed call by call in alternation: each
 has its own threads, and those spin for a while after their work is done (libgomp some milliseconds,
 OpenBLAS about 30, libiomp 200, ONNX Runtime until its count runs out) and would take the cores from
-the next one. So a rest of 0.3 s precedes every block, longer than any of them spins, and the first
+the next one. So a rest of 0.3 s follows every block, longer than any of them spins, and the first
 part of a block is not counted: it wakes the threads, fills the caches and raises the clock.
 Nobody's waiting policy is changed by environment variables: OMP_WAIT_POLICY=active would let idle
 threads spin for ever, passive would cost torch a futex at every barrier (twice the time at H = 64).
@@ -12,7 +12,7 @@ threads spin for ever, passive would cost torch a futex at every barrier (twice 
 What other processes do during a block is watched: a spin barrier beside one busy neighbour takes
 a scheduler's slice instead of a microsecond (seen: 1.6 s for torch's 76 ms): such a block is worth
 nothing. So is one during which a virtual machine does not get all its cores, of which it learns
-nothing itself (seen: two threads as slow as one, for seconds): after each block the peak of all
+nothing itself (seen: two threads as slow as one, for seconds): after each rest the peak of all
 cores is held against the best one. A disturbed block is repeated a few times; what stays disturbed
 is marked in the report.
 """
@@ -28,6 +28,7 @@ from time import perf_counter, process_time, sleep
 from timeit import Timer
 
 NOISY = 0.2  # cores gone to somebody else: a block measured so is not to be trusted
+SPIN = 0.02  # seconds: for longer than plan.missing() leaves threads spinning
 SAMPLE = 5e-5  # seconds: short calls are timed several at once
 
 
@@ -58,6 +59,7 @@ class Measured:
 
 
 def interleave(runs: dict[str, Callable[[], object]], plan: Plan) -> Measured:
+    sleep(plan.rest)
     measured = Measured({name: [] for name in runs})
     names = list(runs)
     for turn in range(plan.rounds):
@@ -73,13 +75,14 @@ def undisturbed(run: Callable[[], object], plan: Plan) -> tuple[float, float]:
     """The time of a call, and how many cores others had meanwhile: the calmest of a few tries."""
     tries: list[tuple[float, float]] = []
     while len(tries) < plan.tries and not (tries and tries[-1][0] < NOISY):
-        sleep(plan.rest)
         before, start = _others(), perf_counter()
         seconds = block(run, plan.block)
         elapsed = perf_counter() - start
         # ticks are of 10 ms: short blocks say nothing
         busy = (_others() - before) / elapsed if elapsed >= 0.1 else 0.0
+        sleep(plan.rest)
         tries.append((max(0.0, busy, plan.missing()), seconds))
+        sleep(SPIN)
     busy, seconds = min(tries)
     return seconds, busy
 
