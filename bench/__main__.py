@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, memory, native, pool, readme, report, roofline, scaling
-from bench.cases import Case, select
+from bench.cases import TABLE, Case, select
 from bench.measure import measure
 from bench.timing import QUICK, Plan
 
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         write(out, results | {"native": native.measure()})
         return 0
     cases = select(options.cases)
+    if options.update:
+        return update(cases, Plan(rounds=options.rounds), options.out or ROOT)
     plan = QUICK if options.quick else Plan(rounds=options.rounds)
     whole = options.cases == "*" and not options.quick
     out = options.out or (ROOT if whole else None)
@@ -46,6 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     if whole:
         page = ROOT / "README.md"
         page.write_text(readme.fill(page.read_text(), results))
+    return 0
+
+
+def update(cases: list[Case], plan: Plan, out: Path) -> int:
+    """Measures some cases and puts their rows in place of those that are there."""
+    results = json.loads((ROOT / "bench" / "results.json").read_text())
+    rows = {row["case"]: row for row in results["rows"]}
+    rows |= {row["case"]: row for row in run(cases, plan, with_memory=False)["rows"]}
+    write(out, results | {"rows": [rows[case.name] for case in TABLE if case.name in rows]})
     return 0
 
 
@@ -98,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--memory", action="store_true", help="peak memory too (a full run has it)")
     found.add_argument("--native", action="store_true", help="the step from C++ and nothing else")
     found.add_argument("--pool", action="store_true", help="many streams too (a full run has it)")
+    found.add_argument("--update", action="store_true", help="put the cases into what is there")
     found.add_argument("--out", type=Path, help="write below this folder")
     return found
 

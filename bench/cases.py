@@ -32,6 +32,7 @@ class Case:
     dtype: str = "float32"
     denormal: bool = False  # inputs shrink to 1e-40 after ten steps, biases are zero
     threads: int = 2
+    pause: float = 0.0  # seconds of sleep before each call; 0: one call at the heels of another
     target: float = 1.0  # least ratio to the best peer, or to `beside`
     share: float = 0.0  # least share of the machine's limit
     overhead: float = 0.0  # most microseconds of fastrnn.torch beyond the NumPy way in
@@ -43,7 +44,7 @@ class Case:
 
     @property
     def stream(self) -> bool:
-        return self.group == "stream"
+        return self.group == "stream" or (self.group == "pauses" and self.T == 1)
 
     @property
     def directions(self) -> int:
@@ -177,6 +178,15 @@ def threads() -> Iterator[Case]:
     yield from sizes({256: 1.7}, B=64, training=True, **dict(common, libraries=TRAINING[:2]))
 
 
+def pauses() -> Iterator[Case]:
+    """A call every 30 ms, as with frames of speech or a control loop: threads have fallen asleep,
+    caches are cold."""
+    common = dict(group="pauses", cell="lstm", B=1, pause=0.03)
+    yield from sizes({32: 1, 128: 1, 256: 1}, T=1, **common)
+    yield from sizes({32: 1, 128: 1, 256: 1}, T=10, **common)
+    yield from sizes({64: 1, 128: 1, 256: 1}, T=100, **common)
+
+
 def inside_torch() -> Iterator[Case]:
     """fastrnn.torch beside torch's own layer, and beside the same kernels called with NumPy."""
     common = dict(group="torch", libraries=("fastrnn", "fastrnn.torch", "torch"))
@@ -192,7 +202,7 @@ def inside_torch() -> Iterator[Case]:
 
 TABLE = tuple(
     case
-    for group in (stream, sequence, batch, training, odd, denormals, threads, inside_torch)
+    for group in (stream, sequence, batch, training, odd, denormals, threads, pauses, inside_torch)
     for case in group()
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bench import checking, problem, roofline
@@ -17,6 +18,7 @@ PEERS = ("torch", "onnxruntime", "openvino")  # whom the targets are about
 def measure(case: Case, plan: Plan, limits: roofline.Limits | None) -> Row:
     if case.beside:
         return _beside(case, case.beside, plan)
+    plan = replace(plan, pause=case.pause)
     ready = checking.prepare_all(case)
     times = interleave({name: library.run for name, library in ready.items()}, plan)
     row = _row(case, times)
@@ -35,7 +37,7 @@ def measure(case: Case, plan: Plan, limits: roofline.Limits | None) -> Row:
     elif "fastrnn" in ready:
         if peers:
             row["ratio"] = times.ratio(row["best"], "fastrnn")
-        if limits:
+        if limits and not case.pause:  # the limits are those of warm caches
             row["floor"] = roofline.floor(case, problem.make(case).live, limits)
             row["share"] = row["floor"] / times.time("fastrnn")
     return row

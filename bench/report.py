@@ -16,6 +16,14 @@ TITLES = {
     "sequence": "One sequence (B = 1)",
     "batch": "Batches",
     "training": "Training: forward, and the gradients of the input and of every weight",
+    "pauses": "Now and then: one call every 30 ms",
+}
+TEXTS = {
+    "pauses": """\
+As with frames of speech or a control loop: the pause is not counted, but threads have fallen asleep
+in it and caches have gone cold. All libraries choose their settings (one thread or two, spinning or
+not) by such calls.
+""",
 }
 SELF_TITLES = {
     "odd": (
@@ -57,7 +65,7 @@ def page(results: dict[str, Any]) -> str:
     for group, title in TITLES.items():
         found = [row for row in rows if row["group"] == group]
         if found:
-            parts += [f"## {title}\n", _peers(found)]
+            parts += [f"## {title}\n", *filter(None, [TEXTS.get(group)]), _peers(found)]
     for group, (title, text) in SELF_TITLES.items():
         found = [row for row in rows if row["group"] == group]
         if found:

@@ -39,9 +39,11 @@ class Plan:
     rest: float = 0.3
     tries: int = 6  # of a block that others disturb
     missing: Callable[[], float] = lambda: 0.0  # cores that the machine does not give now
+    pause: float = 0.0  # seconds of sleep before each call
+    calls: int = 40  # of a block with pauses
 
 
-QUICK = Plan(rounds=1, block=0.01, rest=0.02, tries=1)
+QUICK = Plan(rounds=1, block=0.01, rest=0.02, tries=1, calls=3)
 
 
 @dataclass
@@ -76,7 +78,7 @@ def undisturbed(run: Callable[[], object], plan: Plan) -> tuple[float, float]:
     tries: list[tuple[float, float]] = []
     while len(tries) < plan.tries and not (tries and tries[-1][0] < NOISY):
         before, start = _others(), perf_counter()
-        seconds = block(run, plan.block)
+        seconds = after_pauses(run, plan) if plan.pause else block(run, plan.block)
         elapsed = perf_counter() - start
         # ticks are of 10 ms: short blocks say nothing
         busy = (_others() - before) / elapsed if elapsed >= 0.1 else 0.0
@@ -99,6 +101,17 @@ def block(run: Callable[[], object], seconds: float) -> float:
     while len(samples) < 3 or perf_counter() < end:
         samples.append(timer.timeit(calls) / calls)
     return median(samples)
+
+
+def after_pauses(run: Callable[[], object], plan: Plan) -> float:
+    """Median time of a call that follows a pause; the first one is not counted."""
+    samples: list[float] = []
+    for _ in range(1 + plan.calls):
+        sleep(plan.pause)
+        start = perf_counter()
+        run()
+        samples.append(perf_counter() - start)
+    return median(samples[1:])
 
 
 def _others() -> float:

@@ -44,8 +44,10 @@ def prepare(name: str, problem: Problem) -> Prepared:
     return adapter.prepare(problem)
 
 
-def fastest(candidates: Iterable[Prepared], rest: float = 0.05) -> Prepared:
+def fastest(candidates: Iterable[Prepared], pause: float, rest: float = 0.05) -> Prepared:
     """The candidate with the shortest usual call, each tried briefly in two alternating turns.
+
+    pause: seconds of sleep before each call.
 
     The median of a turn, not its least: a helper thread that is lucky once must not win.
     """
@@ -56,8 +58,11 @@ def fastest(candidates: Iterable[Prepared], rest: float = 0.05) -> Prepared:
     for _ in range(2):
         for place, candidate in enumerate(tried):
             sleep(rest)  # spin-waits of the one before end here
-            calls, until = [], perf_counter() + 0.05
-            while (start := perf_counter()) < until:
+            calls, until = [], perf_counter() + max(0.05, 20 * pause)
+            while perf_counter() < until:
+                if pause:
+                    sleep(pause)
+                start = perf_counter()
                 candidate.run()
                 calls.append(perf_counter() - start)
             best[place] = min(best[place], median(calls))

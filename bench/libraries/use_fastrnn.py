@@ -22,7 +22,7 @@ def prepare(problem: Problem) -> Prepared:
     )  # fmt: skip
     layer.load_state_dict(problem.weights)
     if case.stream:
-        return fastest(_stream(layer, problem, n) for n in range(1, case.threads + 1))
+        return fastest((_stream(layer, problem, n) for n in range(1, case.threads + 1)), case.pause)
     return _training(layer, problem) if case.training else _inference(layer, problem)
 
 

@@ -14,13 +14,14 @@ from bench.problem import Arrays, Problem
 
 
 def prepare(problem: Problem) -> Prepared:
-    return fastest(_candidates(problem))
+    return fastest(_candidates(problem), problem.case.pause)
 
 
 def _candidates(problem: Problem) -> Iterator[Prepared]:
     case, core = problem.case, ov.Core()
     graph = core.read_model(model(problem), b"")
-    counts = {case.threads, 1} if case.stream or case.B * case.H <= 128 else {case.threads}
+    small = case.stream or case.pause or case.B * case.H <= 128
+    counts = {case.threads, 1} if small else {case.threads}
     for threads in counts:
         compiled = core.compile_model(graph, "CPU", {
             "PERFORMANCE_HINT": "LATENCY",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,8 +25,23 @@ def prepare(problem: Problem, package: Any = torch.nn) -> Prepared:
     )  # fmt: skip
     layer.load_state_dict({k: torch.from_numpy(w) for k, w in problem.weights.items()})
     if case.stream:
-        return fastest((_stream_layer(layer.eval(), problem), _stream_cell(problem)))
-    return _training(layer, problem) if case.training else _inference(layer.eval(), problem)
+        ways = [_stream_layer(layer.eval(), problem), _stream_cell(problem)]
+    elif case.training:
+        return _training(layer, problem)
+    else:
+        ways = [_inference(layer.eval(), problem)]
+    if case.pause:  # sleeping threads may cost more than they help
+        ways = [_on_threads(way, n) for way in ways for n in range(1, case.threads + 1)]
+    return fastest(ways, case.pause)
+
+
+def _on_threads(way: Prepared, n: int) -> Prepared:
+    def run() -> object:
+        if torch.get_num_threads() != n:
+            torch.set_num_threads(n)
+        return way.run()
+
+    return replace(way, run=run, variant=f"{way.variant} threads={n}".strip())
 
 
 def _forward(layer: torch.nn.RNNBase, problem: Problem) -> Callable[[torch.Tensor], tuple]:

@@ -1,9 +1,12 @@
 #include "network/threads.h"
 
+#include <algorithm>
 #include <chrono>
 
 #if defined(_OPENMP)
 #include <omp.h>
+
+#include "network/quota.h"
 #endif
 #if defined(_WIN32)
 #include <windows.h>
@@ -122,7 +125,8 @@ bool has_openmp() {
 
 int available_threads() {
 #if defined(_OPENMP)
-  static const int cores = omp_get_num_procs();  // a system call of two microseconds: once
+  // Once: it reads files. A quota is rounded down, since a thread that computes or spins takes a whole core.
+  static const int cores = int(std::clamp(cpu_quota() + 0.01, 1.0, double(omp_get_num_procs())));
   return forked() ? 1 : cores;
 #else
   return 1;

@@ -12,8 +12,8 @@
 
 namespace fastrnn {
 
-// Cores this process may use; 1 without OpenMP, and in a child forked from a process that had used threads (an OpenMP
-// run-time does not survive a fork).
+// Cores this process may use, by its affinity and its quota of time; 1 without OpenMP, and in a child forked from a process
+// that had used threads (an OpenMP run-time does not survive a fork).
 int available_threads();
 bool has_openmp();
 bool forked();        // whether this is such a child

@@ -7,8 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <utility>
-
 #if defined(__FMA__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -96,9 +94,18 @@ FASTRNN_INLINE V broadcast(element<V> x) {
   return x - V{};
 }
 
+template <int... I>
+struct Lanes {};
+template <int N, int... I>
+struct FirstLanes : FirstLanes<N - 1, N - 1, I...> {};
+template <int... I>
+struct FirstLanes<0, I...> {
+  using type = Lanes<I...>;
+};
+
 // a[0] b[0] a[1] b[1] ... from lane First of either on.
 template <int First, class V, int... I>
-FASTRNN_INLINE V zip(V a, V b, std::integer_sequence<int, I...>) {
+FASTRNN_INLINE V zip(V a, V b, Lanes<I...>) {
   constexpr int W = kLanesOf<V>;
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, (First + I / 2 + I % 2 * W)...);
@@ -109,11 +116,11 @@ FASTRNN_INLINE V zip(V a, V b, std::integer_sequence<int, I...>) {
 
 template <class V>
 FASTRNN_INLINE V zip_low(V a, V b) {
-  return zip<0>(a, b, std::make_integer_sequence<int, kLanesOf<V>>{});
+  return zip<0>(a, b, typename FirstLanes<kLanesOf<V>>::type{});
 }
 template <class V>
 FASTRNN_INLINE V zip_high(V a, V b) {
-  return zip<kLanesOf<V> / 2>(a, b, std::make_integer_sequence<int, kLanesOf<V>>{});
+  return zip<kLanesOf<V> / 2>(a, b, typename FirstLanes<kLanesOf<V>>::type{});
 }
 
 // A whole vector, where the pointer or the value says of what.

@@ -20,7 +20,9 @@ extern int failures;
 void test_gradients();
 void test_bits();
 void test_crew();
+void test_plan();
 void test_pool();
+void test_quota();
 void test_stream();
 void print_bits();  // a line "case hash" each, for comparison between compilers and machines
 

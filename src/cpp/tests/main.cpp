@@ -14,7 +14,9 @@ int main(int argc, char** argv) {
   for (const std::string& name : fastrnn::usable_isas()) std::printf("isa %s\n", name.c_str());
   test_gradients();
   test_bits();
+  test_plan();
   test_crew();
+  test_quota();
   test_stream();
   test_pool();
   std::printf(failures ? "%d checks failed\n" : "all passed\n", failures);

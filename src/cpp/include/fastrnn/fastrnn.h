@@ -90,7 +90,7 @@ FASTRNN_API int32_t fastrnn_abi(void) FASTRNN_NOEXCEPT;
 /* The kernels new layers will use ("avx512", ...): the best for this CPU, or those the environment variable FASTRNN_ISA
  * names; NULL when it names none that can be used here. */
 FASTRNN_API const char* fastrnn_isa(void) FASTRNN_NOEXCEPT;
-/* Cores this process may use; 1 in a build without OpenMP. */
+/* Cores this process may use, by its affinity and its quota of time; 1 in a build without OpenMP. */
 FASTRNN_API int32_t fastrnn_available_threads(void) FASTRNN_NOEXCEPT;
 
 /* ----------------------------------------------------------------------------------------------------- architectures */

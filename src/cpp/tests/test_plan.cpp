@@ -1,0 +1,68 @@
+// What no result shows: how a layer is spread over threads.
+#include <initializer_list>
+
+#include "network/plan.h"
+#include "tests/check.h"
+
+namespace fastrnn::tests {
+namespace {
+
+constexpr int kSteps = 100;
+
+LayerShape lstm(int hidden, int directions = 1) {
+  return {4, hidden, hidden, hidden, directions, 4, 16, false};  // float32 in vectors of 16
+}
+
+Plan plan(const LayerShape& shape, int batch, int threads, Use use) {
+  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use);
+}
+
+void check_rules(const LayerShape& shape, int batch, int threads, Use use) {
+  const Plan p = plan(shape, batch, threads, use);
+  const char* const what = use == Use::inference ? "inference" : use == Use::region ? "forward" : "backward";
+  const auto check = [&](bool right, const char* rule) {
+    CHECK(right, "%s, %s of B%d H%d D%d on %d threads", rule, what, batch, shape.hidden, shape.directions, threads);
+  };
+  check(p.threads >= 1 && p.threads <= threads, "as many threads as were asked for at most");
+  check(p.threads > 1 || (p.split == Split::none && !p.by_crew), "one thread has nothing to split");
+  check(p.teams == 1 || (shape.directions == 2 && p.threads > 1), "a team for each direction");
+  check(p.chunk >= 1 && p.chunk <= kSteps, "a chunk lies in the sequence");
+  check(p.split != Split::pipeline || (batch == 1 && p.hoist && use != Use::backward), "a pipeline is for one row, forward");
+  check(p.split != Split::rows || batch >= p.threads / p.teams, "a row for each thread");
+  check(use == Use::inference || !p.by_crew, "training keeps to regions");
+  // The directions of a bidirectional layer go to two teams where the model sees a little less in it.
+  const double alone = plan(shape, batch, 1, use).planned_ns;
+  check(p.planned_ns <= (shape.directions == 2 ? 1.3 : 1) * alone, "more threads are not slower");
+}
+
+void check_split(int hidden, int batch, Use use, Split split, bool by_crew) {
+  const Plan p = plan(lstm(hidden), batch, 2, use);
+  CHECK(p.threads == 2 && p.split == split && p.by_crew == by_crew, "B%d H%d, use %d: %d threads, split %d, %s", batch,
+        hidden, int(use), p.threads, int(p.split), p.by_crew ? "crew" : "region");
+}
+
+}  // namespace
+
+void test_plan() {
+  for (const int hidden : {1, 16, 20, 64, 256, 1024}) {
+    for (const int directions : {1, 2}) {
+      for (const int batch : {1, 2, 3, 7, 8, 64}) {
+        for (const int threads : {1, 2, 3, 8, 64}) {
+          for (const Use use : {Use::inference, Use::region, Use::backward}) {
+            check_rules(lstm(hidden, directions), batch, threads, use);
+          }
+        }
+      }
+    }
+  }
+  check_split(64, 1, Use::inference, Split::pipeline, true);
+  check_split(256, 1, Use::inference, Split::units, true);
+  check_split(64, 16, Use::inference, Split::rows, true);
+  check_split(512, 64, Use::inference, Split::rows, false);  // too long for the crew
+  check_split(256, 1, Use::region, Split::units, false);
+  check_split(256, 1, Use::backward, Split::units, false);
+  check_split(64, 1, Use::backward, Split::units, false);  // where the pass forward has a pipeline
+  check_split(256, 64, Use::backward, Split::rows, false);
+}
+
+}  // namespace fastrnn::tests
