@@ -27,7 +27,8 @@ void check_rules(const LayerShape& shape, int batch, int threads, Use use) {
   check(p.threads > 1 || (p.split == Split::none && !p.by_crew), "one thread has nothing to split");
   check(p.teams == 1 || (shape.directions == 2 && p.threads > 1), "a team for each direction");
   check(p.chunk >= 1 && p.chunk <= kSteps, "a chunk lies in the sequence");
-  check(p.split != Split::pipeline || (batch == 1 && p.hoist && use != Use::backward), "a pipeline is for one row, forward");
+  check(p.split != Split::pipeline || (batch == 1 && p.hoist && use != Use::backward),
+        "a pipeline is for one row, forward");
   check(p.split != Split::rows || batch >= p.threads / p.teams, "a row for each thread");
   check(use == Use::inference || !p.by_crew, "training keeps to regions");
   // The directions of a bidirectional layer go to two teams where the model sees a little less in it.

@@ -40,13 +40,14 @@ void test_quota() {
   check("no file", cpu_quota("/nowhere"), unlimited);
   check("no limit", quota_of("0::/", {{"cpu.max", "max 100000"}}), unlimited);
   check("a container", quota_of("0::/", {{"cpu.max", "150000 100000"}}), 1.5);
-  check("a group in groups", quota_of("0::/a/b", {{"a/cpu.max", "300000 100000"}, {"a/b/cpu.max", "400000 100000"}}), 3);
+  check("a group in groups", quota_of("0::/a/b", {{"a/cpu.max", "300000 100000"}, {"a/b/cpu.max", "400000 100000"}}),
+        3);
   check("a group that is not seen", quota_of("0::/kube/pod/x", {{"cpu.max", "50000 100000"}}), 0.5);
   const Files old = {{"cpu,cpuacct/x/cpu.cfs_quota_us", "200000"}, {"cpu,cpuacct/x/cpu.cfs_period_us", "100000"}};
   check("version 1", quota_of("5:memory:/x\n4:cpu,cpuacct:/x\n0::/", old), 2);
   check("of another controller", quota_of("4:cpuset,cpuacct:/x", old), unlimited);
-  check("version 1, no limit", quota_of("4:cpu:/", {{"cpu/cpu.cfs_quota_us", "-1"}, {"cpu/cpu.cfs_period_us", "100000"}}),
-        unlimited);
+  check("version 1, no limit",
+        quota_of("4:cpu:/", {{"cpu/cpu.cfs_quota_us", "-1"}, {"cpu/cpu.cfs_period_us", "100000"}}), unlimited);
   for (const char* const nonsense : {"", "::", "0:/", "0::x", "0:::", "0::/\n\n1"}) {
     check(nonsense, quota_of(nonsense, {{"cpu.max", "a b"}}), unlimited);
   }
