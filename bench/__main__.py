@@ -1,9 +1,9 @@
 """python -m bench: times all cases; writes docs/performance.md, bench/results.json and README.md.
 
-A full run takes about 20 minutes on a quiet machine. With --cases or --quick the tables are only
-printed, unless --out says where to write; --native times the step from C++ alone (it needs CMake)
-and puts it into what is there. On more than two cores start it as `taskset -c 0,1 ...`
-(two cores, not two threads of one): jax takes all it may use.
+A full run takes 20 to 30 minutes. With --cases or --quick the tables are only printed, unless --out
+says where to write; --update puts the cases it measures into what is there, --native the step from
+C++ alone (it needs CMake). On more than two cores start it as `taskset -c 0,1 ...` (two cores, not
+two threads of one): jax takes all it may use.
 """
 
 from __future__ import annotations
@@ -45,9 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n" + report.page(results))
         return 0
     write(out, results)
-    if whole:
-        page = ROOT / "README.md"
-        page.write_text(readme.fill(page.read_text(), results))
     return 0
 
 
@@ -68,6 +65,9 @@ def write(out: Path, results: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         print(f"wrote {path}")
+    if out == ROOT:
+        page = ROOT / "README.md"
+        page.write_text(readme.fill(page.read_text(), results))
 
 
 def run(cases: list[Case], plan: Plan, with_memory: bool) -> dict[str, Any]:

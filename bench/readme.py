@@ -18,6 +18,7 @@ PREFIXES = {
     "sequence": "inference",
     "batch": "inference",
     "training": "training",
+    "pauses": "once every 30 ms, a call of",
 }
 CASES = (
     "stream-lstm-T1-B1-H32",
@@ -33,6 +34,8 @@ CASES = (
     "training-gru-T100-B64-H256",
     "training-gru-T100-B1-H128",
     "training-rnn-T100-B64-H256",
+    "pauses-lstm-T1-B1-H128",
+    "pauses-lstm-T100-B1-H128",
 )
 
 
