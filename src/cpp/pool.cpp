@@ -132,11 +132,7 @@ template <class T>
 void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x, T* y, const Team& team) noexcept {
   const Config& c = network_->config();
   const int64_t first[2] = {0, rows};
-  Share share = {0, rows, 1, team.rank, team.size, nullptr, nullptr};
-  if (team.size > 1) {
-    share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
-    share.barrier = const_cast<Team*>(&team);
-  }
+  const Share share = share_units(rows, team);
   Rows<const T> in = {x + begin * c.input, 0, c.input};
   for (int layer = 0; layer < c.layers; ++layer) {
     const PackedWeights<T>& w = network_->weights(layer);

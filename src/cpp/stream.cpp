@@ -111,11 +111,7 @@ template <class T>
 template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
   const auto part = [&](const Team& team, int64_t begin, int64_t end) {
-    Share share = {0, batch_, 1, team.rank, team.size, nullptr, nullptr};
-    if (team.size > 1) {
-      share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
-      share.barrier = const_cast<Team*>(&team);
-    }
+    const Share share = share_units(batch_, team);
     // The others may be a step ahead, not two: the slot that is read after a step is not written yet.
     ForwardTask<T> first[2] = {tasks_[0], tasks_[tasks_.size() / 2]};
     walk(begin, end, x, share, {&first[0], &first[1]}, [&](int64_t t, int slot) {

@@ -110,7 +110,7 @@ class Crew {
   }
   void gather(Gathering& job, int threads, double ns, double patience) noexcept;
   static int64_t few_steps(double ns);
-  // Offers are a bit for each helper. Who has taken the job is no longer offered it.
+  // Offers are a bit for each helper; awake: to none who sleeps. Who has taken the job is no longer offered it.
   uint64_t offer(Job& job, int helpers, bool awake) noexcept;
   void wait_for_answers(const Job& job, uint64_t offered, double patience) const noexcept;
   int withdraw(Job& job, uint64_t offered) noexcept;  // how many have taken it

@@ -148,6 +148,9 @@ void from_places(const RowOrder& order, const T* places, int pitch, int n, T* ro
   }
 }
 
+// All of `rows` rows and this thread's part of the units, for threads that meet at every step.
+Share share_units(int rows, const Team& team);
+
 // This thread's part of the places and units of a team.
 Share share_of(Split split, const RowOrder& order, const Team& team);
 

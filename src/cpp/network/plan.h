@@ -29,11 +29,11 @@ struct LayerShape {
 
 LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes);
 
-// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
 // What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in each
 // other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
 enum class Use { inference, region, backward };
 
+// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged.
 Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use);
 
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
