@@ -235,7 +235,7 @@ def test_threads_see_the_weights_of_their_call():
     sets = [{k: torch.randn_like(w) for k, w in module.state_dict().items()} for _ in range(4)]
     with torch.inference_mode():
         module(x)
-        kernel, call = module._kernel, Call(TIME, 3)
+        kernel, call = module._kernel, Call(TIME, 3, 0.0)
         wanted, wrong = [], []
         for weights in sets:
             wanted.append(fastrnn_forward(fastrnn.torch.GRU(16, 24), weights, x))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 _Array = npt.NDArray[Any]
+_Tensor = Any  # torch.Tensor
 _Indices = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 __version__: str
@@ -99,9 +100,8 @@ class Lease:
 class Follower:
     """The kernels for weights that are somebody else's, packed as their contents change.
 
-    Everything is an address (0: null) that the caller has checked; strides count elements. A call
-    is (is_double, weights, T, B, batch_sizes, x, y, dropout, seed, threads), x and y being
-    (address, elements from step to step, from row to row), or of packed rows (address, rows, 0).
+    Tensors are torch's. Whatever they are, a wrong one is a TypeError or ValueError that names it.
+    A call is a `Call` of fastrnn/torch/_call.py.
     """
 
     def __init__(
@@ -118,21 +118,28 @@ class Follower:
     def packings(self) -> int: ...
     def forward(
         self,
+        x: _Tensor,
+        h0: _Tensor | None,
+        c0: _Tensor | None,
+        weights: Sequence[_Tensor],
         call: tuple[Any, ...],
-        states: tuple[int, int, int, int],  # h0, c0, hn, cn
-        reserve: int,
-        reserve_bytes: int,  # 0: no tape, no lease
-    ) -> Lease | None: ...
+        threads: int,
+        keep: bool,
+    ) -> tuple[_Tensor, _Tensor | None, _Tensor | None, _Tensor | None, Lease | None]: ...
     def backward(
         self,
+        x: _Tensor,
+        y: _Tensor,
+        reserve: _Tensor,
+        weights: Sequence[_Tensor],  # not looked at where there is a lease
         call: tuple[Any, ...],
-        upstream: tuple[tuple[int, int, int], int, int],  # dy, dh, dc
-        results: tuple[tuple[int, int, int], int, int, tuple[int, ...]],  # dx, dh0, dc0, weights
-        reserve: int,
-        reserve_bytes: int,
-        lease: Lease | None,  # with one, the call needs no weights
-    ) -> None: ...
+        threads: int,
+        upstream: tuple[_Tensor | None, ...],  # dy, dh, dc
+        wanted: tuple[bool, ...],  # dx, dh0, dc0, all of the weights
+        lease: Lease | None,
+    ) -> list[_Tensor | None]: ...
 
+def use_tensors(tensor_class: type, by_table: bool) -> None: ...
 def fingerprint(data: int, size: int) -> int: ...
 
 class Dense:

@@ -70,11 +70,11 @@ void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int he
       for (int v = 0; v < V; ++v) acc[r][v] = fma(x, bv[v], acc[r][v]);
     }
   }
-  if (add && height == R && width == V * W) {  // nearly every tile: without the way over the stack
+  if (height == R && width == V * W) {  // nearly every tile: without the way over the stack
 #pragma GCC unroll 24
     for (int i = 0; i < R * V; ++i) {
       T* const out = c + i / V * c_step + i % V * W;
-      store(out, load(out) + acc[i / V][i % V]);
+      store(out, add ? load(out) + acc[i / V][i % V] : acc[i / V][i % V]);
     }
     return;
   }

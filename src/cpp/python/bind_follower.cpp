@@ -1,17 +1,15 @@
-// What fastrnn.torch calls: weights that are somebody else's, arrays as addresses, the tape in a tensor. Private: the
-// caller has checked shapes, dtypes, strides and that everything lives. Strides count elements; an address of 0 is null.
-#include <array>
+// What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything is
+// checked here, since operators may be called with anything; modules look again only when this refuses.
+#include <deque>
 #include <variant>
 
 #include "network/follower.h"
-#include "python/arrays.h"
 #include "python/bind.h"
+#include "python/torch_call.h"
 #include "registry.h"
 
 namespace fastrnn {
 namespace {
-
-using Address = uintptr_t;
 
 struct AnyFollower {
   explicit AnyFollower(const Config& c) : config(c) {}
@@ -30,152 +28,215 @@ struct AnyFollower {
   Follower<double> f64;
 };
 
-// A sequence: address, elements from step to step and from row to row; of a packed one address, rows, nothing.
-using View = std::array<ptrdiff_t, 3>;
-
-View view_of(const py::tuple& t) { return {t[0].cast<ptrdiff_t>(), t[1].cast<ptrdiff_t>(), t[2].cast<ptrdiff_t>()}; }
-
-template <class T>
-T* at(Address a) {
-  return reinterpret_cast<T*>(a);
-}
-
-// Arguments that forward and backward share.
-struct Call {
-  bool is_double;
-  py::tuple weights;  // addresses, as in Network::pack
-  int64_t steps, batch;
-  Address batch_sizes;  // int64 [T] of a packed sequence, or 0
-  View x, y;
-  double dropout;
-  uint64_t seed;
-  int threads;
-};
-
-// (is_double, weights, T, B, batch_sizes, x, y, dropout, seed, threads)
-Call call_of(const py::tuple& t) {
-  Call c = {
-      t[0].cast<bool>(), py::tuple(t[1]), t[2].cast<int64_t>(), t[3].cast<int64_t>(),  t[4].cast<Address>(),
-      view_of(t[5]),     view_of(t[6]),   t[7].cast<double>(),  t[8].cast<uint64_t>(), threads_of(t[9].cast<int>())};
-  if (c.steps > INT32_MAX || c.batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
-  return c;
-}
-
-template <class T>
-std::vector<T*> addresses(const py::tuple& t) {
-  std::vector<T*> pointers;
-  pointers.reserve(t.size());
-  for (const py::handle a : t) pointers.push_back(at<T>(a.cast<Address>()));
-  return pointers;
-}
-
-// Lengths of a packed sequence's rows; an error where the sizes are none of packed rows.
-std::vector<int64_t> lengths_of(const Call& call) {
-  const int64_t* const sizes = at<const int64_t>(call.batch_sizes);
-  std::vector<int64_t> lengths(size_t(call.batch), 0);
-  int64_t last = call.batch, rows = 0;
-  for (int64_t t = 0; t < call.steps; ++t) {
-    if (sizes[t] < 1 || sizes[t] > last) {
-      throw py::value_error("batch_sizes: expected values from " + std::to_string(call.batch) +
-                            " downwards to 1, got " + std::to_string(sizes[t]) + " at step " + std::to_string(t));
-    }
-    last = sizes[t], rows += last;
-    for (int64_t row = 0; row < last; ++row) ++lengths[size_t(row)];
-  }
-  if (rows != call.x[1]) {
-    throw py::value_error("batch_sizes: expected a sum of " + std::to_string(call.x[1]) + ", the rows of data, got " +
-                          std::to_string(rows));
-  }
-  return lengths;
-}
-
-template <class T>
-struct Bound {
-  Sequence<T> sequence;
-  std::vector<T*> weights;
-  std::vector<int64_t> lengths;
-};
-
-template <class T>
-Rows<T> rows_at(const View& v, bool packed, int width) {
-  return {at<T>(Address(v[0])), v[1], packed ? width : v[2], packed};
-}
-
-template <class T>
-Bound<T> bind(const AnyFollower& any, const Call& call) {
-  Bound<T> b = {{}, addresses<T>(call.weights), {}};
-  const bool packed = call.batch_sizes != 0;
-  if (packed) b.lengths = lengths_of(call);
-  Sequence<T>& s = b.sequence;
-  s.steps = call.steps, s.batch = int(call.batch), s.lengths = packed ? b.lengths.data() : nullptr;
-  s.x = rows_at<const T>(call.x, packed, any.config.input);
-  s.y = rows_at<T>(call.y, packed, any.config.width());
-  s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads, s.regions = true;
-  return b;
-}
-
-template <class T>
-std::shared_ptr<const Network<T>> followed(AnyFollower& any, const Backend& backend, const std::vector<T*>& weights,
-                                           int threads) {
-  if (weights.size() != size_t(any.config.parts()) * size_t(any.config.weights_per_part()))
-    throw std::invalid_argument("weights: wrong number");
-  return any.of<T>().follow(any.config, backend, weights.data(), threads);
-}
-
-template <class T>
-void check_reserve(const Network<T>& net, const Sequence<T>& s, Address reserve, size_t bytes) {
-  const size_t needed = net.reserve_bytes(s);
-  if (reserve % kAlign || bytes < needed) {
-    throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes at a multiple of " +
-                                std::to_string(kAlign) + ", got " + std::to_string(bytes) + " at " +
-                                std::to_string(reserve % kAlign) + " past one");
-  }
-}
-
 // The network of a pass forward, packed for backward too: it keeps what the weights were.
 struct Lease {
   std::variant<std::shared_ptr<const Network<float>>, std::shared_ptr<const Network<double>>> network;
 };
 
+// One pass: tensors on the one side, what the core is told on the other.
 template <class T>
-std::unique_ptr<Lease> forward(AnyFollower& any, const Call& call, const py::tuple& states, Address reserve,
-                               size_t bytes) {
-  Bound<T> b = bind<T>(any, call);
-  Sequence<T>& s = b.sequence;
-  s.h0 = at<const T>(states[0].cast<Address>()), s.c0 = at<const T>(states[1].cast<Address>());
-  s.hn = at<T>(states[2].cast<Address>()), s.cn = at<T>(states[3].cast<Address>());
-  const Backend& backend = current_backend();
-  const py::gil_scoped_release release;
-  const auto net = followed(any, backend, b.weights, s.threads);
-  if (!bytes) {
-    net->run(s);
-    return nullptr;
+class Pass {
+ public:
+  Pass(AnyFollower& any, const Tensor& x, const TorchCall& call)
+      : any_(any), config_(any.config), backend_(current_backend()), call_(call), x_(x) {
+    const bool packed = call.layout == kPacked;
+    const Axes axes = call.axes();
+    const int64_t steps = packed ? call.batch_sizes->size(0) : axes.step < 0 ? 1 : x.size(axes.step);
+    const int64_t batch = packed ? call.batch : axes.row < 0 ? 1 : x.size(axes.row);
+    if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
+    if (packed) lengths_ = lengths_of(call, x.size(0));
+    Sequence<T>& s = sequence_;
+    s.steps = steps, s.batch = int(batch), s.lengths = packed ? lengths_.data() : nullptr;
+    s.x = rows<const T>(x);
+    s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads, s.regions = true;
   }
-  check_reserve(*net, s, reserve, bytes);
-  net->pack_backward(s.threads);
-  net->forward(s, at<char>(reserve));
-  return std::make_unique<Lease>(Lease{net});
-}
 
-template <class T>
-void backward(AnyFollower& any, const Call& call, const py::tuple& upstream, const py::tuple& wanted, Address reserve,
-              size_t bytes, const Lease* lease) {
-  Bound<T> b = bind<T>(any, call);
-  const bool packed = call.batch_sizes != 0;
-  Gradients<T> g = {};
-  g.dy = rows_at<const T>(view_of(upstream[0]), packed, any.config.width());
-  g.dh = at<const T>(upstream[1].cast<Address>()), g.dc = at<const T>(upstream[2].cast<Address>());
-  g.dx = rows_at<T>(view_of(wanted[0]), packed, any.config.input);
-  g.dh0 = at<T>(wanted[1].cast<Address>()), g.dc0 = at<T>(wanted[2].cast<Address>());
-  const std::vector<T*> weights = addresses<T>(wanted[3]);
-  g.weights = weights.empty() ? nullptr : weights.data();
-  g.threads = call.threads;
-  const Backend& backend = current_backend();
-  const py::gil_scoped_release release;
-  const auto net = lease ? std::get<std::shared_ptr<const Network<T>>>(lease->network)
-                         : followed(any, backend, b.weights, g.threads);
-  check_reserve(*net, b.sequence, reserve, bytes);
-  net->backward(b.sequence, at<const char>(reserve), g);
+  py::tuple forward(py::handle h0, py::handle c0, const py::sequence& weights, bool keep) {
+    Sequence<T>& s = sequence_;
+    take_weights(weights);
+    s.h0 = given(h0, {"h0"}, state(config_.output())), s.c0 = given(c0, {"c0"}, state(config_.hidden));
+    const Tensor y = x_.fresh(outputs(config_.width()));
+    s.y = rows<T>(y);
+    py::object hn = py::none(), cn = py::none(), reserve = py::none(), lease = py::none();
+    s.hn = call_.layout == kStep ? y.data<T>() : fresh(state(config_.output()), hn);
+    if (config_.cell == Cell::lstm) s.cn = fresh(state(config_.hidden), cn);
+    if (keep) {
+      reserve = forward_with_tape(lease);
+    } else {
+      const py::gil_scoped_release release;
+      follow()->run(s);
+    }
+    return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
+  }
+
+  py::list backward(const Tensor& y, const Tensor& reserve, const py::sequence& weights, const py::tuple& upstream,
+                    const py::tuple& wanted, const Lease* lease) {
+    check<T>(y, {"output"}, outputs(config_.width()));
+    if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
+    sequence_.y = rows<T>(y);
+    if (!lease) take_weights(weights);
+    Gradients<T> g = {};
+    g.threads = call_.threads;
+    if (!upstream[0].is_none()) g.dy = given_rows(upstream[0], {"dy"}, outputs(config_.width()));
+    g.dh = given(upstream[1], {"dh"}, state(config_.output()));
+    g.dc = given(upstream[2], {"dc"}, state(config_.hidden));
+    py::object dx = py::none(), dh0 = py::none(), dc0 = py::none();
+    if (wanted[0].cast<bool>()) {
+      const Tensor made = x_.fresh(outputs(config_.input));
+      g.dx = rows<T>(made), dx = made.object();
+    }
+    if (wanted[1].cast<bool>()) g.dh0 = fresh(state(config_.output()), dh0);
+    if (wanted[2].cast<bool>()) g.dc0 = fresh(state(config_.hidden), dc0);
+    py::list results;
+    for (const py::object& d : {dx, dh0, dc0}) results.append(d);
+    const bool all = wanted[3].cast<bool>();
+    std::vector<T*> gradients;
+    each_weight([&](const Shape& shape) {
+      py::object dw = py::none();
+      if (all) gradients.push_back(fresh(shape, dw));
+      results.append(std::move(dw));
+    });
+    g.weights = all ? gradients.data() : nullptr;
+    const py::gil_scoped_release release;
+    const auto network = lease ? leased(*lease) : follow();
+    check_reserve(*network, reserve);
+    network->backward(sequence_, reserve.data<const char>(), g);
+    return results;
+  }
+
+ private:
+  // Returns the tape, and a lease of the packed weights for one pass back.
+  py::object forward_with_tape(py::object& lease) {
+    std::shared_ptr<const Network<T>> network;
+    {
+      const py::gil_scoped_release release;
+      network = follow();
+      network->pack_backward(call_.threads);
+    }
+    const Tensor reserve = x_.fresh({1, {int64_t(network->reserve_bytes(sequence_) / sizeof(T))}});
+    {
+      const py::gil_scoped_release release;
+      check_reserve(*network, reserve);
+      network->forward(sequence_, reserve.data<char>());
+    }
+    lease = py::cast(std::make_unique<Lease>(Lease{std::move(network)}));
+    return reserve.object();
+  }
+
+  static std::shared_ptr<const Network<T>> leased(const Lease& lease) {
+    const auto* const network = std::get_if<std::shared_ptr<const Network<T>>>(&lease.network);
+    if (!network) throw std::invalid_argument("lease: expected that of a pass forward in the input's dtype");
+    return *network;
+  }
+
+  std::shared_ptr<const Network<T>> follow() {
+    return any_.of<T>().follow(config_, backend_, weights_.data(), call_.threads);
+  }
+
+  void check_reserve(const Network<T>& network, const Tensor& reserve) const {
+    const size_t needed = network.reserve_bytes(sequence_),
+                 past = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign;
+    const size_t bytes = reserve.dims() == 1 ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;
+    if (past || bytes < needed || !reserve.contiguous()) {
+      throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes at a multiple of " +
+                                  std::to_string(kAlign) + ", got " + std::to_string(bytes) + " at " +
+                                  std::to_string(past) + " past one");
+    }
+  }
+
+  // f(shape) for the weights of every part, in torch's order.
+  template <class F>
+  void each_weight(F f) const {
+    const int64_t gate_rows = int64_t(kernels_of<T>(backend_).cells[int(config_.cell)].gates) * config_.hidden;
+    for (int part = 0; part < config_.parts(); ++part) {
+      f(Shape{2, {gate_rows, config_.input_of(part / config_.directions())}});
+      f(Shape{2, {gate_rows, config_.output()}});
+      for (int i = 0; config_.bias && i < 2; ++i) f(Shape{1, {gate_rows}});
+      if (config_.projection) f(Shape{2, {config_.projection, config_.hidden}});
+    }
+  }
+
+  void take_weights(const py::sequence& given) {
+    held_ = py::tuple(given);
+    const size_t count = size_t(config_.parts()) * size_t(config_.weights_per_part());
+    if (held_.size() != count) {
+      throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
+    }
+    weights_.reserve(count);
+    each_weight([&](const Shape& shape) {
+      const size_t i = weights_.size();
+      weights_.push_back(required(held_[i], {"weights", int(i)}, shape));
+    });
+  }
+
+  // null for None
+  const T* given(py::handle object, Name name, const Shape& shape) {
+    return object.is_none() ? nullptr : required(object, name, shape);
+  }
+
+  // A tensor of this shape without gaps.
+  const T* required(py::handle object, Name name, const Shape& shape) {
+    const Tensor t = tensor_of(object, name);
+    check<T>(t, name, shape);
+    return kept(t, t.dense(name)).template data<const T>();
+  }
+
+  Rows<const T> given_rows(py::handle object, Name name, const Shape& shape) {
+    const Tensor t = tensor_of(object, name);
+    check<T>(t, name, shape);
+    return rows<const T>(kept(t, t.dense_rows(name, call_.layout == kPacked)));
+  }
+
+  // What was given lives as long as this pass, what had to be copied as well.
+  const Tensor& kept(const Tensor& theirs, const Tensor& read) {
+    if (read.object().is(theirs.object())) return theirs;
+    copies_.push_back(read);
+    return copies_.back();
+  }
+
+  T* fresh(const Shape& shape, py::object& object) const {
+    const Tensor made = x_.fresh(shape);
+    object = made.object();
+    return made.data<T>();
+  }
+
+  template <class U>
+  Rows<U> rows(const Tensor& t) const {
+    const Axes axes = call_.axes();
+    const auto stride = [&](int axis) { return axis < 0 ? 0 : ptrdiff_t(t.stride(axis)); };
+    if (call_.layout == kPacked) return {t.data<U>(), 0, ptrdiff_t(t.size(1)), true};
+    return {t.data<U>(), stride(axes.step), stride(axes.row), false};
+  }
+
+  // The shape of a sequence of `width` features, and of a state of `size`.
+  Shape outputs(int width) const {
+    return x_.dims() == 3 ? Shape{3, {x_.size(0), x_.size(1), width}} : Shape{2, {x_.size(0), width}};
+  }
+  Shape state(int size) const {
+    if (call_.layout == kStep) return {2, {sequence_.batch, size}};
+    if (call_.layout == kUnbatched) return {2, {config_.parts(), size}};
+    return {3, {config_.parts(), sequence_.batch, size}};
+  }
+
+  AnyFollower& any_;
+  const Config& config_;
+  const Backend& backend_;
+  const TorchCall& call_;
+  const Tensor& x_;
+  Sequence<T> sequence_ = {};
+  std::vector<int64_t> lengths_;
+  py::tuple held_;
+  std::vector<const T*> weights_;
+  std::deque<Tensor> copies_;
+};
+
+// body(pass) in the precision of the input.
+template <class Body>
+auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int threads, Body body) {
+  const TorchCall call(arguments, threads);
+  const Tensor x = input_of(input, any.config, call);
+  if (x.bits() == 64) return body(Pass<double>(any, x, call));
+  return body(Pass<float>(any, x, call));
 }
 
 }  // namespace
@@ -189,21 +250,25 @@ void bind_follower(py::module_& m) {
             checked_config(cell, input, hidden, layers, bias, bidirectional, projection));
       }))
       .def("forward",
-           [](AnyFollower& any, const py::tuple& t, const py::tuple& states, Address reserve, size_t bytes) {
-             const Call call = call_of(t);
-             return call.is_double ? forward<double>(any, call, states, reserve, bytes)
-                                   : forward<float>(any, call, states, reserve, bytes);
+           [](AnyFollower& any, py::handle x, py::handle h0, py::handle c0, const py::sequence& weights,
+              const py::tuple& call, int threads, bool keep) {
+             return pass_of(any, x, call, threads, [&](auto&& pass) { return pass.forward(h0, c0, weights, keep); });
            })
       .def("backward",
-           [](AnyFollower& any, const py::tuple& t, const py::tuple& upstream, const py::tuple& wanted, Address reserve,
-              size_t bytes, const Lease* lease) {
-             const Call call = call_of(t);
-             call.is_double ? backward<double>(any, call, upstream, wanted, reserve, bytes, lease)
-                            : backward<float>(any, call, upstream, wanted, reserve, bytes, lease);
+           [](AnyFollower& any, py::handle x, py::handle y, py::handle reserve, const py::sequence& weights,
+              const py::tuple& call, int threads, const py::tuple& upstream, const py::tuple& wanted,
+              const Lease* lease) {
+             return pass_of(any, x, call, threads, [&](auto&& pass) {
+               return pass.backward(tensor_of(y, {"output"}), tensor_of(reserve, {"reserve"}), weights, upstream,
+                                    wanted, lease);
+             });
            })
       .def_property_readonly("packings",
                              [](const AnyFollower& any) { return any.f32.packings() + any.f64.packings(); });
-  m.def("fingerprint", [](Address data, size_t bytes) { return current_backend().fingerprint(at<char>(data), bytes); });
+  m.def("use_tensors", &use_tensors);
+  m.def("fingerprint", [](uintptr_t data, size_t bytes) {
+    return current_backend().fingerprint(reinterpret_cast<const char*>(data), bytes);
+  });
 }
 
 }  // namespace fastrnn

@@ -1,4 +1,4 @@
-"""How the tensors of a call lie: layouts, sizes, addresses."""
+"""How the tensors of a call lie: layouts and sizes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ Shape: TypeAlias = tuple[int, ...]
 # PackedSequence.
 TIME, BATCH, UNBATCHED, STEP, PACKED = range(5)
 
-NO_VIEW = (0, 0, 0)
-
 
 class Call(NamedTuple):
     """What a pass forward and the one back have in common, but for differentiable tensors."""
 
     layout: int
     batch: Any  # B of a packed input; the shape of others says it
-    dropout: float = 0.0
+    dropout: float  # no default: torch.compile would take it for a symbol
     batch_sizes: Tensor | None = None  # int64 [T] of a packed input
     seed: Tensor | None = None  # int64 [1], from which the masks of dropout follow
+
+    @property
+    def axes(self) -> int:
+        """How many an input has."""
+        return 3 if self.layout in (TIME, BATCH) else 2
 
     def sizes(self, x: Tensor) -> tuple[Any, Any]:
         """T and B of an input."""
@@ -45,45 +48,3 @@ def state_shape(parts: int, batch: Any, layout: int, size: int) -> tuple[Any, ..
     if layout == STEP:
         return batch, size
     return (parts, size) if layout == UNBATCHED else (parts, batch, size)
-
-
-def new_like(x: Tensor, width: int) -> Tensor:
-    """A dense tensor laid out like a sequence, of `width` features."""
-    shape = x.shape
-    if len(shape) == 3:  # sizes one by one: a tuple of them takes half a microsecond more
-        return x.new_empty(shape[0], shape[1], width)
-    return x.new_empty(shape[0], width)
-
-
-def view(x: Tensor, layout: int) -> tuple[int, int, int]:
-    """Address, elements from step to step, from row to row; of packed rows, how many there are."""
-    if layout == PACKED:
-        return x.data_ptr(), x.shape[0], 0
-    strides = x.stride()
-    if layout == TIME:
-        return x.data_ptr(), strides[0], strides[1]
-    if layout == BATCH:
-        return x.data_ptr(), strides[1], strides[0]
-    if layout == UNBATCHED:
-        return x.data_ptr(), strides[0], 0
-    return x.data_ptr(), 0, strides[0]
-
-
-def address(x: Tensor | None) -> int:
-    """Where a tensor's numbers lie; 0 of None."""
-    return 0 if x is None else x.data_ptr()
-
-
-def dense(x: Tensor, layout: int) -> Tensor:
-    """The same values where the core can read them: dense features, packed rows without gaps."""
-    if layout == PACKED or (x.stride(-1) != 1 and x.shape[-1] != 1):
-        return x.contiguous()
-    return x
-
-
-def contiguous(tensors: Any) -> Any:
-    """The same tensors, each of them contiguous."""
-    for t in tensors:
-        if not t.is_contiguous():
-            return [t.contiguous() for t in tensors]
-    return tensors

@@ -1,4 +1,4 @@
-"""From tensors to the native core and back: allocates results, passes addresses, copies nothing."""
+"""The native core for one shape of network, as tensors see it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,9 @@ import torch
 
 from .. import _core, _threads
 from .._spec import GATES
-from ._call import (
-    NO_VIEW,
-    PACKED,
-    STEP,
-    Call,
-    Shape,
-    Tensor,
-    address,
-    contiguous,
-    dense,
-    new_like,
-    state_shape,
-    view,
-)
+from ._call import Call, Shape, Tensor, state_shape
+
+_core.use_tensors(torch.Tensor, True)
 
 _SAVED = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}  # vectors per unit on a tape
 _PAD = 16  # kPad of tasks.h
@@ -37,6 +26,8 @@ class Kernel:
     The cache follows the contents of the weights it is called with. Copies and pickles start with
     an empty one. Threads may share a kernel.
     """
+
+    native: _core.Follower
 
     def __init__(
         self,
@@ -57,16 +48,12 @@ class Kernel:
         self.output_size = proj_size or hidden_size
         self.width = directions * self.output_size
         self.shapes = self._weight_shapes()
-        self._native: _core.Follower | None = None
 
-    @property
-    def native(self) -> _core.Follower:
-        """The core's part, made at the first use: shapes may be symbolic where nothing is run."""
-        if self._native is None:
-            with _making:
-                if self._native is None:
-                    self._native = _core.Follower(*self.config)
-        return self._native
+    def __getattr__(self, name: str) -> Any:
+        if name != "native":
+            raise AttributeError(name)
+        with _making:  # at the first use: shapes may be symbolic where nothing is run
+            return self.__dict__.setdefault("native", _core.Follower(*self.config))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.config
@@ -94,20 +81,19 @@ class Kernel:
         """The shape of h or c, of `size` features."""
         return state_shape(self.parts, batch, layout, size)
 
-    def new_state(self, x: Tensor, batch: int, layout: int, size: int) -> Tensor:
-        """Memory for h or c, of `size` features."""
-        return x.new_empty(*state_shape(self.parts, batch, layout, size))
-
-    def reserve_bytes(self, steps: Any, batch: Any, rows: Any, dropout: float, item: int) -> Any:
-        """Bytes of a tape of `rows` live rows: at least those that the core lays out."""
+    def reserve_size(self, steps: Any, batch: Any, rows: Any, dropout: float, item: int) -> Any:
+        """Elements, of `item` bytes, of the tape of `rows` live rows; as the core lays it out."""
         cell, _, hidden, layers, _, _, proj = self.config
+        per_line = _ALIGN // item
+
+        def lines(size: Any) -> Any:
+            return (size + per_line - 1) // per_line * per_line
+
         pitch = (hidden + _PAD - 1) // _PAD * _PAD
         per_row = (_SAVED[cell] + self.is_lstm + (proj > 0)) * pitch
-        per_batch = self.output_size + self.is_lstm * pitch
+        per_part = rows * per_row + batch * self.is_lstm * pitch + lines(batch * self.output_size)
         inner = (layers - 1) * (2 if dropout > 0 else 1)
-        values = self.parts * (rows * per_row + batch * per_batch)
-        values += inner * steps * batch * self.width
-        return values * item + _ALIGN * (5 * self.parts + inner)
+        return self.parts * per_part + inner * lines(steps * batch * self.width)
 
     def forward(
         self,
@@ -121,25 +107,11 @@ class Kernel:
         """Return y, hn, cn, and with `keep` the tape and a lease of the packed weights.
 
         hn is None for a single step (it is y), cn but for LSTM. The lease is for one pass back.
+
+        Raises:
+            TypeError, ValueError: a tensor is not what the kernels take; the message names it.
         """
-        layout = call.layout
-        x = dense(x, layout)
-        steps, batch = call.sizes(x)
-        y = new_like(x, self.width)
-        hn = None if layout == STEP else self.new_state(x, batch, layout, self.output_size)
-        cn = self.new_state(x, batch, layout, self.hidden_size) if self.is_lstm else None
-        reserve, size = None, 0
-        if keep:
-            rows = x.shape[0] if layout == PACKED else steps * batch
-            size = self.reserve_bytes(steps, batch, rows, call.dropout, x.element_size())
-            reserve = x.new_empty(size, dtype=torch.uint8)
-        h0 = None if h0 is None else h0.contiguous()
-        c0 = None if c0 is None else c0.contiguous()
-        weights = contiguous(weights)
-        states = address(h0), address(c0), address(y if hn is None else hn), address(cn)
-        arguments = _native_call(x, y, steps, batch, weights, call)
-        lease = self.native.forward(arguments, states, address(reserve), size)
-        return y, hn, cn, reserve, lease
+        return self.native.forward(x, h0, c0, weights, call, _num_threads(), keep)
 
     def backward(
         self,
@@ -148,8 +120,8 @@ class Kernel:
         reserve: Tensor,
         weights: Sequence[Tensor],
         call: Call,
-        upstream: Sequence[Tensor | None],
-        wanted: Sequence[bool],
+        upstream: tuple[Tensor | None, ...],
+        wanted: tuple[bool, ...],
         lease: _core.Lease | None = None,
     ) -> list[Tensor | None]:
         """Return the gradients of x, h0, c0 and every weight.
@@ -159,45 +131,14 @@ class Kernel:
                 Without the lease the weights are fingerprinted again.
             upstream: the gradients of y, hn and cn, or None.
             wanted: of x, h0, c0, and of the weights together; the others are None.
+
+        Raises:
+            TypeError, ValueError: as for forward.
         """
-        layout = call.layout
-        x = dense(x, layout)
-        steps, batch = call.sizes(x)
-        dx = new_like(x, self.input_size) if wanted[0] else None
-        dh0 = self.new_state(x, batch, layout, self.output_size) if wanted[1] else None
-        dc0 = self.new_state(x, batch, layout, self.hidden_size) if wanted[2] else None
-        grads = [x.new_empty(*shape) for shape in self.shapes] if wanted[3] else []
-        dy, dh, dc = upstream
-        dy = None if dy is None else dense(dy, layout)
-        dh = None if dh is None else dh.contiguous()
-        dc = None if dc is None else dc.contiguous()
-        read = () if lease else contiguous(weights)
-        given = NO_VIEW if dy is None else view(dy, layout), address(dh), address(dc)
-        results = (
-            NO_VIEW if dx is None else view(dx, layout),
-            address(dh0),
-            address(dc0),
-            tuple([g.data_ptr() for g in grads]),
+        return self.native.backward(
+            x, y, reserve, weights, call, _num_threads(), upstream, wanted, lease
         )
-        arguments = _native_call(x, y, steps, batch, read, call)
-        self.native.backward(arguments, given, results, reserve.data_ptr(), reserve.shape[0], lease)
-        return [dx, dh0, dc0, *(grads or [None] * len(weights))]
 
 
-def _native_call(
-    x: Tensor, y: Tensor, steps: int, batch: int, weights: Sequence[Tensor], call: Call
-) -> tuple[Any, ...]:
-    """The call that `_core.Follower` describes."""
-    layout, _, dropout, batch_sizes, seed = call
-    return (
-        x.dtype is torch.float64,
-        tuple([w.data_ptr() for w in weights]),
-        steps,
-        batch,
-        0 if batch_sizes is None else batch_sizes.data_ptr(),
-        view(x, layout),
-        view(y, layout),
-        dropout,
-        0 if seed is None else int(seed),
-        _threads.default or torch.get_num_threads(),
-    )
+def _num_threads() -> int:
+    return _threads.default or torch.get_num_threads()

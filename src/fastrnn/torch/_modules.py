@@ -87,43 +87,80 @@ def cast(tensor: Any, dtype: Any) -> Any:
     return tensor
 
 
-def states_of(
-    hx: Any, is_lstm: bool, parts: int, rows: Any, layout: int, sizes: tuple[int, int], dtype: Any
-) -> tuple[Tensor | None, Tensor | None]:
-    """h0 and c0 of a call's hx, `sizes` being those of their features; IrregularCallError else."""
+def states_of(hx: Any, is_lstm: bool) -> tuple[Any, Any]:
+    """h0 and c0 of a call's hx, which may be None; IrregularCallError where it has another form."""
     if hx is None:
         return None, None
-    given: tuple[Any, ...] = (hx,)
-    if is_lstm:
-        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-            raise IrregularCallError
-        given = tuple(hx)
-    for state, size in zip(given, sizes, strict=False):
-        if not isinstance(state, torch.Tensor) or state.dtype is not dtype or not state.is_cpu:
-            raise IrregularCallError
-        if state.shape != state_shape(parts, rows, layout, size):
-            raise IrregularCallError
-    return (given[0], given[1]) if is_lstm else (hx, None)
+    if not is_lstm:
+        return _tensor(hx), None
+    if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        raise IrregularCallError
+    return _tensor(hx[0]), _tensor(hx[1])
+
+
+def _tensor(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        raise IrregularCallError
+    return value
 
 
 def compute(
     module: Any,
     config: tuple[Any, ...],
     x: Tensor,
-    states: tuple[Tensor | None, Tensor | None],
+    states: tuple[Any, Any],
     names: Sequence[str],
     weights: list[Tensor],
     call: Call,
 ) -> Any:
-    """y, hn, cn: by an operator where somebody records it, else straight from the core."""
+    """y, hn, cn: by an operator where somebody records it, else straight from the core.
+
+    The core refuses what it cannot compute; then, and for operators, `check` says why.
+    """
     if observed(x):
+        check(module, config, x, states, names, weights, call)
         return recurrent(x, *states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
         # Made at the first call: a module needs nothing of ours but its class.
         kernel = module.__dict__["_kernel"] = Kernel(*config)
-    if [w.shape for w in weights] != kernel.shapes:
-        for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
-            if w.shape != shape:
-                raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
-    return direct(kernel, x, *states, weights, call)
+    try:
+        return direct(kernel, x, *states, weights, call)
+    except (TypeError, ValueError) as error:
+        refused = error
+    check(module, config, x, states, names, weights, call)
+    raise refused
+
+
+def check(
+    module: Any,
+    config: tuple[Any, ...],
+    x: Tensor,
+    states: tuple[Any, Any],
+    names: Sequence[str],
+    weights: list[Tensor],
+    call: Call,
+) -> None:
+    """Look at everything a call brings.
+
+    Raises:
+        ValueError: weights that do not fit together, or not the module.
+        IrregularCallError: for all that torch's own code answers.
+    """
+    dtype = dtype_of(module, names, weights, x)
+    kernel = Kernel(*config)
+    if x.dim() != call.axes or x.shape[-1] != kernel.input_size or x.dtype is not dtype:
+        raise IrregularCallError
+    if x.layout is not torch.strided:
+        raise IrregularCallError
+    _, rows = call.sizes(x)
+    for state, size in zip(states, (kernel.output_size, kernel.hidden_size), strict=True):
+        if state is None:
+            continue
+        if state.dtype is not dtype or not state.is_cpu:
+            raise IrregularCallError
+        if state.shape != state_shape(kernel.parts, rows, call.layout, size):
+            raise IrregularCallError
+    for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
+        if w.shape != shape:
+            raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")

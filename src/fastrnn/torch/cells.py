@@ -32,24 +32,20 @@ class _Cell(torch.nn.RNNCellBase, ABC):
     def _run(self, input: Any, hx: Any) -> Any:
         names = _WEIGHTS + _BIASES if self.bias else _WEIGHTS
         weights = weights_of(self, names)
-        x, dtype = input, dtype_of(self, names, weights, input)
+        x = input
+        if not isinstance(x, torch.Tensor):
+            raise IrregularCallError
         if torch.is_autocast_enabled("cpu"):
+            dtype = dtype_of(self, names, weights, x)
             x, hx = cast(x, dtype), cast(hx, dtype)
         kind = self._kind()
         is_lstm = kind == "lstm"
+        h0, c0 = states_of(hx, is_lstm)
         flat = x.dim() == 1
         if flat:
-            x = x.unsqueeze(0)
-            if hx is not None:
-                hx = tuple(s.unsqueeze(0) for s in hx) if is_lstm else hx.unsqueeze(0)
-        if x.dim() != 2 or x.shape[1] != self.input_size or x.dtype is not dtype:
-            raise IrregularCallError
-        if x.layout is not torch.strided:
-            raise IrregularCallError
-        batch, size = x.shape[0], self.hidden_size
-        states = states_of(hx, is_lstm, 1, batch, STEP, (size, size), dtype)
-        config = (kind, self.input_size, size, 1, self.bias, False, 0)
-        h, _, c = compute(self, config, x, states, names, weights, Call(STEP, batch))
+            x, h0, c0 = (None if t is None else t.unsqueeze(0) for t in (x, h0, c0))
+        config = (kind, self.input_size, self.hidden_size, 1, self.bias, False, 0)
+        h, _, c = compute(self, config, x, (h0, c0), names, weights, Call(STEP, 1, 0.0))
         if flat:
             h, c = h.squeeze(0), c.squeeze(0) if is_lstm else c
         return (h, c) if is_lstm else h

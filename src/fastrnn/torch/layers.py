@@ -8,11 +8,12 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
-from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
+from ._modules import IrregularCallError, cast, check, compute, dtype_of, states_of, weights_of
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
-_NONE = (None, None)
+# By batch_first and the number of axes: the layout, and which axis is time.
+_PADDED = ({2: (UNBATCHED, 0), 3: (TIME, 0)}, {2: (UNBATCHED, 0), 3: (BATCH, 1)})
 
 
 class _Layer(torch.nn.RNNBase):
@@ -36,50 +37,43 @@ class _Layer(torch.nn.RNNBase):
         x = input.data if packed else input
         names = self._flat_weights_names
         weights = weights_of(self, names)
-        dtype = dtype_of(self, names, weights, x)
         if torch.is_autocast_enabled("cpu"):
+            dtype = dtype_of(self, names, weights, x)
             x, hx = cast(x, dtype), cast(hx, dtype)
-        shape = x.shape
-        dims = len(shape)
-        batch_sizes = order = back = None
-        batch = steps = 1
+        order = back = None
         if packed:
-            layout = PACKED
             _, batch_sizes, order, back = input
-            batch = int(batch_sizes[0])
-        elif dims == 2:
-            layout, steps = UNBATCHED, shape[0]
-        elif dims != 3:
-            raise IrregularCallError
-        elif self.batch_first:
-            layout, batch, steps = BATCH, shape[0], shape[1]
+            call = Call(PACKED, int(batch_sizes[0]), 0.0, batch_sizes)
+            if order is not None and hx is not None:
+                hx = self.permute_hidden(hx, order)
         else:
-            layout, steps, batch = TIME, shape[0], shape[1]
-        if (packed and dims != 2) or shape[-1] != self.input_size or x.dtype is not dtype:
-            raise IrregularCallError
-        if steps == 0 or x.layout is not torch.strided:
-            raise IrregularCallError
-        if order is not None and hx is not None:
-            hx = self.permute_hidden(hx, order)
+            call = self._padded(x)
         is_lstm = self.mode == "LSTM"
-        parts = self.num_layers * (2 if self.bidirectional else 1)
-        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
-        states = _NONE
-        if hx is not None:
-            states = states_of(hx, is_lstm, parts, batch, layout, sizes, dtype)
+        states = states_of(hx, is_lstm)
         config = (
             _CELLS[self.mode], self.input_size, self.hidden_size, self.num_layers,
             self.bias, self.bidirectional, self.proj_size,
         )  # fmt: skip
-        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
-        # seed: the key of the masks, from torch's default generator
-        seed = torch.randint(0, 2**63 - 1, (1,), device="cpu") if dropout > 0 else None
-        call = Call(layout, batch, dropout, batch_sizes, seed)
+        if self.training and self.num_layers > 1 and self.dropout > 0:
+            check(self, config, x, states, names, weights, call)  # before the generator moves
+            # The key of the masks, from torch's default generator.
+            seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
+            call = call._replace(dropout=self.dropout, seed=seed)
         y, hn, cn = compute(self, config, x, states, names, weights, call)
         state = (hn, cn) if is_lstm else hn
         if not packed:
             return y, state
-        return PackedSequence(y, batch_sizes, order, back), self.permute_hidden(state, back)
+        return PackedSequence(y, call.batch_sizes, order, back), self.permute_hidden(state, back)
+
+    def _padded(self, x: Any) -> Call:
+        """How an input of tensors lies; IrregularCallError where it has other axes, or no steps."""
+        if not isinstance(x, torch.Tensor):
+            raise IrregularCallError
+        shape = x.shape
+        found = _PADDED[bool(self.batch_first)].get(len(shape))
+        if found is None or shape[found[1]] == 0:
+            raise IrregularCallError
+        return Call(found[0], 1, 0.0)
 
 
 class RNN(_Layer):

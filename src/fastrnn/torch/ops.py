@@ -25,7 +25,6 @@ import torch
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
-from ._checks import check_backward, check_forward
 from ._kernel import Kernel
 
 _ARGUMENTS = (
@@ -91,7 +90,6 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     call, weights, options = _call(*arguments[:5]), arguments[5], arguments[6:]
     kernel = kernel_for(weights, *options)
-    check_forward(kernel, x, h0, c0, weights, call)
     y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
     results = y, _present(x, hn), _present(x, cn)
     return (*results, reserve) if keep else results
@@ -101,8 +99,7 @@ def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Te
     call, weights, upstream = _call(*arguments[:5]), arguments[5], arguments[6:9]
     wanted, options = arguments[9], arguments[10:]
     kernel = kernel_for(weights, *options)
-    check_backward(kernel, x, y, weights, call, upstream)
-    grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted)
+    grads = kernel.backward(x, y, reserve, weights, call, upstream, tuple(wanted))
     return [_present(x, g) for g in grads]
 
 
@@ -125,8 +122,8 @@ def _fake_forward(
     if not keep:
         return results
     rows = x.shape[0] if layout == PACKED else steps * batch
-    size = kernel.reserve_bytes(steps, batch, rows, call.dropout, x.element_size())
-    return (*results, x.new_empty(size, dtype=torch.uint8))
+    size = kernel.reserve_size(steps, batch, rows, call.dropout, x.element_size())
+    return (*results, x.new_empty(size))
 
 
 def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:

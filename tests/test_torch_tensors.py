@@ -1,0 +1,209 @@
+"""How the core reads torch's tensors: by the table of DLPack, and by attributes where torch is old."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from fastrnn import _core
+from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
+from fastrnn.torch._kernel import Kernel
+
+T, B, I, H = 5, 3, 4, 6
+NAN = float("nan")
+
+
+@pytest.fixture(params=[True, False], ids=["table", "attributes"])
+def by_table(request):
+    if request.param and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this torch has no such table")
+    _core.use_tensors(torch.Tensor, request.param)
+    yield request.param
+    _core.use_tensors(torch.Tensor, True)
+
+
+def numbers(*shape, dtype=torch.float32):
+    return torch.from_numpy(np.random.default_rng(len(shape)).normal(size=shape)).to(dtype)
+
+
+def apart(x):
+    """the same values with gaps: NaN where nobody may read"""
+    wide = torch.full((*x.shape, 2), NAN, dtype=x.dtype)
+    wide[..., 0] = x
+    return wide[..., 0]
+
+
+def both_passes(kernel, x, states, weights, call, dy):
+    y, hn, cn, reserve, lease = kernel.forward(x, *states, weights, call, True)
+    plain = kernel.forward(x, *states, weights, call, False)
+    assert torch.equal(plain[0], y) and plain[3] is plain[4] is None
+    wanted = (True, True, states[1] is not None, True)
+    grads = kernel.backward(x, y, reserve, weights, call, (dy, None, None), wanted, lease)
+    again = kernel.backward(x, y, reserve, weights, call, (dy, None, None), wanted)
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(grads, again, strict=True))
+    return [t for t in (y, hn, cn, *grads) if t is not None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gaps_between_values_change_nothing(cell, layout, dtype, by_table):
+    kernel = Kernel(cell, I, H, 1, True, False, 0)
+    weights = [numbers(*shape, dtype=dtype) / 3 for shape in kernel.shapes]
+    shape = {TIME: (T, B), BATCH: (B, T), UNBATCHED: (T,), STEP: (B,), PACKED: (9,)}[layout]
+    sizes = torch.tensor([B, B, 2, 1]) if layout == PACKED else None
+    call = Call(layout, B, 0.0, sizes)
+    h = numbers(*kernel.state_shape(B, layout, H), dtype=dtype)
+    states = (h, h.flip(-1)) if cell == "lstm" else (h, None)
+    x, dy = numbers(*shape, I, dtype=dtype), numbers(*shape, H, dtype=dtype)
+    wanted = both_passes(kernel, x, states, weights, call, dy)
+    spaced = [None if s is None else apart(s) for s in states]
+    got = both_passes(kernel, apart(x), spaced, [apart(w) for w in weights], call, apart(dy))
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        assert a.is_contiguous() and a.dtype == dtype and torch.equal(a, b)
+    if layout in (TIME, BATCH):  # the other order of the first two axes, without a copy
+        turned = x.transpose(0, 1).contiguous().transpose(0, 1)
+        assert torch.equal(kernel.forward(turned, *states, weights, call, False)[0], wanted[0])
+
+
+KERNEL = Kernel("lstm", I, H, 1, True, False, 0)
+
+
+def arguments():
+    return {
+        "x": numbers(T, B, I), "h0": numbers(1, B, H), "c0": numbers(1, B, H),
+        "weights": [numbers(*shape) for shape in KERNEL.shapes],
+        "layout": TIME, "batch": B, "dropout": 0.0, "sizes": None, "seed": None,
+    }  # fmt: skip
+
+
+def run(a, keep=False):
+    call = Call(a["layout"], a["batch"], a["dropout"], a["sizes"], a["seed"])
+    return KERNEL.forward(a["x"], a["h0"], a["c0"], a["weights"], call, keep)
+
+
+def second(weight):
+    return lambda a: {"weights": [a["weights"][0], weight, *a["weights"][2:]]}
+
+
+WRONG = [
+    ({"x": None}, TypeError, "input: expected a torch.Tensor, got NoneType"),
+    ({"x": np.zeros((T, B, I), np.float32)}, TypeError, "input: expected a torch.Tensor, got nd"),
+    ({"x": torch.zeros(T, B, I).to_sparse()}, ValueError, "input: expected a strided tensor of"),
+    ({"x": torch.zeros(T, B, I, device="meta")}, ValueError, "input: expected .* of the CPU"),
+    ({"x": torch.zeros(T, B, I).half()}, TypeError, "input: expected torch.float32 or .*float16"),
+    ({"x": torch.zeros(T, B, I, dtype=torch.cfloat)}, TypeError, "input: .* got torch.complex64"),
+    ({"x": torch.zeros(I)}, ValueError, r"input: expected 3 axes, the last 4, got \[4\]"),
+    ({"x": torch.zeros(())}, ValueError, r"input: expected 3 axes, the last 4, got \[\]"),
+    ({"x": torch.zeros(1, 1, 2, 2, T, I)}, ValueError, "input: expected 3 axes, the last 4, got"),
+    ({"x": torch.zeros(T, B, I + 1)}, ValueError, "input: expected 3 axes, the last 4, got"),
+    ({"h0": 3.0}, TypeError, "h0: expected a torch.Tensor, got float"),
+    ({"h0": torch.zeros(1, B, H + 1)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[1, 3"),
+    ({"h0": torch.zeros(B, H)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[3, 6\]"),
+    ({"c0": torch.zeros(1, B, H).double()}, TypeError, "c0: expected dtype torch.float32, got"),
+    (second(None), TypeError, r"weights\[1\]: expected"),
+    (second(torch.zeros(4 * H, I)), ValueError, r"weights\[1\]: expected shape \[24, 6\], got"),
+    (second(torch.zeros(4 * H, H).double()), TypeError, r"weights\[1\]: expected dtype"),
+    (second(torch.zeros(4 * H, H, device="meta")), ValueError, r"weights\[1\]: expected"),
+    ({"weights": []}, ValueError, "weights: expected 4, got 0"),
+    ({"layout": -1}, ValueError, "layout: expected 0 to 4, got -1"),
+    ({"dropout": NAN}, ValueError, "dropout: expected a number from 0 to 1, got"),
+    ({"dropout": 0.5, "seed": torch.zeros(2, dtype=torch.int64)}, ValueError, "seed: expected sh"),
+    ({"dropout": 0.5, "seed": torch.zeros(1)}, TypeError, "seed: expected dtype torch.int64"),
+    ({"layout": PACKED}, ValueError, "batch_sizes: expected with layout 4"),
+    ({"sizes": torch.tensor([1])}, ValueError, "batch_sizes: expected with layout 4"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "match"), WRONG)
+def test_what_is_wrong_is_named(change, error, match, by_table):
+    good = arguments()
+    with pytest.raises(error, match=match):
+        run(good | (change(good) if callable(change) else change))
+    assert run(good)[0].shape == (T, B, H)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "match"),
+    [
+        (torch.tensor([3, 2, 3]), "expected values from 3 downwards to 1, got 3 at step 2"),
+        (torch.tensor([3, 3, 0]), "got 0 at step 2"),
+        (torch.tensor([3, 3]), "expected a sum of 8, the rows of data, got 6"),
+        (torch.tensor([2, 2, 2, 2]), "expected a sum of 8|expected values from 3"),
+        (torch.tensor([[3, 3, 2]]), "expected shape"),
+        (torch.tensor([3, 0, 3, 0, 2, 0])[::2], "expected a contiguous tensor"),
+        (torch.tensor([3, 3, 2], dtype=torch.int32), "expected dtype torch.int64"),
+    ],
+)
+def test_sizes_of_packed_rows(sizes, match, by_table):
+    states = {"h0": None, "c0": None}
+    packed = arguments() | states | {"x": numbers(8, I), "layout": PACKED}
+    if sizes.tolist() != [2, 2, 2, 2]:
+        with pytest.raises((TypeError, ValueError), match=f"batch_sizes: .*{match}"):
+            run(packed | {"sizes": sizes})
+    else:  # with batch = 3 a third row that never lives is as good as none
+        assert run(packed | {"sizes": sizes})[1].shape == (1, B, H)
+    assert run(packed | {"sizes": torch.tensor([3, 3, 2])})[0].shape == (8, H)
+
+
+def test_backward_refuses_what_forward_did_not_give(by_table):
+    a = arguments()
+    call = Call(TIME, B, 0.0)
+    y, _, _, reserve, lease = run(a, keep=True)
+    wanted = (True, True, True, True)
+
+    def back(**change):
+        b = {
+            "x": a["x"],
+            "y": y,
+            "reserve": reserve,
+            "up": (y, None, None),
+            "lease": lease,
+        } | change
+        return KERNEL.backward(
+            b["x"], b["y"], b["reserve"], a["weights"], call, b["up"], wanted, b["lease"]
+        )
+
+    assert all(g is not None for g in back())
+    shifted = torch.zeros(reserve.shape[0] + 1)[1:]
+    for change, error, match in (
+        ({"y": y[1:]}, ValueError, r"output: expected shape \[5, 3, 6\]"),
+        ({"y": apart(y)}, ValueError, "output: expected what forward returned"),
+        ({"up": (y[1:], None, None)}, ValueError, "dy: expected shape"),
+        ({"up": (None, y, None)}, ValueError, "dh: expected shape"),
+        ({"up": (None, None, 1)}, TypeError, "dc: expected a torch.Tensor, got int"),
+        ({"reserve": reserve[:-1]}, ValueError, "reserve: expected .* bytes"),
+        ({"reserve": shifted}, ValueError, "reserve: expected .* at 4 past one"),
+        ({"x": a["x"].double()}, TypeError, "output: expected dtype torch.float64"),
+    ):
+        with pytest.raises(error, match=match):
+            back(**change)
+    double = [w.double() for w in a["weights"]]
+    other = KERNEL.forward(a["x"].double(), None, None, double, call, True)[4]
+    with pytest.raises(ValueError, match="lease: expected that of"):
+        back(lease=other)
+
+
+def test_use_tensors_wants_a_class():
+    with pytest.raises(TypeError, match="tensor_class"):
+        _core.use_tensors(torch.zeros(1), True)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_size_of_a_tape_is_what_the_operators_say(cell, layers, dropout, dtype):
+    """torch.compile lays out memory by the fake operator's shapes"""
+    for hidden, batch, proj in ((1, 1, 0), (6, 3, 0), (17, 5, 0), (17, 5, 3)):
+        if proj and cell != "lstm":
+            continue
+        kernel = Kernel(cell, I, hidden, layers, True, True, proj)
+        weights = [numbers(*shape, dtype=dtype) for shape in kernel.shapes]
+        seed = torch.tensor([7])
+        call = Call(TIME, batch, dropout, None, seed)
+        reserve = kernel.forward(
+            numbers(T, batch, I, dtype=dtype), None, None, weights, call, True
+        )[3]
+        size = kernel.reserve_size(T, batch, T * batch, dropout, reserve.element_size())
+        assert reserve.shape == (size,)
