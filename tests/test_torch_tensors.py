@@ -1,4 +1,4 @@
-"""How the core reads torch's tensors: by the table of DLPack, and by attributes where torch is old."""
+"""How the core reads tensors: by the table of DLPack, by attributes where torch is old."""
 
 import numpy as np
 import pytest
