@@ -265,6 +265,7 @@ def test_jit_trace_records_the_operator():
         (dict(cell="rnn"), ValueError, "cell: expected one of"),
         (dict(weights=[]), ValueError, "weights: expected weight_ih and weight_hh"),
         (dict(layers=2), ValueError, "weights: expected 8, got 4"),
+        (dict(x=torch.zeros(3, 4), layout=3, layers=2), ValueError, "layout: 3, a single step, is"),
     ],
 )
 def test_bad_calls_of_the_operator(change, error, match):

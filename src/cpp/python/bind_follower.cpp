@@ -43,6 +43,10 @@ class Pass {
     const Axes axes = call.axes();
     const int64_t steps = packed ? call.batch_sizes->size(0) : axes.step < 0 ? 1 : x.size(axes.step);
     const int64_t batch = packed ? call.batch : axes.row < 0 ? 1 : x.size(axes.row);
+    if (call.layout == kStep && config_.parts() != 1) {  // y is its h, and there is no place for another
+      throw py::value_error("layout: 3, a single step, is for one layer in one direction, got " +
+                            std::to_string(config_.layers) + " in " + std::to_string(config_.directions()));
+    }
     if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
     if (packed) lengths_ = lengths_of(call, x.size(0));
     Sequence<T>& s = sequence_;

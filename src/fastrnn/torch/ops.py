@@ -4,8 +4,9 @@ torch.export, tracing, dispatch modes, functorch.
 `recurrent` runs a stack of layers over whole sequences and can be differentiated; below autograd it
 becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Arguments:
 
-* input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), a single step [B, I] (3),
-  or the data [rows, I] of a PackedSequence (4) with its batch_sizes [T], int64, and batch = B.
+* input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), one step
+  [B, I] of one layer in one direction (3), or the data [rows, I] of a PackedSequence (4) with its
+  batch_sizes [T], int64, and batch = B.
 * h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
   in layout 2, without the first in layout 3.
 * weights: in the order of `torch.nn.RNNBase`, of the input's dtype.
