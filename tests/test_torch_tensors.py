@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+import fastrnn.torch
 from fastrnn import _core
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
@@ -32,6 +33,13 @@ def apart(x):
     return wide[..., 0]
 
 
+def negative(x):
+    """the same values, whose memory holds their negatives: what imag of a conjugate is"""
+    view = torch._neg_view(-x)
+    assert view.is_neg() and view.is_contiguous() and torch.equal(view, x)
+    return view
+
+
 def both_passes(kernel, x, states, weights, call, dy):
     y, hn, cn, reserve, lease = kernel.forward(x, *states, weights, call, True)
     plain = kernel.forward(x, *states, weights, call, False)
@@ -46,7 +54,7 @@ def both_passes(kernel, x, states, weights, call, dy):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_gaps_between_values_change_nothing(cell, layout, dtype, by_table):
+def test_how_tensors_hold_their_values_changes_nothing(cell, layout, dtype, by_table):
     kernel = Kernel(cell, I, H, 1, True, False, 0)
     weights = [numbers(*shape, dtype=dtype) / 3 for shape in kernel.shapes]
     shape = {TIME: (T, B), BATCH: (B, T), UNBATCHED: (T,), STEP: (B,), PACKED: (9,)}[layout]
@@ -56,14 +64,23 @@ def test_gaps_between_values_change_nothing(cell, layout, dtype, by_table):
     states = (h, h.flip(-1)) if cell == "lstm" else (h, None)
     x, dy = numbers(*shape, I, dtype=dtype), numbers(*shape, H, dtype=dtype)
     wanted = both_passes(kernel, x, states, weights, call, dy)
-    spaced = [None if s is None else apart(s) for s in states]
-    got = both_passes(kernel, apart(x), spaced, [apart(w) for w in weights], call, apart(dy))
-    assert len(got) == len(wanted)
-    for a, b in zip(got, wanted, strict=True):
-        assert a.is_contiguous() and a.dtype == dtype and torch.equal(a, b)
+    for form in (apart, negative):
+        formed = [None if s is None else form(s) for s in states]
+        got = both_passes(kernel, form(x), formed, [form(w) for w in weights], call, form(dy))
+        assert len(got) == len(wanted)
+        for a, b in zip(got, wanted, strict=True):
+            assert a.is_contiguous() and a.dtype == dtype and torch.equal(a, b)
     if layout in (TIME, BATCH):  # the other order of the first two axes, without a copy
         turned = x.transpose(0, 1).contiguous().transpose(0, 1)
         assert torch.equal(kernel.forward(turned, *states, weights, call, False)[0], wanted[0])
+
+
+def test_a_part_of_a_conjugate(by_table):
+    """torch negates it where it is read; with one feature its strides look like anybody's"""
+    layer = fastrnn.torch.LSTM(1, H)
+    x = torch.randn(T, B, 1, dtype=torch.complex64).conj().imag
+    assert x.is_neg()
+    assert torch.equal(layer(x)[0], layer(x.clone().resolve_neg())[0])
 
 
 KERNEL = Kernel("lstm", I, H, 1, True, False, 0)

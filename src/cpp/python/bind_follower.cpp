@@ -182,20 +182,19 @@ class Pass {
   const T* required(py::handle object, Name name, const Shape& shape) {
     const Tensor t = tensor_of(object, name);
     check<T>(t, name, shape);
-    return kept(t, t.dense(name)).template data<const T>();
+    return kept(object, t.dense(name)).template data<const T>();
   }
 
   Rows<const T> given_rows(py::handle object, Name name, const Shape& shape) {
     const Tensor t = tensor_of(object, name);
     check<T>(t, name, shape);
-    return rows<const T>(kept(t, t.dense_rows(name, call_.layout == kPacked)));
+    return rows<const T>(kept(object, t.dense_rows(name, call_.layout == kPacked)));
   }
 
   // What was given lives as long as this pass, what had to be copied as well.
-  const Tensor& kept(const Tensor& theirs, const Tensor& read) {
-    if (read.object().is(theirs.object())) return theirs;
-    copies_.push_back(read);
-    return copies_.back();
+  const Tensor& kept(py::handle theirs, const Tensor& read) {
+    if (!read.object().is(theirs)) copies_.push_back(read);
+    return read;
   }
 
   T* fresh(const Shape& shape, py::object& object) const {

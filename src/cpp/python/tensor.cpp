@@ -42,6 +42,12 @@ PyObject* interned(const char* name) {
   return text;
 }
 
+py::object call_method(PyObject* method, PyObject* const* arguments, size_t count) {
+  auto result = py::reinterpret_steal<py::object>(PyObject_VectorcallMethod(method, arguments, count, nullptr));
+  if (!result) throw py::error_already_set();
+  return result;
+}
+
 std::string text_of(const Shape& shape) {
   std::string text = "[";
   for (int i = 0; i < shape.dims; ++i) text += (i ? ", " : "") + std::to_string(shape.size[size_t(i)]);
@@ -138,15 +144,21 @@ Tensor Tensor::fresh(const Shape& shape) const {
     sizes[i] = py::int_(shape.size[size_t(i)]);
     arguments[i + 1] = sizes[i].ptr();
   }
-  const size_t count = size_t(shape.dims) + 1;
-  auto made = py::reinterpret_steal<py::object>(PyObject_VectorcallMethod(new_empty, arguments, count, nullptr));
-  if (!made) throw py::error_already_set();
-  return Tensor(std::move(made), {"result"});
+  return Tensor(call_method(new_empty, arguments, size_t(shape.dims) + 1), {"result"});
 }
 
 std::string Tensor::dtype_text() const { return py::str(object_.attr("dtype")); }
 
 std::string Tensor::shape_text() const { return py::str(py::list(object_.attr("shape"))); }
+
+// is_neg takes 50 ns a tensor: neither the table nor the strides tell (an axis of size 1 may have any).
+Tensor tensor_of(py::handle object, Name name) {
+  static PyObject* const is_neg = interned("is_neg");
+  Tensor tensor(py::reinterpret_borrow<py::object>(object), name);
+  PyObject* const self = object.ptr();
+  if (!call_method(is_neg, &self, 1).is(py::handle(Py_True))) return tensor;
+  return Tensor(tensor.object().attr("resolve_neg")(), name);
+}
 
 template <class T>
 void check(const Tensor& t, Name name, const Shape& shape) {

@@ -71,6 +71,9 @@ class Tensor {
   std::array<int64_t, 2 * kMost> own_ = {};
 };
 
+// What a caller gave; where its memory holds the negatives of its values (a view that torch made of a conjugate), a copy.
+Tensor tensor_of(py::handle object, Name name);
+
 // Refuses a tensor of another dtype (TypeError) or shape (ValueError).
 template <class T>
 void check(const Tensor& t, Name name, const Shape& shape);

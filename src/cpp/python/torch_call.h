@@ -30,10 +30,6 @@ struct TorchCall {
   int threads;
 };
 
-inline Tensor tensor_of(py::handle object, Name name) {
-  return Tensor(py::reinterpret_borrow<py::object>(object), name);
-}
-
 // The input, of any floating-point dtype, readable for the core: dense features, packed rows without gaps.
 Tensor input_of(py::handle object, const Config& config, const TorchCall& call);
 
