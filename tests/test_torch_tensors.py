@@ -83,6 +83,18 @@ def test_a_part_of_a_conjugate(by_table):
     assert torch.equal(layer(x)[0], layer(x.clone().resolve_neg())[0])
 
 
+def test_zeros_that_torch_has_not_written_down(by_table):
+    """they have no memory; torch.nn takes them"""
+    kernel = Kernel("lstm", I, H, 1, True, False, 0)
+    weights = [numbers(*shape) for shape in kernel.shapes]
+    results = []
+    for zeros in (torch.zeros, lambda *size: torch._efficientzerotensor(size)):
+        x, h, dy = zeros(T, B, I), zeros(1, B, H), zeros(T, B, H)
+        results.append(both_passes(kernel, x, (h, h), weights, Call(TIME, B, 0.0), dy))
+        results[-1] += both_passes(kernel, x, (h, None), weights, Call(TIME, B, 0.0), dy)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 KERNEL = Kernel("lstm", I, H, 1, True, False, 0)
 
 

@@ -68,10 +68,22 @@ Tensor::Tensor(py::object object, Name name) : object_(std::move(object)) {
     throw py::type_error(name.str() + ": expected a torch.Tensor, got " +
                          std::string(py::str(py::type::of(object_).attr("__name__"))));
   }
-  table ? read_table(name) : read_attributes(name);
-  bool empty = false;
-  for (int i = 0; i < dims_ && i < kMost; ++i) empty |= size(i) == 0;
-  if (!data_ && !empty) throw py::value_error(name.str() + ": expected a tensor with memory of its own");
+  read(name);
+  if (data_ || empty()) return;
+  if (!object_.attr("_is_zerotensor")().cast<bool>()) {
+    throw py::value_error(name.str() + ": expected a tensor with memory of its own");
+  }
+  object_ = object_.attr("clone")();  // zeros that torch has not written down yet
+  read(name);
+}
+
+void Tensor::read(Name name) { table ? read_table(name) : read_attributes(name); }
+
+bool Tensor::empty() const {
+  for (int i = 0; i < dims_ && i < kMost; ++i) {
+    if (size(i) == 0) return true;
+  }
+  return false;
 }
 
 void Tensor::read_table(Name name) {

@@ -60,6 +60,8 @@ class Tensor {
 
  private:
   static constexpr int kMost = 4;  // axes that are looked at
+  bool empty() const;
+  void read(Name name);
   void read_table(Name name);
   void read_attributes(Name name);
 
