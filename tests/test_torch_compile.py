@@ -46,6 +46,7 @@ def test_compile_without_a_graph_break(name):
         assert torch.equal(first(compiled(x)), results[0][0])
 
 
+@pytest.mark.filterwarnings("ignore:Skipping serialization of:UserWarning:torch")  # torch 2.6's
 def test_compile_with_inductor():
     """the default back end, for a layer between others"""
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), fastrnn.torch.GRU(4, 6))
@@ -110,6 +111,7 @@ def test_export_with_dynamic_shapes():
         assert torch.equal(program.module()(x)[0], layer(x)[0])
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning:torch")  # 2.14's
 @pytest.mark.parametrize("name", LAYERS)
 def test_opcheck(name):
     layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64)

@@ -88,7 +88,8 @@ def test_the_database_has_what_we_think():
     assert set(INFOS) == {*LAYERS, *CELLS}
     # Each mode: 87 of tensors and 48 of packed sequences (RNN 32, GRU 16; torch has none for LSTM).
     assert sum(len(samples(n, training)) for n in INFOS for training in MODES) >= 270
-    assert sum(len(errors(n)) for n in INFOS) >= 58
+    recent = tuple(int(v) for v in torch.__version__.split(".")[:2]) >= (2, 13)
+    assert sum(len(errors(n)) for n in INFOS) >= (58 if recent else 22)  # 22 in 2.6
 
 
 @pytest.mark.parametrize("training", MODES)

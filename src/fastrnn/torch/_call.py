@@ -21,11 +21,6 @@ class Call(NamedTuple):
     batch_sizes: Tensor | None = None  # int64 [T] of a packed input
     seed: Tensor | None = None  # int64 [1], from which the masks of dropout follow
 
-    @property
-    def axes(self) -> int:
-        """How many an input has."""
-        return 3 if self.layout in (TIME, BATCH) else 2
-
     def sizes(self, x: Tensor) -> tuple[Any, Any]:
         """T and B of an input."""
         layout = self.layout
@@ -41,6 +36,11 @@ class Call(NamedTuple):
             assert self.batch_sizes is not None
             steps, batch = self.batch_sizes.shape[0], self.batch
         return steps, batch
+
+
+def axes_of(layout: int) -> int:
+    """How many axes an input has."""
+    return 3 if layout in (TIME, BATCH) else 2
 
 
 def state_shape(parts: int, batch: Any, layout: int, size: int) -> tuple[Any, ...]:

@@ -91,7 +91,8 @@ class Kernel:
 
         pitch = (hidden + _PAD - 1) // _PAD * _PAD
         per_row = (_SAVED[cell] + self.is_lstm + (proj > 0)) * pitch
-        per_part = rows * per_row + batch * self.is_lstm * pitch + lines(batch * self.output_size)
+        cells = batch * pitch if self.is_lstm else 0  # no product with a bool: may be symbolic
+        per_part = rows * per_row + cells + lines(batch * self.output_size)
         inner = (layers - 1) * (2 if dropout > 0 else 1)
         return self.parts * per_part + inner * lines(steps * batch * self.width)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ._autograd import direct, observed
-from ._call import Call, Tensor, state_shape
+from ._call import Call, Tensor, axes_of, state_shape
 from ._kernel import Kernel
 from .ops import recurrent
 
@@ -149,7 +149,7 @@ def check(
     """
     dtype = dtype_of(module, names, weights, x)
     kernel = Kernel(*config)
-    if x.dim() != call.axes or x.shape[-1] != kernel.input_size or x.dtype is not dtype:
+    if x.dim() != axes_of(call.layout) or x.shape[-1] != kernel.input_size or x.dtype is not dtype:
         raise IrregularCallError
     if x.layout is not torch.strided:
         raise IrregularCallError

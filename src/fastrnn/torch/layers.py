@@ -58,7 +58,8 @@ class _Layer(torch.nn.RNNBase):
             check(self, config, x, states, names, weights, call)  # before the generator moves
             # The key of the masks, from torch's default generator.
             seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
-            call = call._replace(dropout=self.dropout, seed=seed)
+            # (torch.compile of 2.6 does not know _replace.)
+            call = Call(call.layout, call.batch, self.dropout, call.batch_sizes, seed)
         y, hn, cn = compute(self, config, x, states, names, weights, call)
         state = (hn, cn) if is_lstm else hn
         if not packed:
