@@ -190,6 +190,9 @@ class Recurrent(Module, Generic[S]):
         """Say how T steps of B rows would be computed: kernel, split, threads, bytes, floor.
 
         Nothing is run. `print(layer.explain(100, 16))` reads well; the numbers are attributes.
+        It supposes cores that answer each other at once: a call that has found them far apart in
+        the last 20 ms stays on one thread where it would wait too long for another. The results
+        are the same bits.
         """
         T, B = as_size("T", T, 0), as_size("B", B, 0)
         threads = self._threads or _threads.default

@@ -9,6 +9,8 @@ constexpr int64_t kAwake = 1'000'000;   // ns a helper spins for its next job; t
 constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few microseconds, and helps after 10 to 50
 constexpr double kAnswer = 2e3;         // ns: who is awake answers in 100 to 300, unless it has lost its core
 constexpr double kWakes = 150e3;        // ns: who was asleep has mostly woken, 70 to 100
+constexpr int kFewAnswers = 8;
+constexpr int64_t kLately = 20'000'000;  // ns an answer is believed: a virtual core may have moved since
 
 }  // namespace
 
@@ -59,6 +61,27 @@ Crew::Gathering::Gathering() {
   };
 }
 
+void Crew::Answers::note(int64_t ns, int64_t now) {
+  least_ = std::min(least_, ns);
+  if (++few_ < kFewAnswers) return;
+  ns_.store(least_, std::memory_order_relaxed), at_.store(now, std::memory_order_relaxed);
+  few_ = 0, least_ = INT64_MAX;
+}
+
+int64_t Crew::Answers::lately(int64_t now) const {
+  const int64_t ns = ns_.load(std::memory_order_relaxed);
+  return ns && now - at_.load(std::memory_order_relaxed) < kLately ? ns : 0;
+}
+
+double Crew::answer_ns(int threads) const {
+  const int helpers = std::min(helpers_for(threads), size());
+  if (helpers < 1) return 0;
+  const int64_t now = nanoseconds();
+  int64_t slowest = 0;
+  for (int i = 0; i < helpers; ++i) slowest = std::max(slowest, helpers_[i].answers.lately(now));
+  return double(slowest);
+}
+
 uint64_t Crew::offer(Job& job, int helpers, bool awake) noexcept {
   uint64_t offered = 0;
   for (int i = 0; i < std::min(helpers, size()); ++i) {
@@ -91,6 +114,7 @@ int Crew::withdraw(Job& job, uint64_t offered) noexcept {
 
 void Crew::share(Parts& job, double ns) noexcept {
   const int helpers = helpers_for(job.parts);
+  if (ns > 0) job.offered_at = nanoseconds();
   const uint64_t offered = offer(job, helpers, false);
   call_for(helpers, ns);
   {
@@ -106,6 +130,7 @@ void Crew::share(Parts& job, double ns) noexcept {
 void Crew::gather(Gathering& job, int threads, double ns, double patience) noexcept {
   const int helpers = helpers_for(threads);
   const bool all = call_for(helpers, ns) && patience > kAnswer;  // worth it to wait for those who wake now
+  job.offered_at = nanoseconds();
   const uint64_t offered = offer(job, helpers, !all);
   wait_for_answers(job, offered, all ? std::min(patience, kWakes) : kAnswer);
   const int taken = withdraw(job, offered);
@@ -161,6 +186,10 @@ void Crew::serve(Helper& helper) noexcept {
   for (unsigned round = 1; !stop_.load(std::memory_order_relaxed); ++round) {
     Job* job = helper.offer.load(std::memory_order_relaxed);
     if (job && helper.offer.compare_exchange_strong(job, nullptr)) {
+      if (job->offered_at > idle_since) {
+        const int64_t now = nanoseconds();
+        helper.answers.note(now - job->offered_at, now);
+      }
       job->help(*job);
       job->left.fetch_add(1, std::memory_order_release);
       idle_since = nanoseconds();

@@ -28,7 +28,8 @@ class Crew {
   // than 200 us, has them woken or started, for calls to come. They fall asleep at once when a region begins: two kinds of
   // threads that spin keep each other from the cores, so whoever has a choice takes the region while its threads are awake
   // (LSTM B1 T100 H64 by the crew and a linear layer in a region: 325 us; both in regions 186, both by the crew 150).
-  // What follows never throws, and may be called by several threads at once. `ns`: roughly what all of it takes.
+  // What follows never throws, and may be called by several threads at once. `ns`: roughly what all of it takes; 0: so
+  // little that nobody looks at the clock.
 
   // body(part) for every part in [0, parts), each once, with denormals flushed: part 0 on this thread, the others, in
   // order, on helpers that are awake and otherwise here.
@@ -66,12 +67,17 @@ class Crew {
   // Helpers that have been started.
   int size() const { return size_.load(std::memory_order_acquire); }
 
+  // Nanoseconds until the slowest helper of `threads` threads, while it spins, finds what it is offered: the way from core
+  // to core. 0: none of them was asked in the last 20 ms.
+  double answer_ns(int threads) const;
+
  private:
   static constexpr int kMost = 63;  // an offer is a bit of 64
 
   struct alignas(64) Job {  // one cache line travels
     void (*help)(Job&) = nullptr;
     void* context = nullptr;
+    int64_t offered_at = 0;    // 0: nobody looked at the clock
     std::atomic<int> left{0};  // helpers that took the job and have left it: their last touch of it
   };
 
@@ -91,9 +97,22 @@ class Crew {
     Barrier barrier;
   };
 
+  // How soon a helper answers: the least of a few in a row, since a longer time only says that it had lost its core.
+  class Answers {
+   public:
+    void note(int64_t ns, int64_t now);  // by the helper alone
+    int64_t lately(int64_t now) const;   // 0: not known
+
+   private:
+    int few_ = 0;
+    int64_t least_ = INT64_MAX;
+    std::atomic<int64_t> ns_{0}, at_{0};
+  };
+
   struct alignas(64) Helper {
     std::atomic<Job*> offer{nullptr};
     std::atomic<bool> awake{false};
+    Answers answers;
     KeptOff place;  // behind the lock
     std::thread* thread = nullptr;
   };

@@ -9,8 +9,14 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
-constexpr double kBarrier = 125;  // ns for each core that meets: 250 measured with two, 1,000 on a busy machine
+constexpr double kBarrier = 125;  // ns for each core that meets: 250 measured with two near each other, 1,000 far apart
 constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
+// A crew answers in 80 to 140 ns where a cache line takes 55 to the next core, in 400 to 500 where it takes 330. Then a
+// barrier costs in proportion, and a step of a pipeline waits for a part of what is beyond. LSTM, us on one thread / two near /
+// two far: T64 H32 16.3 / 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64
+// 65 / 50 / 135. (In proportion from 100 ns on, I13 H64 was left to one thread while the cores were near.)
+constexpr double kAnswer = 150;
+constexpr double kAwaited = 0.3;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
 constexpr double kStepOverhead = 20;    // ns
@@ -49,32 +55,44 @@ StepTime step_time(const LayerShape& s, double rows, double part) {
           kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(weights))};
 }
 
+// What is to be done, and where.
+struct Work {
+  const LayerShape& shape;
+  int64_t steps;
+  int batch;
+  double live;       // rows of a step
+  double answer_ns;  // at least kAnswer
+};
+
 // A step on `threads` threads, by Split; a split that cannot be is as slow as none.
-void split_times(const LayerShape& s, int64_t steps, int batch, double live, int threads, double (&ns)[kSplits]) {
+void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
+  const LayerShape& s = w.shape;
   const auto sum = [&](double rows, double part) {
     const StepTime t = step_time(s, rows, part);
     return t.input + t.rest;
   };
-  std::fill_n(ns, kSplits, sum(live, 1));
+  std::fill_n(ns, kSplits, sum(w.live, 1));
   if (threads < 2) return;
-  if (batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, live / threads), 1);
+  if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
   if (s.hidden >= 2 * s.lanes) {
-    ns[int(Split::units)] = sum(live, 1.0 / threads) + (s.projects ? 2 : 1) * threads * kBarrier;
+    const double barrier = threads * kBarrier * w.answer_ns / kAnswer;
+    ns[int(Split::units)] = sum(w.live, 1.0 / threads) + (s.projects ? 2 : 1) * barrier;
   }
-  if (batch == 1 && steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
-    const StepTime t = step_time(s, live, 1);
-    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver;
+  if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
+    const StepTime t = step_time(s, w.live, 1);
+    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver + kAwaited * (w.answer_ns - kAnswer);
   }
 }
 
 // How much of the input goes into one product, and the machine's limit.
-Plan finish(Plan plan, const LayerShape& s, int64_t steps, int batch, double live) {
+Plan finish(Plan plan, const Work& w) {
+  const LayerShape& s = w.shape;
   const int team = plan.threads / plan.teams;
-  plan.hoist = steps > 1 && hoists(plan.split == Split::rows ? live / team : live);
+  plan.hoist = w.steps > 1 && hoists(plan.split == Split::rows ? w.live / team : w.live);
   const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
-  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * batch)), std::min<int64_t>(steps, 6), steps);
+  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * w.batch)), std::min<int64_t>(w.steps, 6), w.steps);
   if (plan.split == Split::pipeline) plan.chunk = kPipelineSteps;
-  const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * live * matrix * (s.output + s.input);
+  const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * w.live * matrix * (s.output + s.input);
   const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
   plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), read_time(read));
   return plan;
@@ -89,13 +107,13 @@ struct Choice {
 
 // Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an earlier
 // one, as it waits more often and suffers more when a neighbour takes a core.
-Choice fastest(const LayerShape& s, int64_t steps, int batch, double live, int threads, unsigned allowed) {
+Choice fastest(const Work& w, int threads, unsigned allowed) {
   constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
   double ns[kSplits];
-  split_times(s, steps, batch, live, 1, ns);
+  split_times(w, 1, ns);
   Choice best = {1, Split::none, ns[0]};
   for (int n = threads; n > 1; n /= 2) {
-    split_times(s, steps, batch, live, n, ns);
+    split_times(w, n, ns);
     for (int i = 1; i < kSplits; ++i) {
       if (!(allowed >> i & 1) || ns[i] >= margin[i] * best.ns) continue;
       best = {Split(i) == Split::pipeline ? 2 : n, Split(i), ns[i]};
@@ -125,29 +143,29 @@ double least_ns(double flops, int lanes, int threads) { return flops / (core_gfl
 
 bool suits_crew(double ns) { return ns < kLong; }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use) {
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double answer_ns) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
-  const double live = double(rows) / double(steps);
-  split_times(s, steps, batch, live, threads, plan.step_ns);
+  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(kAnswer, answer_ns)};
+  split_times(work, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
   const double serial = plan.planned_ns * double(steps);
   const bool region = serial >= kWorthAThread;
   const unsigned allowed = serial >= kWorthHelp ? allowed_splits(use, region, s.directions) : 0;
-  const Choice one = fastest(s, steps, batch, live, threads, allowed);
+  const Choice one = fastest(work, threads, allowed);
   plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
   if (region && s.directions == 2 && threads > 1) {
     // Each direction on its own threads: no barrier between them, and more rows for each. The model sees too little of
     // that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
-    const Choice each = fastest(s, steps, batch, live, threads / 2, allowed);
+    const Choice each = fastest(work, threads / 2, allowed);
     if (each.ns <= 1.3 * plan.planned_ns) {
       plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }
   const bool few_rows = plan.split == Split::pipeline || plan.split == Split::units;
   plan.by_crew = plan.threads > 1 && use == Use::inference && (few_rows || suits_crew(plan.planned_ns * double(steps)));
-  return finish(plan, s, steps, batch, live);
+  return finish(plan, work);
 }
 
 }  // namespace fastrnn

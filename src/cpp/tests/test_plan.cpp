@@ -13,8 +13,10 @@ LayerShape lstm(int hidden, int directions = 1) {
   return {4, hidden, hidden, hidden, directions, 4, 16, false};  // float32 in vectors of 16
 }
 
-Plan plan(const LayerShape& shape, int batch, int threads, Use use) {
-  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use);
+constexpr double kNear = 100, kFar = 400;  // ns to another core and back, as a crew answers
+
+Plan plan(const LayerShape& shape, int batch, int threads, Use use, double answer_ns = 0) {
+  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, answer_ns);
 }
 
 void check_rules(const LayerShape& shape, int batch, int threads, Use use) {
@@ -42,6 +44,14 @@ void check_split(int hidden, int batch, Use use, Split split, bool by_crew) {
         hidden, int(use), p.threads, int(p.split), p.by_crew ? "crew" : "region");
 }
 
+// Threads that meet at every step, or hand over, stay together only as long as that is cheap; those who never meet always.
+void check_distance(int hidden, int batch, Split near, Split far) {
+  const Split found[] = {plan(lstm(hidden), batch, 2, Use::inference, kNear).split,
+                         plan(lstm(hidden), batch, 2, Use::inference, kFar).split};
+  CHECK(found[0] == near && found[1] == far, "B%d H%d: near split %d, far %d", batch, hidden, int(found[0]),
+        int(found[1]));
+}
+
 }  // namespace
 
 void test_plan() {
@@ -56,6 +66,10 @@ void test_plan() {
       }
     }
   }
+  check_distance(20, 1, Split::pipeline, Split::none);
+  check_distance(32, 1, Split::pipeline, Split::none);
+  check_distance(256, 1, Split::units, Split::units);
+  check_distance(64, 16, Split::rows, Split::rows);
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);
