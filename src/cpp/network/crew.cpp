@@ -127,9 +127,9 @@ void Crew::share(Parts& job, double ns) noexcept {
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
 }
 
-void Crew::gather(Gathering& job, int threads, double ns, double patience) noexcept {
+void Crew::gather(Gathering& job, int threads, bool called, double patience) noexcept {
   const int helpers = helpers_for(threads);
-  const bool all = call_for(helpers, ns) && patience > kAnswer;  // worth it to wait for those who wake now
+  const bool all = called && patience > kAnswer;  // worth it to wait for those who wake now
   job.offered_at = nanoseconds();
   const uint64_t offered = offer(job, helpers, !all);
   wait_for_answers(job, offered, all ? std::min(patience, kWakes) : kAnswer);
@@ -154,7 +154,7 @@ bool Crew::call_for(int helpers, double ns) noexcept {
   const int64_t time = nanoseconds(), before = called_at_.exchange(time);
   if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return false;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock) return false;
+  if (!lock) return true;  // somebody else does so now
   for (int i = 0; i < size(); ++i) {
     if (!helpers_[i].awake.load()) helpers_[i].place.begin(*helpers_[i].thread);
   }

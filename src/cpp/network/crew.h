@@ -45,19 +45,20 @@ class Crew {
   // wake within a twentieth of `ns`: it may wait for the others of its team.
   template <class Body>
   void gather(int threads, double ns, Body&& body) noexcept {
-    gather(threads, ns, ns / 20, body);
+    gather(threads, call_for(helpers_for(threads), ns), ns / 20, body);
   }
 
   // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as can be gathered. As long as
-  // some are missing only a few steps are taken at once, so that helpers may come later.
+  // some are missing that have been woken only a few steps are taken at once, so that they may come later.
   template <class Body>
   void walk(int threads, int64_t steps, double ns, Body&& body) noexcept {
     const int64_t few = few_steps(ns);
     const int everybody = 1 + helpers_for(threads);
     for (int64_t begin = 0, end = 0; begin < steps; begin = end) {
       const double left = ns * double(steps - begin);
-      gather(threads, left, begin == 0 ? left / 20 : 0, [&](const Team& team) {
-        const int64_t last = team.size == everybody ? steps : std::min(steps, begin + few);
+      const bool called = call_for(everybody - 1, left);
+      gather(threads, called, begin == 0 ? left / 20 : 0, [&](const Team& team) {
+        const int64_t last = team.size == everybody || !called ? steps : std::min(steps, begin + few);
         if (team.rank == 0) end = last;
         body(team, begin, last);
       });
@@ -121,13 +122,14 @@ class Crew {
   static int helpers_for(int threads) { return std::min({threads, available_threads(), kMost + 1}) - 1; }
   void share(Parts& job, double ns) noexcept;
   template <class Body>
-  void gather(int threads, double ns, double patience, Body&& body) noexcept {
+  void gather(int threads, bool called, double patience, Body&& body) noexcept {
     Gathering job;
     job.body = [](void* context, const Team& team) { (*static_cast<std::remove_reference_t<Body>*>(context))(team); };
     job.context = &body;
-    gather(job, threads, ns, patience);
+    gather(job, threads, called, patience);
   }
-  void gather(Gathering& job, int threads, double ns, double patience) noexcept;
+  // called: those who sleep have been.
+  void gather(Gathering& job, int threads, bool called, double patience) noexcept;
   static int64_t few_steps(double ns);
   // Offers are a bit for each helper; awake: to none who sleeps. Who has taken the job is no longer offered it.
   uint64_t offer(Job& job, int helpers, bool awake) noexcept;
