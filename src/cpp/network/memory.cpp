@@ -1,0 +1,34 @@
+#include "network/memory.h"
+
+#include <algorithm>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace fastrnn {
+namespace {
+
+constexpr size_t kHugePage = size_t(1) << 21;
+
+// So much of a block lies on huge pages: on a last one that is not filled, too, if three quarters of it are used.
+size_t huge_bytes(size_t bytes) { return (bytes + kHugePage / 4) / kHugePage * kHugePage; }
+
+std::align_val_t alignment(size_t bytes) { return std::align_val_t(huge_bytes(bytes) ? kHugePage : kAlign); }
+
+}  // namespace
+
+Block::Block(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const size_t huge = huge_bytes(bytes);
+  data_ = static_cast<char*>(::operator new(std::max(bytes, huge), alignment(bytes)));
+#if defined(__linux__)
+  if (huge) madvise(data_, huge, MADV_HUGEPAGE);  // no loss where that is refused
+#endif
+}
+
+Block::~Block() {
+  if (data_) ::operator delete(data_, alignment(bytes_));
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,52 @@
+// Blocks of every size are aligned and whole, with huge pages and without; a pool gives back what was given to it.
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <utility>
+
+#include "network/memory.h"
+#include "tests/check.h"
+
+namespace fastrnn::tests {
+namespace {
+
+constexpr size_t kMiB = size_t(1) << 20;
+
+void check_block(size_t bytes) {
+  Block first(bytes);
+  Block block = std::move(first);
+  CHECK(block.bytes() == bytes && first.bytes() == 0 && !first.data(), "%zu bytes moved", bytes);
+  CHECK(uintptr_t(block.data()) % kAlign == 0, "%zu bytes at %p", bytes, static_cast<void*>(block.data()));
+  CHECK((block.data() != nullptr) == (bytes > 0), "%zu bytes", bytes);
+  if (bytes == 0) return;
+  std::memset(block.data(), 7, bytes);
+  CHECK(block.data()[0] == 7 && block.data()[bytes - 1] == 7, "%zu bytes written", bytes);
+}
+
+// A later block is of the same memory where that is large enough, and not twice as large.
+void check_pool(size_t given, size_t taken, bool again) {
+  Pool pool;
+  const void* data = nullptr;
+  {
+    const Loan loan(pool, given);
+    data = loan.data();
+  }
+  const Loan loan(pool, taken);
+  CHECK((loan.data() == data) == again, "%zu bytes after %zu", taken, given);
+  CHECK(loan.bytes() >= taken, "%zu bytes of %zu", loan.bytes(), taken);
+}
+
+}  // namespace
+
+void test_memory() {
+  for (const size_t bytes : {size_t(0), size_t(1), size_t(63), size_t(64), size_t(4097), kMiB, 3 * kMiB / 2 - 1,
+                             3 * kMiB / 2, 2 * kMiB, 2 * kMiB + 1, 7 * kMiB / 2 - 1, 7 * kMiB / 2, 9 * kMiB + 5}) {
+    check_block(bytes);
+  }
+  check_pool(3 * kMiB, 3 * kMiB, true);
+  check_pool(3 * kMiB, 2 * kMiB, true);
+  check_pool(3 * kMiB, 4 * kMiB, false);
+  check_pool(9 * kMiB, kMiB, false);
+}
+
+}  // namespace fastrnn::tests
