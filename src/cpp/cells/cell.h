@@ -5,6 +5,7 @@
 //   has_cell_state          whether c travels beside h
 //   reads_h_prev, reads_h   whether forward or backward use the previous h elementwise, backward the new h
 //   forward, backward       the equations
+//   output                  where a cell state is: h from o and c, the last equation of forward
 #pragma once
 
 #include "simd/math.h"
@@ -24,7 +25,8 @@ template <class V>
 struct CellForward {
   V h_prev, c_prev;
   V saved[kMaxGates];
-  V h, c;
+  V h;     // without a cell state
+  V c, o;  // with one: h = output(o, c)
 };
 
 template <class V>

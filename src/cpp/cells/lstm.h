@@ -21,8 +21,13 @@ struct Lstm {
     const V g = tanh(a[2]);
     const V o = sigmoid(a[3]);
     s.c = fma(f, s.c_prev, i * g);
-    s.h = o * tanh(s.c);
+    s.o = o;
     s.saved[0] = i, s.saved[1] = f, s.saved[2] = g, s.saved[3] = o;
+  }
+
+  template <class V>
+  FASTRNN_INLINE static V output(V o, V c) {
+    return o * tanh(c);
   }
 
   template <class V>
