@@ -15,7 +15,7 @@ constexpr double kHandOver = 5;   // ns a step whose input part another core wro
 // barrier costs in proportion, and a step of a pipeline waits for a part of what is beyond. LSTM, us on one thread / two near /
 // two far: T64 H32 16.3 / 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64
 // 65 / 50 / 135. (In proportion from 100 ns on, I13 H64 was left to one thread while the cores were near.)
-constexpr double kAnswer = 150;
+constexpr double kNearAnswer = 150;
 constexpr double kAwaited = 0.3;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
@@ -61,7 +61,7 @@ struct Work {
   int64_t steps;
   int batch;
   double live;       // rows of a step
-  double answer_ns;  // at least kAnswer
+  double answer_ns;  // at least kNearAnswer
 };
 
 // A step on `threads` threads, by Split; a split that cannot be is as slow as none.
@@ -75,12 +75,12 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
   if (threads < 2) return;
   if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
   if (s.hidden >= 2 * s.lanes) {
-    const double barrier = threads * kBarrier * w.answer_ns / kAnswer;
+    const double barrier = threads * kBarrier * w.answer_ns / kNearAnswer;
     ns[int(Split::units)] = sum(w.live, 1.0 / threads) + (s.projects ? 2 : 1) * barrier;
   }
   if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
     const StepTime t = step_time(s, w.live, 1);
-    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver + kAwaited * (w.answer_ns - kAnswer);
+    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver + kAwaited * (w.answer_ns - kNearAnswer);
   }
 }
 
@@ -146,7 +146,7 @@ bool suits_crew(double ns) { return ns < kLong; }
 Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double answer_ns) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
-  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(kAnswer, answer_ns)};
+  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(kNearAnswer, answer_ns)};
   split_times(work, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
