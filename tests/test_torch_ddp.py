@@ -87,8 +87,9 @@ def worker(rank, port, folder):
         torch.manual_seed(rank)  # DistributedDataParallel starts both from the first one's
         results[case] = train(case, rank, WORLD)
     torch.save(results, f"{folder}/{rank}.pt")
-    dist.barrier()  # examples/torch_ddp.py says why
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # examples/torch_ddp.py says why
 
 
 @pytest.fixture(scope="module")
