@@ -9,12 +9,13 @@ namespace {
 
 constexpr uint64_t kOdd = 0x9e3779b97f4a7c15u;
 
-// One step of a lane, a bijection of both h and d: a change of one word is always seen. d is spread first, because its
-// top bit (the sign of a weight) alone would leave the product as that one bit, which the next d could undo. (d added
-// once more behind the product is no bijection: tried, and 16 of 4,088 single bits collided.)
+// One step of a lane, a bijection of both h and d: a change of one word is always seen. Both are spread before the
+// product, because the top bit (the sign of a weight) alone would leave it as that one bit, which the next d could undo.
+// (Spreading d before and h behind costs a shift more: 512 KiB on Zen 4 6.4 us instead of 5.4. d added once more behind the
+// product is no bijection: tried, and 16 of 4,088 single bits collided.)
 FASTRNN_INLINE vec<uint64_t> absorb(vec<uint64_t> h, vec<uint64_t> d) {
-  h = (h ^ d ^ d >> 31) * kOdd;
-  return h ^ h >> 32;
+  h ^= d;
+  return (h ^ h >> 31) * kOdd;
 }
 
 uint64_t fingerprint(const char* data, size_t bytes) {

@@ -9,7 +9,7 @@ namespace fastrnn {
 namespace {
 
 constexpr size_t kPiece = size_t(128) << 10;         // bytes a thread takes at a time
-constexpr size_t kWorthThreads = size_t(768) << 10;  // below, one core reads it in the time a region takes to start
+constexpr size_t kWorthThreads = size_t(384) << 10;  // below, one core reads it in the time a region takes to start
 
 struct Piece {
   const char* data;
