@@ -17,9 +17,6 @@ struct ProductPhase {
     constexpr int W = kLanes<T>;
     row += row_begin;
     vec<T> sums[kAccumulators];
-    for (int i = 0; i < height << width; ++i) {
-      sums[i] = a.bias ? load(a.bias + (block + i % (1 << width)) * W) : vec<T>{};
-    }
     Operand<T> ops[kMaxGates] = {};
     const ptrdiff_t segment = ptrdiff_t(a.depth) * W, panel = segment * a.segments;
     for (int s = 0; s < a.segments; ++s) {
@@ -28,7 +25,8 @@ struct ProductPhase {
       ops[s].block_step = panel;
       ops[s].depth = a.depth;
     }
-    kPlainTiles<T>.at[height - 1][width](ops, a.segments, sums);
+    const Start<T> start = a.bias ? Start<T>(a.bias + block * W, nullptr, 0) : kFromZero<T>;
+    kPlainTiles<T>.at[height - 1][width](start, ops, a.segments, sums);
     for (int i = 0; i < height << width; ++i) {
       const int v = block + i % (1 << width), lanes = lanes_of<T>(a.outputs, v);
       T* const out = a.out[row + (i >> width)] + v * W;
@@ -56,16 +54,13 @@ struct InputPhase {
     constexpr int W = kLanesOf<V>;
     row += row_begin;
     V sums[kAccumulators];
-    for (int i = 0; i < height << width; ++i) {
-      for (int g = 0; g < gates; ++g) sums[i * A + g] = load<V>(a.bias + g * a.pitch + (block + i % (1 << width)) * W);
-      for (int g = gates; g < A; ++g) sums[i * A + g] = V{};  // the state's alone
-    }
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
     op.block_step = ptrdiff_t(a.depth) * gates * W;
     op.w = a.packed + block * op.block_step;
     op.depth = a.depth;
-    kCellTiles<Cell, V>.at[height - 1][width](&op, 1, sums);
+    const T* const bias = a.bias + block * W;  // that of the state's sums as well, which are not used
+    kCellTiles<Cell, V>.at[height - 1][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
     for (int i = 0; i < height << width; ++i) {
       T* const out = a.out[row + (i >> width)] + (block + i % (1 << width)) * W;
       for (int g = 0; g < gates; ++g) store(out + g * a.pitch, sums[i * A + g]);

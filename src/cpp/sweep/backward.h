@@ -41,7 +41,6 @@ struct BackwardPhase {
 
   void multiply_dgates(int first, int height, int block, int width, vec<T>* sums) const {
     const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * H::count;
-    for (int i = 0; i < height << width; ++i) sums[i] = vec<T>{};
     Operand<T> ops[H::count];
     const T* ahead[kMaxRows * kReads];
     const int reads = step < 0 ? 0 : will_read(first, height, block * kLanes<T>, ahead);
@@ -54,7 +53,7 @@ struct BackwardPhase {
       const int begin = reads * g / H::count;
       ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
     }
-    kPlainTiles<T>.at[height - 1][width](ops, H::count, sums);
+    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, ops, H::count, sums);
   }
 
   // What the cell reads once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
@@ -126,13 +125,13 @@ struct UnprojectPhase {
     const BackwardTask<T>& a = phase.a;
     const int row_step = phase.share.row_step, first = phase.share.row_begin + row * row_step;
     const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
-    vec<T> sums[kAccumulators] = {};
+    vec<T> sums[kAccumulators];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * row_step) * a.output_pitch;
     op.depth = a.output;
     op.block_step = ptrdiff_t(a.output) * kLanes<T>;
     op.w = a.projection_t + block * op.block_step;
-    kPlainTiles<T>.at[height - 1][width](&op, 1, sums);
+    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, &op, 1, sums);
     for (int i = 0; i < height << width; ++i) {
       through_cell(a, phase, sums[i], first + (i >> width) * row_step, block + i % (1 << width));
     }

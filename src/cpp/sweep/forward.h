@@ -83,11 +83,12 @@ struct ForwardPhase {
     ops[1].depth = a.output;
     ops[1].block_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
     ops[1].w = a.u + block * ops[1].block_step;
-    for (int r = 0; r < height; ++r) ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
-    for (int i = 0; i < height << width; ++i) {
-      start_row<Cell>(a, rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
+    Start<T> start(a.bias, a.bias + block * W, a.pitch);
+    for (int r = 0; r < height; ++r) {
+      start.rows[r] = rows[row + r].start + block * W;
+      ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     }
-    kCellTiles<Cell, V>.at[height - 1][width](ops, 2, sums);
+    kCellTiles<Cell, V>.at[height - 1][width](start, ops, 2, sums);
     const auto each = [&](auto visit) {
       for (int i = 0; i < height << width; ++i) visit(rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
     };
@@ -208,13 +209,13 @@ struct ProjectionPhase {
     constexpr int W = kLanes<T>;
     const int first = share.row_begin + row * share.row_step;
     const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
-    vec<T> sums[kAccumulators] = {};
+    vec<T> sums[kAccumulators];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_step) * a.pitch;
     op.depth = a.hidden;
     op.block_step = ptrdiff_t(a.hidden) * W;
     op.w = a.projection + block * op.block_step;
-    kPlainTiles<T>.at[height - 1][width](&op, 1, sums);
+    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, &op, 1, sums);
     for (int i = 0; i < height << width; ++i) {
       const int v = block + i % (1 << width);
       T* const y = at(a.y, a.schedule, step, first + (i >> width) * share.row_step);
