@@ -168,3 +168,46 @@ def test_results_are_new_arrays():
     _, (h, c) = layer(p.x, p.state)
     for out, given in zip((h, c), p.state, strict=True):
         assert not np.shares_memory(out, given)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("given", ["no state", "h alone", "c alone", "state"])
+@each_kind
+def test_the_short_way_into_the_core_is_the_long_one(kind, given, batched, batch_first):
+    """a call whose arguments need no second look binds them in C++; with lengths Python does"""
+    net = net_of(kind, 5, 20, layers=2, bidirectional=True)
+    p = problem(net, steps=4, batch=3 if batched else 1)
+    layer = net.build(batch_first=batch_first)
+    x, state = p.x, p.state
+    if not batched:
+        x, state = x[:, 0].copy(), tuple(s[:, 0].copy() for s in state)
+    elif batch_first:
+        x = x.transpose(1, 0, 2).copy()
+    if given in ("h alone", "c alone"):
+        state = tuple(s if i == (given == "c alone") else None for i, s in enumerate(state))
+    state = None if given == "no state" else packed(state)
+    y, final = layer(x, state)
+    wanted, wanted_final = layer(x, state, lengths=[4] * (3 if batched else 1))
+    assert type(final) is type(wanted_final)
+    for a, b in zip((y, *unpacked(final)), (wanted, *unpacked(wanted_final)), strict=True):
+        assert type(a) is np.ndarray and a.flags.c_contiguous and a.flags.writeable
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def test_the_short_way_is_only_for_what_can_be_read_as_it_lies():
+    layer = fastrnn.LSTM(5, 7)
+    x, h, c = (np.zeros(shape, np.float32) for shape in ((4, 3, 5), (1, 3, 7), (1, 3, 7)))
+    network = layer._engine.packing.acquire().native
+    y, (hn, cn) = network.call(x, (h, c), False, 1)
+    assert [a.shape for a in (y, hn, cn)] == [(4, 3, 7), (1, 3, 7), (1, 3, 7)]
+    shifted = np.zeros(x.nbytes + 2, np.uint8)[2:].view(np.float32).reshape(x.shape)
+    swapped = x.astype(x.dtype.newbyteorder())
+    others = [
+        x.tolist(), None, x.astype(np.float64), swapped, x.view(np.int32), x.view(np.recarray),
+        x[::2], x[..., :4], x[0, 0], x[None], x[:0], x[:, :0], shifted,
+    ]  # fmt: skip
+    for other in others:
+        assert network.call(other, None, False, 1) is None
+    for state in (h, (h,), [h, c], (h, c, c), (h[:, :2], c), (h[0], c), (h, c.astype(float)), 5):
+        assert network.call(x, state, False, 1) is None

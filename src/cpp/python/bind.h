@@ -33,6 +33,10 @@ struct AnyNetwork {
   }
 };
 
+// (y, final state) of a whole pass, results made here; None for arguments that take a closer look: a copy, or an error.
+pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
+                            int threads);
+
 // Refuses a network that cannot be streamed.
 void check_streams(const AnyNetwork& any, int threads);
 

@@ -314,6 +314,7 @@ void bind_network(py::module_& m) {
       .def("freeze", &freeze)
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)
+      .def("call", &plain_call)
       .def("run", &run)
       .def("forward", &forward)
       .def("backward", &backward)

@@ -140,9 +140,9 @@ py::array empty(const std::vector<ssize_t>& shape, bool is_double) {
 }  // namespace
 }  // namespace fastrnn
 
-// Free-threaded Python turns the GIL on when it imports this: Stream and StreamPool refuse a second thread by themselves,
-// but leases of packed weights were never run without the GIL, so nothing is promised.
-PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used(false)) {
+// Free-threaded Python turns the GIL on when it imports this, since nothing here says otherwise: Stream and StreamPool refuse a
+// second thread by themselves, but leases of packed weights were never run without the GIL, so nothing is promised.
+PYBIND11_MODULE(_core, m) {
   using namespace fastrnn;
   py::register_exception_translator([](std::exception_ptr p) {
     try {
