@@ -23,8 +23,7 @@ class IrregularCallError(Exception):
 
 def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:
     """The tensors under these names, wherever parametrizations or weight_norm put them."""
-    parameters = module._parameters
-    found = [parameters.get(name) for name in names]
+    found = list(map(module._parameters.get, names))
     for w in found:
         if w is None:
             return [getattr(module, name) for name in names]
