@@ -283,3 +283,20 @@ def test_a_fingerprint_sees_pairs_of_signs(isa):
             seen.add(_core.fingerprint(data.ctypes.data, data.nbytes))
             tried += 1
     assert len(seen) == tried
+
+
+def test_a_fingerprint_sees_few_bits_of_two_words(isa):
+    """words that one lane takes one after another, and bits that shifts by half a word meet"""
+    bits = (0, 1, 2, 29, 30, 31, 32, 33, 34, 61, 62, 63)
+    data = np.random.default_rng(0).standard_normal(512).astype(np.float32).view(np.uint64)
+    of_first = [sum({1 << a, 1 << b}) for a in bits for b in bits if a <= b] + [0]
+    of_second = [1 << a for a in bits] + [0]
+    for distance in (16, 32, 64):
+        seen = set()
+        for first in of_first:
+            for second in of_second:
+                changed = data.copy()
+                changed[100] ^= np.uint64(first)
+                changed[100 + distance] ^= np.uint64(second)
+                seen.add(_core.fingerprint(changed.ctypes.data, changed.nbytes))
+        assert len(seen) == len(of_first) * len(of_second)
