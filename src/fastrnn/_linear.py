@@ -123,7 +123,12 @@ class Linear(Module):
             TypeError: another dtype than the layer's.
             ValueError: a wrong last axis.
         """
-        return self._run(x)[0]
+        lease = self._packing.acquire()
+        try:
+            plain = lease.native.call(x, self._threads or _threads.default)
+        finally:
+            lease.users.pop()
+        return self._run(x)[0] if plain is None else plain
 
     def forward(self, x: Any) -> tuple[Array, Tape]:
         """Return y and the tape for `backward`; the tape refers to x, which must not change."""

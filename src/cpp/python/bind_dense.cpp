@@ -1,6 +1,10 @@
 #include "network/dense.h"
+
+#include <numeric>
+
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/plain.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -62,6 +66,32 @@ void run(const AnyDense& any, py::object x, py::object y, int threads) {
       any.dense);
 }
 
+// y [..., O] of x [..., I]; None for an array that takes a closer look: a copy, or an error.
+py::object call(const AnyDense& any, py::handle input, int threads) {
+  check_packed(any);
+  return std::visit(
+      [&](const auto& dense) -> py::object {
+        using T = decltype(element(*dense));
+        const PlainArray* const x = plain_array<T>(input);
+        if (!x || x->nd < 1 || x->nd > ArrayShape::kMost || x->dimensions[x->nd - 1] != dense->input())
+          return py::none();
+        ArrayShape shape = {x->nd, {}};
+        std::copy_n(x->dimensions, x->nd, shape.size);
+        shape.size[x->nd - 1] = dense->output();
+        const ssize_t rows = std::accumulate(shape.size, shape.size + x->nd - 1, ssize_t(1), std::multiplies<>());
+        if (rows < 1 || rows > INT32_MAX) return py::none();
+        T* out = nullptr;
+        py::object y = fresh_array(shape, out);
+        const int n = threads_of(threads);
+        {
+          const py::gil_scoped_release release;
+          dense->run(reinterpret_cast<const T*>(x->data), out, int(rows), n);
+        }
+        return y;
+      },
+      any.dense);
+}
+
 void backward(const AnyDense& any, py::object x, py::object dy, py::object dx, py::object dweight, py::object dbias,
               int threads) {
   check_packed(any);
@@ -89,6 +119,7 @@ void bind_dense(py::module_& m) {
   py::class_<AnyDense>(m, "Dense")
       .def(py::init(&make_dense))
       .def("pack", &pack)
+      .def("call", &call)
       .def("run", &run)
       .def("backward", &backward);
 }
