@@ -57,18 +57,14 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
-        if lengths is None and dropout == 0.0:
-            lease = self.packing.acquire(threads)
-            try:
-                plain = lease.native.call(x, state, batch_first, threads)
-            finally:
-                lease.users.pop()
-            if plain is not None:
-                return plain  # type: ignore[no-any-return]
-        # Alone, y gets the same pages again from malloc, which training's many arrays do not.
-        y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
         lease = self.packing.acquire(threads)
         try:
+            if lengths is None and dropout == 0.0:
+                plain = lease.native.call(x, state, batch_first, threads)
+                if plain is not None:
+                    return plain
+            # Alone, y gets the same pages again from malloc, which training's many arrays do not.
+            y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
             lease.native.run(*native, dropout, key, threads)
         finally:
             lease.users.pop()

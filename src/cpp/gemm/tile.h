@@ -1,6 +1,6 @@
 // The register tile: R rows x V blocks x A accumulators, and the loops that cover a matrix with such tiles.
 //
-// Each output element is one chain of FMAs in the order of k, from a start value the caller put into the accumulator;
+// Each output element is one chain of FMAs in the order of k, from the value it starts at;
 // vectors run across outputs and K is never split: this is where the promise of equal bits is kept.
 #pragma once
 
@@ -22,8 +22,9 @@ struct Operand {
   int aheads = 0;
 };
 
-// Where the sums of a tile start, read into the registers straight away (by way of the stack LSTM B8 H256 took 2,202 cycles
-// a row and block, 2,187 so; B16 H20, AVX2 B12 H128: 1 and 8 % less). Rows differ in the gates of the first operand alone.
+// Where the sums of a tile start, read into the registers straight away (by way of the stack LSTM T100 B8 H256 took 7,625 us,
+// 7,596 so; GRU B16 H20 1 % less, LSTM with AVX2 B12 H128 8 % less, B8 H128 1 % more). Rows differ in the gates of the first
+// operand alone.
 template <class T>
 struct Start {
   const T* rows[kMaxRows];  // [R][gates, pitch apart][V * W]

@@ -37,6 +37,9 @@ struct AnyNetwork {
 pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
                             int threads);
 
+// Refuses a network that was never packed.
+void check_packed(const AnyNetwork& any);
+
 // Refuses a network that cannot be streamed.
 void check_streams(const AnyNetwork& any, int threads);
 

@@ -163,10 +163,6 @@ Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a) {
   return s;
 }
 
-void check_packed(const AnyNetwork& any) {
-  if (any.weights.empty()) throw py::value_error("network: pack() was never called");
-}
-
 void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::object lengths, py::object y,
          py::object hn, py::object cn, double dropout, uint64_t seed, int threads) {
   check_packed(any);
@@ -270,6 +266,10 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
 }
 
 }  // namespace
+
+void check_packed(const AnyNetwork& any) {
+  if (any.weights.empty()) throw py::value_error("network: pack() was never called");
+}
 
 void check_streams(const AnyNetwork& any, int threads) {
   check_packed(any);

@@ -59,7 +59,7 @@ py::object call(const Network<T>& net, py::handle input, py::handle state, bool 
 }  // namespace
 
 py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, bool batch_first, int threads) {
-  if (any.weights.empty()) throw py::value_error("network: pack() was never called");
+  check_packed(any);
   return std::visit([&](const auto& net) { return call(*net, x, state, batch_first, threads); }, any.network);
 }
 
