@@ -119,7 +119,8 @@ def test_opcheck(name):
     c = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True) if name == "LSTM" else None
     cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
     x.requires_grad_()
-    arguments = (x, h, c, None, 0, 0, 0.0, None, list(layer.parameters()), cell, 2, True, True)
+    weights = list(layer.parameters())
+    arguments = (x, h, c, None, 0, None, 0, 0.0, None, weights, cell, 2, True, True)
     torch.library.opcheck(torch.ops.fastrnn.recurrent.default, arguments)
 
 
@@ -261,6 +262,8 @@ def test_jit_trace_records_the_operator():
         (dict(h=torch.zeros(1, 2, 6)), ValueError, r"h0: expected shape \[1, 3, 6\]"),
         (dict(h=torch.zeros(1, 3, 6).double()), TypeError, "h0: expected dtype torch.float32"),
         (dict(sizes=torch.ones(2, dtype=torch.int64)), ValueError, "batch_sizes: expected with"),
+        (dict(lengths=torch.ones(2, dtype=torch.int64)), ValueError, "lengths: expected shape"),
+        (dict(lengths=torch.ones(3)), TypeError, "lengths: expected dtype torch.int64"),
         (dict(layout=7), ValueError, "layout: expected 0 to 4, got 7"),
         (dict(dropout=1.5), ValueError, "dropout: expected a number from 0 to 1"),
         (dict(dropout=0.5), ValueError, "seed: expected an int64 tensor"),
@@ -273,10 +276,11 @@ def test_jit_trace_records_the_operator():
 def test_bad_calls_of_the_operator(change, error, match):
     layer, x = make("GRU")
     with torch.no_grad():
-        a = dict(x=x, h=None, sizes=None, layout=0, dropout=0.0, cell="gru", layers=1)
+        a = dict(x=x, h=None, sizes=None, lengths=None, layout=0, dropout=0.0)
+        a |= dict(cell="gru", layers=1)
         a |= dict(weights=[w.detach() for w in layer.parameters()]) | change
         with pytest.raises(error, match=match):
             torch.ops.fastrnn.recurrent(
-                a["x"], a["h"], None, a["sizes"], 0, a["layout"], a["dropout"], None,
+                a["x"], a["h"], None, a["sizes"], 0, a["lengths"], a["layout"], a["dropout"], None,
                 a["weights"], a["cell"], a["layers"], True, False,
             )  # fmt: skip

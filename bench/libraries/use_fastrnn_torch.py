@@ -1,6 +1,9 @@
-"""fastrnn's kernels as modules of PyTorch: called exactly as torch's own layers are."""
+"""fastrnn's kernels as modules of PyTorch: called as torch's own layers are; ragged batches are not
+packed, they come with their lengths."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import fastrnn.torch
 from bench.libraries import Prepared, use_torch
@@ -8,4 +11,6 @@ from bench.problem import Problem
 
 
 def prepare(problem: Problem) -> Prepared:
-    return use_torch.prepare(problem, fastrnn.torch)
+    return use_torch.prepare(
+        problem, fastrnn.torch, lambda layer, lengths: partial(layer, lengths=lengths)
+    )

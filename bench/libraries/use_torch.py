@@ -16,7 +16,20 @@ LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 
 
-def prepare(problem: Problem, package: Any = torch.nn) -> Prepared:
+Forward = Callable[[torch.Tensor], tuple]
+
+
+def _packing(layer: torch.nn.RNNBase, lengths: torch.Tensor) -> Forward:
+    """The layer on padded rows of these lengths: a function of x."""
+
+    def forward(x: torch.Tensor) -> tuple:
+        packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(packed, total_length=len(x))[0], state
+
+    return forward
+
+
+def prepare(problem: Problem, package: Any = torch.nn, ragged: Any = _packing) -> Prepared:
     case = problem.case
     torch.set_num_threads(case.threads)
     layer = getattr(package, LAYERS[case.cell])(
@@ -27,9 +40,9 @@ def prepare(problem: Problem, package: Any = torch.nn) -> Prepared:
     if case.stream:
         ways = [_stream_layer(layer.eval(), problem), _stream_cell(problem)]
     elif case.training:
-        return _training(layer, problem)
+        return _training(layer, problem, ragged)
     else:
-        ways = [_inference(layer.eval(), problem)]
+        ways = [_inference(layer.eval(), problem, ragged)]
     if case.pause:  # sleeping threads may cost more than they help
         ways = [_on_threads(way, n) for way in ways for n in range(1, case.threads + 1)]
     return fastest(ways, case.pause)
@@ -44,20 +57,12 @@ def _on_threads(way: Prepared, n: int) -> Prepared:
     return replace(way, run=run, variant=f"{way.variant} threads={n}".strip())
 
 
-def _forward(layer: torch.nn.RNNBase, problem: Problem) -> Callable[[torch.Tensor], tuple]:
-    if problem.lengths is None:
-        return layer
-    lengths = torch.from_numpy(problem.lengths)
-
-    def ragged(x: torch.Tensor) -> tuple:
-        packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
-        return pad_packed_sequence(packed, total_length=len(x))[0], state
-
-    return ragged
+def _forward(layer: torch.nn.RNNBase, problem: Problem, ragged: Any) -> Forward:
+    return layer if problem.lengths is None else ragged(layer, torch.from_numpy(problem.lengths))
 
 
-def _inference(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
-    x, forward = torch.from_numpy(problem.x), _forward(layer, problem)
+def _inference(layer: torch.nn.RNNBase, problem: Problem, ragged: Any) -> Prepared:
+    x, forward = torch.from_numpy(problem.x), _forward(layer, problem, ragged)
 
     @torch.inference_mode()
     def run() -> tuple:
@@ -71,9 +76,12 @@ def _inference(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
     return Prepared(run, result)
 
 
-def _training(layer: torch.nn.RNNBase, problem: Problem) -> Prepared:
+def _training(layer: torch.nn.RNNBase, problem: Problem, ragged: Any) -> Prepared:
     x, dy = torch.from_numpy(problem.x).requires_grad_(), torch.from_numpy(problem.dy)
-    forward, names = _forward(layer, problem), [name for name, _ in layer.named_parameters()]
+    forward, names = (
+        _forward(layer, problem, ragged),
+        [name for name, _ in layer.named_parameters()],
+    )
     wanted = [x, *layer.parameters()]
 
     def run() -> tuple:

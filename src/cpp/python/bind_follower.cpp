@@ -48,9 +48,10 @@ class Pass {
                             std::to_string(config_.layers) + " in " + std::to_string(config_.directions()));
     }
     if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
-    if (packed) lengths_ = lengths_of(call, x.size(0));
+    if (packed) lengths_ = packed_lengths(call, x.size(0));
+    if (call.lengths) lengths_ = padded_lengths(*call.lengths, steps, batch);
     Sequence<T>& s = sequence_;
-    s.steps = steps, s.batch = int(batch), s.lengths = packed ? lengths_.data() : nullptr;
+    s.steps = steps, s.batch = int(batch), s.lengths = packed || call.lengths ? lengths_.data() : nullptr;
     s.x = rows<const T>(x);
     s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads, s.regions = true;
   }
@@ -117,7 +118,11 @@ class Pass {
       network = follow();
       network->pack_backward(call_.threads);
     }
-    const Tensor reserve = x_.fresh({1, {int64_t(network->reserve_bytes(sequence_) / sizeof(T))}});
+    // Of a padded batch all rows as if they were whole: who records shapes alone does not know lengths, and memory that
+    // nobody touches takes no page.
+    Sequence<T> whole = sequence_;
+    if (call_.lengths) whole.lengths = nullptr;
+    const Tensor reserve = x_.fresh({1, {int64_t(network->reserve_bytes(whole) / sizeof(T))}});
     {
       const py::gil_scoped_release release;
       check_reserve(*network, reserve);

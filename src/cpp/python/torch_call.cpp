@@ -39,6 +39,12 @@ TorchCall::TorchCall(const py::tuple& t, int asked)
     throw py::value_error("batch_sizes: expected with layout 4 (packed), and only then");
   }
   if (layout == kPacked) batch_sizes = batch_sizes_of(t[3], batch);
+  if (!t[5].is_none()) {
+    if (layout != kTime && layout != kBatch) {
+      throw py::value_error("lengths: expected None, but for a padded batch [T, B, input] or [B, T, input]");
+    }
+    lengths = tensor_of(t[5], {"lengths"});
+  }
   if (!(dropout >= 0 && dropout <= 1)) {
     throw py::value_error("dropout: expected a number from 0 to 1, got " + std::to_string(dropout));
   }
@@ -60,7 +66,19 @@ Tensor input_of(py::handle object, const Config& config, const TorchCall& call) 
   return x.dense_rows({"input"}, call.layout == kPacked);
 }
 
-std::vector<int64_t> lengths_of(const TorchCall& call, int64_t rows) {
+std::vector<int64_t> padded_lengths(const Tensor& lengths, int64_t steps, int64_t batch) {
+  check<int64_t>(lengths, {"lengths"}, {1, {batch}});
+  const Tensor dense = lengths.dense({"lengths"});
+  const int64_t* const given = dense.data<int64_t>();
+  for (int64_t row = 0; row < batch; ++row) {
+    if (given[row] >= 0 && given[row] <= steps) continue;
+    throw py::value_error("lengths: expected values in 0..T = " + std::to_string(steps) + ", got " +
+                          std::to_string(given[row]) + " at row " + std::to_string(row));
+  }
+  return {given, given + batch};
+}
+
+std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
   const int64_t* const sizes = call.batch_sizes->data<int64_t>();
   std::vector<int64_t> lengths(size_t(call.batch), 0);
   int64_t last = call.batch, sum = 0;

@@ -25,7 +25,8 @@ struct TorchCall {
   Layout layout;
   int64_t batch;  // of a packed input
   double dropout;
-  std::optional<Tensor> batch_sizes;  // int64 [T]
+  std::optional<Tensor> batch_sizes;  // int64 [T] of a packed input
+  std::optional<Tensor> lengths;      // int64 [B] of a padded one whose rows may end earlier
   uint64_t seed = 0;
   int threads;
 };
@@ -33,7 +34,9 @@ struct TorchCall {
 // The input, of any floating-point dtype, readable for the core: dense features, packed rows without gaps.
 Tensor input_of(py::handle object, const Config& config, const TorchCall& call);
 
-// Lengths of the rows of a packed sequence of so many rows in all; an error where the sizes are none of packed rows.
-std::vector<int64_t> lengths_of(const TorchCall& call, int64_t rows);
+// Lengths [batch] of the rows of a padded input with `lengths`, each in 0..steps.
+std::vector<int64_t> padded_lengths(const Tensor& lengths, int64_t steps, int64_t batch);
+// Those of a packed sequence of so many rows in all; an error where the sizes are none of packed rows.
+std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows);
 
 }  // namespace fastrnn

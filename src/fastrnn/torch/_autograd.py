@@ -37,8 +37,8 @@ class Recurrent(torch.autograd.Function):
         """Return y, hn, cn; None as in Kernel.forward."""
         y, hn, cn, reserve, lease = kernel.forward(x, h0, c0, weights, call, True)
         ctx.set_materialize_grads(False)
-        # The last two to be told, as of the others, when somebody changes them in between.
-        ctx.save_for_backward(x, y, reserve, *weights, call.batch_sizes, call.seed)
+        # The last three to be told, as of the others, when somebody changes them in between.
+        ctx.save_for_backward(x, y, reserve, *weights, call.batch_sizes, call.seed, call.lengths)
         ctx.call = kernel, call, lease
         return y, hn, cn
 
@@ -49,7 +49,7 @@ class Recurrent(torch.autograd.Function):
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.
             ctx.call = kernel, call, None
-        x, y, reserve, *weights, _, _ = ctx.saved_tensors
+        x, y, reserve, *weights, _, _, _ = ctx.saved_tensors
         needs = ctx.needs_input_grad
         wanted = (*needs[2:5], True in needs[5:])
         if not torch.is_grad_enabled():  # but with create_graph=True

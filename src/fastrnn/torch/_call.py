@@ -20,6 +20,7 @@ class Call(NamedTuple):
     dropout: float  # no default: torch.compile would take it for a symbol
     batch_sizes: Tensor | None = None  # int64 [T] of a packed input
     seed: Tensor | None = None  # int64 [1], from which the masks of dropout follow
+    lengths: Tensor | None = None  # int64 [B] of a padded batch, each in 0..T; None: all T
 
     def sizes(self, x: Tensor) -> tuple[Any, Any]:
         """T and B of an input."""

@@ -143,7 +143,7 @@ def check(
     """Look at everything a call brings.
 
     Raises:
-        ValueError: weights that do not fit together, or not the module.
+        ValueError: weights that do not fit together, or not the module; lengths of another shape.
         IrregularCallError: for all that torch's own code answers.
     """
     dtype = dtype_of(module, names, weights, x)
@@ -153,6 +153,8 @@ def check(
     if x.layout is not torch.strided:
         raise IrregularCallError
     _, rows = call.sizes(x)
+    if call.lengths is not None and call.lengths.shape != (rows,):
+        raise ValueError(f"lengths: expected shape [{rows}], got {list(call.lengths.shape)}")
     for state, size in zip(states, (kernel.output_size, kernel.hidden_size), strict=True):
         if state is None:
             continue

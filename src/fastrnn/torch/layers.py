@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import IrregularCallError, cast, check, compute, dtype_of, states_of, weights_of
@@ -24,15 +24,31 @@ class _Layer(torch.nn.RNNBase):
 
     _torch: Any  # the class in torch.nn
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """Run over whole sequences; see torch.nn for arguments, results and errors."""
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
+        """Run over whole sequences; see torch.nn for arguments, results and errors.
+
+        One argument is ours. With a padded batch, [T, B, input] or [B, T, input], `lengths` are
+        integers [B] in 0..T, in any order: row b has lengths[b] steps, where its final state is
+        taken; what comes behind them is not read, and its outputs are zero. That computes what a
+        PackedSequence does, without packing and padding, which cost more than the layer.
+
+        Raises:
+            TypeError, ValueError: lengths that are no such integers, or with another input.
+        """
+        if lengths is not None:
+            lengths = _as_lengths(lengths)
         try:
-            return self._run(input, hx)
+            return self._run(input, hx, lengths)
         except IrregularCallError:
             pass  # left first, so that torch's error comes without ours as its context
-        return self._torch.forward(self, input, hx)
+        if lengths is None:
+            return self._torch.forward(self, input, hx)
+        packed = pack_padded_sequence(input, lengths, self.batch_first, enforce_sorted=False)
+        y, state = self._torch.forward(self, packed, hx)
+        steps = input.shape[1 if self.batch_first else 0]
+        return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
 
-    def _run(self, input: Any, hx: Any) -> Any:
+    def _run(self, input: Any, hx: Any, lengths: Any) -> Any:
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
         names = self._flat_weights_names
@@ -43,11 +59,11 @@ class _Layer(torch.nn.RNNBase):
         order = back = None
         if packed:
             _, batch_sizes, order, back = input
-            call = Call(PACKED, int(batch_sizes[0]), 0.0, batch_sizes)
+            call = Call(PACKED, int(batch_sizes[0]), 0.0, batch_sizes, None, lengths)
             if order is not None and hx is not None:
                 hx = self.permute_hidden(hx, order)
         else:
-            call = self._padded(x)
+            call = self._padded(x, lengths)
         is_lstm = self.mode == "LSTM"
         states = states_of(hx, is_lstm)
         config = (
@@ -59,14 +75,14 @@ class _Layer(torch.nn.RNNBase):
             # The key of the masks, from torch's default generator.
             seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
             # (torch.compile of 2.6 does not know _replace.)
-            call = Call(call.layout, call.batch, self.dropout, call.batch_sizes, seed)
+            call = Call(call.layout, call.batch, self.dropout, call.batch_sizes, seed, lengths)
         y, hn, cn = compute(self, config, x, states, names, weights, call)
         state = (hn, cn) if is_lstm else hn
         if not packed:
             return y, state
         return PackedSequence(y, call.batch_sizes, order, back), self.permute_hidden(state, back)
 
-    def _padded(self, x: Any) -> Call:
+    def _padded(self, x: Any, lengths: Any) -> Call:
         """How an input of tensors lies; IrregularCallError where it has other axes, or no steps."""
         if not isinstance(x, torch.Tensor):
             raise IrregularCallError
@@ -74,7 +90,20 @@ class _Layer(torch.nn.RNNBase):
         found = _PADDED[bool(self.batch_first)].get(len(shape))
         if found is None or shape[found[1]] == 0:
             raise IrregularCallError
-        return Call(found[0], 1, 0.0)
+        return Call(found[0], 1, 0.0, None, None, lengths)
+
+
+def _as_lengths(value: Any) -> Any:
+    """An int64 tensor of what may be a list, or of other integers."""
+    try:
+        lengths = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = f"lengths: expected integers [B], got {type(value).__name__}: {error}"
+        raise TypeError(message) from None
+    dtype = lengths.dtype
+    if lengths.numel() and (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool):
+        raise TypeError(f"lengths: expected integers, got {dtype}")
+    return lengths.to(torch.int64)
 
 
 class RNN(_Layer):

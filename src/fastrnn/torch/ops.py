@@ -7,6 +7,8 @@ becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Argumen
 * input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), one step
   [B, I] of one layer in one direction (3), or the data [rows, I] of a PackedSequence (4) with its
   batch_sizes [T], int64, and batch = B.
+* lengths, int64 [B], of a padded batch (layouts 0 and 1): row b has lengths[b] <= T steps, its
+  output is zero behind them. None: all have T.
 * h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
   in layout 2, without the first in layout 3.
 * weights: in the order of `torch.nn.RNNBase`, of the input's dtype.
@@ -29,14 +31,15 @@ from ._call import PACKED, STEP, Call, Tensor
 from ._kernel import Kernel
 
 _ARGUMENTS = (
-    "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, int layout, "
-    "float dropout, Tensor? seed, Tensor[] weights, str cell, int num_layers, bool bias, "
-    "bool bidirectional"
+    "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, Tensor? lengths, "
+    "int layout, float dropout, Tensor? seed, Tensor[] weights, str cell, int num_layers, "
+    "bool bias, bool bidirectional"
 )
 _BACKWARD = (
-    "Tensor input, Tensor output, Tensor reserve, Tensor? batch_sizes, SymInt batch, int layout, "
-    "float dropout, Tensor? seed, Tensor[] weights, Tensor? dy, Tensor? dh, Tensor? dc, "
-    "bool[] wanted, str cell, int num_layers, bool bias, bool bidirectional"
+    "Tensor input, Tensor output, Tensor reserve, Tensor? batch_sizes, SymInt batch, "
+    "Tensor? lengths, int layout, float dropout, Tensor? seed, Tensor[] weights, Tensor? dy, "
+    "Tensor? dh, Tensor? dc, bool[] wanted, str cell, int num_layers, bool bias, "
+    "bool bidirectional"
 )
 _library = torch.library.Library("fastrnn", "DEF")
 for _signature in (
@@ -75,12 +78,13 @@ def recurrent(
 
 def _flat(call: Call) -> tuple[Any, ...]:
     """A call in the order of the operators' arguments."""
-    return call.batch_sizes, call.batch, call.layout, call.dropout, call.seed
+    return call.batch_sizes, call.batch, call.lengths, call.layout, call.dropout, call.seed
 
 
-def _call(batch_sizes: Any, batch: Any, layout: int, dropout: float, seed: Any) -> Call:
-    """A call from such arguments."""
-    return Call(layout, batch, dropout, batch_sizes, seed)
+def _split(arguments: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
+    """A call from such arguments, and what follows them."""
+    batch_sizes, batch, lengths, layout, dropout, seed, *rest = arguments
+    return Call(layout, batch, dropout, batch_sizes, seed, lengths), tuple(rest)
 
 
 # ---- on the CPU
@@ -89,7 +93,7 @@ def _call(batch_sizes: Any, batch: Any, layout: int, dropout: float, seed: Any) 
 def _forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
-    call, weights, options = _call(*arguments[:5]), arguments[5], arguments[6:]
+    call, (weights, *options) = _split(arguments)
     kernel = kernel_for(weights, *options)
     y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
     results = y, _present(x, hn), _present(x, cn)
@@ -97,10 +101,9 @@ def _forward(
 
 
 def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
-    call, weights, upstream = _call(*arguments[:5]), arguments[5], arguments[6:9]
-    wanted, options = arguments[9], arguments[10:]
+    call, (weights, dy, dh, dc, wanted, *options) = _split(arguments)
     kernel = kernel_for(weights, *options)
-    grads = kernel.backward(x, y, reserve, weights, call, upstream, tuple(wanted))
+    grads = kernel.backward(x, y, reserve, weights, call, (dy, dh, dc), tuple(wanted))
     return [_present(x, g) for g in grads]
 
 
@@ -110,7 +113,7 @@ def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Te
 def _fake_forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
-    call, weights, options = _call(*arguments[:5]), arguments[5], arguments[6:]
+    call, (weights, *options) = _split(arguments)
     kernel, layout = Kernel(*config_of(weights, *options)), call.layout
     steps, batch = call.sizes(x)
     y = x.new_empty((*x.shape[:-1], kernel.width))
@@ -128,8 +131,8 @@ def _fake_forward(
 
 
 def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
-    call, weights, wanted = _call(*arguments[:5]), arguments[5], arguments[9]
-    kernel = Kernel(*config_of(weights, *arguments[10:]))
+    call, (weights, _, _, _, wanted, *options) = _split(arguments)
+    kernel = Kernel(*config_of(weights, *options))
     _, batch = call.sizes(x)
     shapes = [
         x.shape,
@@ -171,9 +174,8 @@ class _Operators:
 
 
 def _autograd(x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any) -> Any:
-    weights, options = arguments[5], arguments[6:]
+    call, (weights, *options) = _split(arguments)
     if differentiable(x, h0, c0, weights):
-        call = _call(*arguments[:5])
         y, hn, cn = Recurrent.apply(_Operators(*options), call, x, h0, c0, *weights)
         return y, _present(x, hn), _present(x, cn)
     with torch._C._AutoDispatchBelowAutograd():
