@@ -289,8 +289,8 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   Rows<const T> dy = call.dy;
   for (int layer = config_.layers - 1; layer >= 0; --layer) {
     const Rows<T> dx = layer ? Rows<T>{between[(layer - 1) % 2], step, row} : call.dx;
-    const Plan plan =
-        this->plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads, Use::backward);
+    const Plan plan = this->plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads,
+                                 Use::backward, regions_distance());
     BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, *pool_);
     parallel(plan.threads, body);
     const FlushDenormals flush;

@@ -10,6 +10,9 @@ constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few mic
 constexpr double kAnswer = 2e3;         // ns: who is awake answers in 100 to 300, unless it has lost its core
 constexpr double kWakes = 150e3;        // ns: who was asleep has mostly woken, 70 to 100
 constexpr int kFewAnswers = 8;
+// ns; 80 to 140 measured where a cache line takes 55 to the next core, 400 to 500 where it takes 330. (In proportion from 100
+// on, LSTM I13 H64 was left to one thread while the cores were near.)
+constexpr double kNearAnswer = 150;
 constexpr int64_t kLately = 20'000'000;  // ns an answer is believed: a virtual core may have moved since
 
 }  // namespace
@@ -73,13 +76,13 @@ int64_t Crew::Answers::lately(int64_t now) const {
   return ns && now - at_.load(std::memory_order_relaxed) < kLately ? ns : 0;
 }
 
-double Crew::answer_ns(int threads) const {
+double Crew::distance(int threads) const {
   const int helpers = std::min(helpers_for(threads), size());
   if (helpers < 1) return 0;
   const int64_t now = nanoseconds();
   int64_t slowest = 0;
   for (int i = 0; i < helpers; ++i) slowest = std::max(slowest, helpers_[i].answers.lately(now));
-  return double(slowest);
+  return double(slowest) / kNearAnswer;
 }
 
 uint64_t Crew::offer(Job& job, int helpers, bool awake) noexcept {

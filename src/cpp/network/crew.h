@@ -68,9 +68,9 @@ class Crew {
   // Helpers that have been started.
   int size() const { return size_.load(std::memory_order_acquire); }
 
-  // Nanoseconds until the slowest helper of `threads` threads, while it spins, finds what it is offered: the way from core
-  // to core. 0: none of them was asked in the last 20 ms.
-  double answer_ns(int threads) const;
+  // How long it takes the slowest helper of `threads` threads, while it spins, to find what it is offered: as a multiple of
+  // what it takes one that shares a cache with the caller. 0: none of them was asked in the last 20 ms.
+  double distance(int threads) const;
 
  private:
   static constexpr int kMost = 63;  // an offer is a bit of 64

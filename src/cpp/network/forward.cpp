@@ -234,9 +234,9 @@ void Network<T>::pass(Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
   initial_states(*this, tape);
   const Use use = tape.keeps || call.regions ? Use::region : Use::inference;
-  const double answer_ns = use == Use::inference && call.threads > 1 ? crew_->answer_ns(call.threads) : 0;
+  const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use, answer_ns);
+    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use, distance);
     ForwardLayer<T> forward(*this, tape, layer, plan, *pool_);
     if (forward.walks() && !region_threads_awake()) {
       forward.walk(*crew_);

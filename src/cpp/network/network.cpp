@@ -96,9 +96,9 @@ void Network<T>::pack_backward(int threads) const {
 }
 
 template <class T>
-Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double answer_ns) const {
+Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
   const LayerShape shape = layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)));
-  return plan_layer(shape, steps, batch, rows, threads, use, answer_ns);
+  return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 
 template class Network<float>;

@@ -94,7 +94,7 @@ class Network {
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
   size_t reserve_bytes(const Sequence<T>& call) const;
 
-  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double answer_ns = 0) const;
+  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0) const;
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>

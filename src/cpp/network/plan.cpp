@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "network/threads.h"
+
 namespace fastrnn {
 namespace {
 
@@ -9,14 +11,11 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
-constexpr double kBarrier = 125;  // ns for each core that meets: 250 measured with two near each other, 1,000 far apart
-constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
-// A crew answers in 80 to 140 ns where a cache line takes 55 to the next core, in 400 to 500 where it takes 330. Then a
-// barrier costs in proportion, and a step of a pipeline waits for a part of what is beyond. LSTM, us on one thread / two near /
-// two far: T64 H32 16.3 / 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64
-// 65 / 50 / 135. (In proportion from 100 ns on, I13 H64 was left to one thread while the cores were near.)
-constexpr double kNearAnswer = 150;
-constexpr double kAwaited = 0.3;
+constexpr double kHandOver = 5;  // ns a step whose input part another core wrote: LSTM H12 gained all the same
+// And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
+// proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
+// 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
+constexpr double kAwaited = 45;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
 constexpr double kStepOverhead = 20;    // ns
@@ -60,8 +59,8 @@ struct Work {
   const LayerShape& shape;
   int64_t steps;
   int batch;
-  double live;       // rows of a step
-  double answer_ns;  // at least kNearAnswer
+  double live;  // rows of a step
+  double distance;  // at least 1
 };
 
 // A step on `threads` threads, by Split; a split that cannot be is as slow as none.
@@ -75,12 +74,12 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
   if (threads < 2) return;
   if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
   if (s.hidden >= 2 * s.lanes) {
-    const double barrier = threads * kBarrier * w.answer_ns / kNearAnswer;
+    const double barrier = threads * kNearBarrier * w.distance;
     ns[int(Split::units)] = sum(w.live, 1.0 / threads) + (s.projects ? 2 : 1) * barrier;
   }
   if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
     const StepTime t = step_time(s, w.live, 1);
-    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver + kAwaited * (w.answer_ns - kNearAnswer);
+    ns[int(Split::pipeline)] = std::max(t.input, t.rest) + kHandOver + kAwaited * (w.distance - 1);
   }
 }
 
@@ -143,10 +142,10 @@ double least_ns(double flops, int lanes, int threads) { return flops / (core_gfl
 
 bool suits_crew(double ns) { return ns < kLong; }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double answer_ns) {
+Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) {
   Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
   if (steps == 0 || batch == 0) return plan;
-  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(kNearAnswer, answer_ns)};
+  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(1.0, distance)};
   split_times(work, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];

@@ -33,10 +33,11 @@ LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, in
 // other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
 enum class Use { inference, region, backward };
 
-// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. answer_ns: how long
-// another core takes to see what this one wrote (Crew::answer_ns); 0: not known, cores of one cluster are supposed.
+// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. distance: how many
+// times as long another core takes to see what this one wrote as one that shares a cache with it (Crew::distance,
+// regions_distance); less than 1 counts as 1.
 Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use,
-                double answer_ns = 0);
+                double distance = 0);
 
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);

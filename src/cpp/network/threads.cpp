@@ -24,6 +24,10 @@ constexpr int64_t kSpins = 5'000'000;  // ns: libgomp's threads at most, as far 
 std::atomic<unsigned> region_count{0};
 std::atomic<int64_t> region_end{0};  // 0: long ago
 
+constexpr int64_t kMeasured = 10'000'000, kBelieved = 20'000'000;  // ns: how often a barrier is timed, how long it counts
+std::atomic<int64_t> distance_at{-kBelieved};
+std::atomic<double> last_distance{0};
+
 #if !defined(_WIN32)
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
   if (threads_used.load()) is_child.store(true);
@@ -84,6 +88,21 @@ class Assembly {
   const int callers_core_ = this_core();
   std::atomic<int> here_{0};
 };
+
+// Times the barrier of a region whose threads are all there: the least of some, since one that took longer only says that
+// a thread had lost its core.
+void measure_distance(const Team& team) {
+  constexpr int times = 3, meetings = 4;
+  int64_t least = INT64_MAX;
+  for (int i = 0; i < times; ++i) {
+    const int64_t begin = nanoseconds();
+    for (int meeting = 0; meeting < meetings; ++meeting) team.wait();
+    least = std::min(least, nanoseconds() - begin);
+  }
+  if (team.rank > 0) return;
+  last_distance.store(double(least) / meetings / (kNearBarrier * team.size), std::memory_order_relaxed);
+  distance_at.store(nanoseconds(), std::memory_order_relaxed);
+}
 #endif
 
 }  // namespace
@@ -103,6 +122,11 @@ void relax() {
 int64_t nanoseconds() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
+}
+
+double regions_distance() {
+  if (nanoseconds() - distance_at.load(std::memory_order_relaxed) > kBelieved) return 0;
+  return last_distance.load(std::memory_order_relaxed);
 }
 
 unsigned regions() { return region_count.load(std::memory_order_relaxed); }
@@ -175,12 +199,14 @@ void parallel(int threads, void (*body)(void* context, const Team&), void* conte
 #if defined(_OPENMP)
   note_threads();
   const bool may_sleep = !region_threads_awake();
+  const bool measures = nanoseconds() - distance_at.load(std::memory_order_relaxed) > kMeasured;
   Assembly assemble;
   region_count.fetch_add(1, std::memory_order_relaxed);
 #pragma omp parallel num_threads(threads)
   {
     const Team team = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
     if (may_sleep) assemble(team);
+    if (measures) measure_distance(team);
     const FlushDenormals flush;
     body(context, team);
   }

@@ -94,6 +94,11 @@ struct Team {
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
 
+constexpr double kNearBarrier = 125;  // ns for each core that meets where they share a cache, measured with two
+// What a barrier of a region took when it was last measured, as a multiple of that. 0: not in the last 20 ms; a virtual
+// core may have moved since.
+double regions_distance();
+
 // How many regions of more than one thread there have been, and whether the threads of the last one still spin: for some
 // milliseconds they keep a core from anybody else's.
 unsigned regions();

@@ -129,15 +129,24 @@ void walk_slowly_with(Crew& crew, const std::function<void()>& here) {
 void answers_are_timed() {
   const std::shared_ptr<Crew> crew = Crew::shared();
   if (available_threads() < 2) return;
-  CHECK(crew->answer_ns(1) == 0, "a caller alone has nobody to wait for");
+  CHECK(crew->distance(1) == 0, "a caller alone has nobody to wait for");
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (crew->answer_ns(2) == 0 && std::chrono::steady_clock::now() < end) {
+  while (crew->distance(2) == 0 && std::chrono::steady_clock::now() < end) {
     crew->share(2, 1e5, [](int part) { linger(part ? 0 : 5); });
     linger(5);  // until the helper looks for something again
   }
-  CHECK(crew->answer_ns(2) > 0, "nobody answered in 20 s");
+  CHECK(crew->distance(2) > 0, "nobody answered in 20 s");
   std::this_thread::sleep_for(std::chrono::milliseconds(40));
-  CHECK(crew->answer_ns(2) == 0, "an old answer is still believed: %g ns", crew->answer_ns(2));
+  CHECK(crew->distance(2) == 0, "an old answer is still believed: %g", crew->distance(2));
+}
+
+// And so are the barriers of regions.
+void barriers_are_timed() {
+  if (!has_openmp()) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(40));
+  CHECK(regions_distance() == 0, "an old barrier is still believed: %g", regions_distance());
+  parallel(2, [](const Team&) {});
+  CHECK(regions_distance() > 0, "no barrier was timed");
 }
 
 // One who sleeps is left out, or woken: nothing hangs.
@@ -196,6 +205,7 @@ void test_crew() {
   helpers_come(walk_with);
   helpers_come(walk_slowly_with);
   answers_are_timed();
+  barriers_are_timed();
   after_a_pause();
   ends_with_its_last_holder();
 }

@@ -13,10 +13,10 @@ LayerShape lstm(int hidden, int directions = 1) {
   return {4, hidden, hidden, hidden, directions, 4, 16, false};  // float32 in vectors of 16
 }
 
-constexpr double kNear = 100, kFar = 400;  // ns to another core and back, as a crew answers
+constexpr double kNear = 1, kFar = 3;  // how far the other core is
 
-Plan plan(const LayerShape& shape, int batch, int threads, Use use, double answer_ns = 0) {
-  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, answer_ns);
+Plan plan(const LayerShape& shape, int batch, int threads, Use use, double distance = 0) {
+  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, distance);
 }
 
 void check_rules(const LayerShape& shape, int batch, int threads, Use use) {
@@ -45,11 +45,10 @@ void check_split(int hidden, int batch, Use use, Split split, bool by_crew) {
 }
 
 // Threads that meet at every step, or hand over, stay together only as long as that is cheap; those who never meet always.
-void check_distance(int hidden, int batch, Split near, Split far) {
-  const Split found[] = {plan(lstm(hidden), batch, 2, Use::inference, kNear).split,
-                         plan(lstm(hidden), batch, 2, Use::inference, kFar).split};
-  CHECK(found[0] == near && found[1] == far, "B%d H%d: near split %d, far %d", batch, hidden, int(found[0]),
-        int(found[1]));
+void check_distance(int hidden, int batch, Use use, Split near, Split far) {
+  const Split found[] = {plan(lstm(hidden), batch, 2, use, kNear).split, plan(lstm(hidden), batch, 2, use, kFar).split};
+  CHECK(found[0] == near && found[1] == far, "B%d H%d, use %d: near split %d, far %d", batch, hidden, int(use),
+        int(found[0]), int(found[1]));
 }
 
 }  // namespace
@@ -66,10 +65,12 @@ void test_plan() {
       }
     }
   }
-  check_distance(20, 1, Split::pipeline, Split::none);
-  check_distance(32, 1, Split::pipeline, Split::none);
-  check_distance(256, 1, Split::units, Split::units);
-  check_distance(64, 16, Split::rows, Split::rows);
+  check_distance(20, 1, Use::inference, Split::pipeline, Split::none);
+  check_distance(32, 1, Use::inference, Split::pipeline, Split::none);
+  check_distance(256, 1, Use::inference, Split::units, Split::units);
+  check_distance(64, 16, Use::inference, Split::rows, Split::rows);
+  check_distance(64, 1, Use::backward, Split::units, Split::none);
+  check_distance(256, 1, Use::backward, Split::units, Split::units);
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);
