@@ -24,9 +24,10 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes;
-  void (*pack_gates)(const T* w, int gates, int units, int depth, T* packed);
-  void (*pack_rows)(const T* w, int outputs, int depth, T* packed);
-  void (*pack_columns)(const T* w, int outputs, int depth, T* packed);
+  // Of several threads each packs the blocks that it multiplies with where units are split.
+  void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
+  void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);
+  void (*pack_columns)(const T* w, int outputs, int depth, int part, int parts, T* packed);
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);
   void (*column_sums)(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* sums);

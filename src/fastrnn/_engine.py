@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,9 +34,7 @@ class Engine:
     def __init__(self, spec: Spec, weights: Sequence[Array]) -> None:
         self.spec = spec
         self.packing = Packing(
-            spec.network,
-            lambda network, threads: network.pack(weights, threads),
-            lambda network: network.freeze(),
+            spec.network, partial(_pack, list(weights)), lambda network: network.freeze()
         )
         # Plain attributes: a property costs more than the check it feeds, on every call.
         self._dtype = spec.dtype
@@ -57,7 +56,7 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
-        lease = self.packing.acquire(threads)
+        lease = self.packing.acquire(threads, x, batch_first)
         try:
             if lengths is None and dropout == 0.0:
                 plain = lease.native.call(x, state, batch_first, threads)
@@ -82,7 +81,7 @@ class Engine:
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
         y, final, native = self._bind(x, state, lengths, batch_first, empty)
-        lease = self.packing.acquire(threads)
+        lease = self.packing.acquire(threads, native[0])
         try:
             record = lease.native.forward(*native, dropout, key, threads)
         finally:
@@ -115,7 +114,7 @@ class Engine:
         state, dh0, dc0 = self._new_state(tape.batch, tape.batched)
         weights = {name: empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
         grads = list(weights.values())
-        lease = self.packing.acquire(threads)
+        lease = self.packing.acquire()
         try:
             tape.check(self, lease.version)
             lease.native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
@@ -266,6 +265,15 @@ class Engine:
         forms = {2: f"[T, {size}]", 3: f"[{axes}, {size}]"}
         expected = forms.get(len(shape), f"{forms[3]} or {forms[2]}")
         return shape_error("x", f"{expected} (input_size={size})", shape, hint)
+
+
+def _pack(
+    weights: list[Array], network: Any, threads: int = 1, x: Any = None, batch_first: bool = False
+) -> None:
+    """Pack by the threads that a pass over x takes, which nobody has looked at yet."""
+    shape = x.shape if isinstance(x, np.ndarray) else ()
+    steps, batch = shape[:2] if len(shape) == 3 else (*shape[:1], 1) if len(shape) == 2 else (1, 1)
+    network.pack(weights, threads, *((batch, steps) if batch_first else (steps, batch)))
 
 
 def _axes_hint(batch_first: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 N = TypeVar("N")
 
@@ -36,21 +36,21 @@ class Packing(Generic[N]):
     def __init__(
         self,
         make: Callable[[], N],
-        fill: Callable[[N, int], None],
+        fill: Callable[..., None],
         freeze: Callable[[N], None] = lambda _: None,
     ) -> None:
         self._make = make
-        self._fill = fill
+        self._fill = fill  # called with the packed form and what `acquire` was told
         self._freeze = freeze  # copies the weights that a packed form was made of
         self._lease: Lease[N] | None = None
         self._editing = 0
         self.version = 0
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
-    def acquire(self, threads: int = 1) -> Lease[N]:
+    def acquire(self, *use: Any) -> Lease[N]:
         """Return the packed form of the present weights, counted as in use until `release`.
 
-        `threads` may pack them anew, where they have changed.
+        `use` says what for, to whoever packs them anew where they have changed.
         """
         lease = self._lease
         if lease is not None:
@@ -60,7 +60,7 @@ class Packing(Generic[N]):
             if lease is self._lease and lease.version == self.version:
                 return lease
             lease.users.pop()
-        return self._renew(threads)
+        return self._renew(use)
 
     @staticmethod
     def release(lease: Lease[N]) -> None:
@@ -72,7 +72,7 @@ class Packing(Generic[N]):
         with self.lock:
             if self._editing:  # as they are at this moment, which will not come again
                 native = self._make()
-                self._fill(native, 1)
+                self._fill(native)
                 self._freeze(native)
                 return native
             lease = self.acquire()
@@ -97,7 +97,7 @@ class Packing(Generic[N]):
                 self._editing -= 1
                 self.version += 1
 
-    def _renew(self, threads: int) -> Lease[N]:
+    def _renew(self, use: tuple[Any, ...]) -> Lease[N]:
         with self.lock:
             old = self._lease
             if old is not None and old.version == self.version:
@@ -107,7 +107,7 @@ class Packing(Generic[N]):
             self._lease = None
             reusable = old is not None and not old.kept and not old.users
             native = old.native if old is not None and reusable else self._make()
-            self._fill(native, threads)
+            self._fill(native, *use)
             lease = Lease(native, version)
             lease.users.append(None)
             self._lease = lease

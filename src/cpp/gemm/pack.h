@@ -53,13 +53,14 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
 }
 
 template <class T>
-void pack_rows(const T* w, int outputs, int depth, T* packed) {
-  pack_row_blocks<vec<T>>(w, 1, outputs, depth, 0, blocks_of<T>(outputs), packed);
+void pack_rows(const T* w, int outputs, int depth, int part, int parts, T* packed) {
+  const Blocks blocks(blocks_of<T>(outputs), part, parts);
+  pack_row_blocks<vec<T>>(w, 1, outputs, depth, blocks.begin, blocks.end, packed);
 }
 
 template <class T>
-void pack_gates(const T* w, int gates, int outputs, int depth, T* packed) {
-  UnitBlocks<T>(outputs, 0, 1).each_width([&](auto vector, int begin, int end) {
+void pack_gates(const T* w, int gates, int outputs, int depth, int part, int parts, T* packed) {
+  UnitBlocks<T>(outputs, part, parts).each_width([&](auto vector, int begin, int end) {
     pack_row_blocks<decltype(vector)>(w, gates, outputs, depth, begin, end, packed);
   });
 }
@@ -67,12 +68,13 @@ void pack_gates(const T* w, int gates, int outputs, int depth, T* packed) {
 // From rows that are the depth (the transpose, backward): packed[j][k] = w[k][j].
 template <class T>
 void pack_columns(const T* w,  // [depth, outputs]
-                  int outputs, int depth, T* packed) {
+                  int outputs, int depth, int part, int parts, T* packed) {
   constexpr int W = kLanes<T>,
                 most = 16;  // a few rows at once: reads and writes in runs, a quarter less time than either
+  const Blocks blocks(blocks_of<T>(outputs), part, parts);
   for (int first = 0; first < depth; first += most) {
     const int end = first + most < depth ? first + most : depth;
-    for (int block = 0; block < blocks_of<T>(outputs); ++block) {
+    for (int block = blocks.begin; block < blocks.end; ++block) {
       const int lanes = lanes_of<T>(outputs, block);
       T* const panel = packed + ptrdiff_t(block) * depth * W;
       for (int k = first; k < end; ++k) {

@@ -275,7 +275,7 @@ class BackwardLayer {
 
 template <class T>
 void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
-  pack_backward(call.threads);
+  pack_backward(packing_threads(Use::backward, tape.order.steps(), tape.order.batch(), call.threads));
   const size_t n = size_t(tape.order.steps()) * size_t(tape.order.batch()) * size_t(config_.width());
   const ptrdiff_t row = config_.width(), step = row * tape.order.batch();
   // dx of a layer is dy of the one below: two buffers in turn.

@@ -31,7 +31,7 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_ = weight;
   backward_ready_ = false;
-  kernels_.pack_rows(weight, output_, input_, values<T>(forward_block_));
+  kernels_.pack_rows(weight, output_, input_, 0, 1, values<T>(forward_block_));
   has_bias_ = bias != nullptr;
   std::fill_n(values<T>(bias_), padded(output_), T(0));
   if (bias) std::copy_n(bias, output_, values<T>(bias_));
@@ -86,7 +86,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
       if (!backward_block_.data()) {
         backward_block_ = Block(whole_vectors(input_, kernels_.lanes) * size_t(output_) * sizeof(T));
       }
-      if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, values<T>(backward_block_));
+      if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
       backward_ready_ = true;
     }
     product(dy, output_, values<T>(backward_block_), nullptr, dx, input_, rows, threads);

@@ -54,7 +54,8 @@ uint64_t fingerprint_of(const std::vector<Piece>& pieces, const Backend& backend
 
 template <class T>
 std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, const Backend& backend,
-                                                      const T* const* weights, int threads) {
+                                                      const T* const* weights, int64_t steps, int batch,
+                                                      int threads) {
   const int gates = kernels_of<T>(backend).cells[int(config.cell)].gates;
   const uint64_t print = fingerprint_of(pieces_of(config, gates, weights), backend, threads);
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -66,7 +67,7 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, cons
   std::atomic_thread_fence(std::memory_order_acquire);
   auto network = in_place ? network_ : std::make_shared<Network<T>>(config, backend);
   network_.reset();  // should packing fail, there is none
-  network->pack(weights, threads);
+  network->pack(weights, network->packing_threads(Use::region, steps, batch, threads));
   weights_.assign(weights, weights + config.parts() * config.weights_per_part());
   fingerprint_ = print;
   network_ = network;

@@ -56,10 +56,11 @@ template <class T>
 template <class Pack>
 void Network<T>::pack_all(int threads, Pack pack) const {
   constexpr double flops_per_byte = 8;  // packing moves a byte in the time of about so many operations
-  const int pieces = 2 * config_.parts();
   const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
-  parallel(std::min(workers, pieces), [&](const Team& team) {
-    for (int i = team.rank; i < pieces; i += team.size) pack(i / 2, i % 2);
+  parallel(workers, [&](const Team& team) {
+    for (int part = 0; part < config_.parts(); ++part) {
+      pack(packed_[size_t(part)], config_.input_of(part / config_.directions()), raw(part), team);
+    }
   });
 }
 
@@ -68,9 +69,8 @@ void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
   backward_ready_ = false;
-  pack_all(threads, [&](int part, int half) {
-    const int input = config_.input_of(part / config_.directions());
-    packed_[size_t(part)].pack_forward(kernels(), config_, input, raw(part), half);
+  pack_all(threads, [&](const auto& packed, int input, const RawWeights<T>& raw, const Team& team) {
+    packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
   });
 }
 
@@ -88,11 +88,21 @@ void Network<T>::pack_backward(int threads) const {
     backward_block_ = Block(lay_out(Arena()));
     lay_out(Arena(backward_block_.data()));
   }
-  pack_all(threads, [&](int part, int half) {
-    const int input = config_.input_of(part / config_.directions());
-    packed_[size_t(part)].pack_backward(kernels(), config_, input, raw(part), half);
+  pack_all(threads, [&](const auto& packed, int input, const RawWeights<T>& raw, const Team& team) {
+    packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size);
   });
   backward_ready_ = true;
+}
+
+template <class T>
+int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) const {
+  const double distance = regions_distance();
+  if (distance <= 1) return threads;
+  int most = 1;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    most = std::max(most, plan(layer, steps, batch, steps * batch, threads, use, distance).threads);
+  }
+  return most;
 }
 
 template <class T>

@@ -83,6 +83,9 @@ class Network {
 
   // Packs the transposes now, so that the raw weights may change before backward.
   void pack_backward(int threads) const;
+  // How many of `threads` should pack for a pass to come: all while cores are near each other, else as many as the pass
+  // takes, since each then multiplies with what it has packed itself.
+  int packing_threads(Use use, int64_t steps, int batch, int threads) const;
 
   void run(const Sequence<T>& call) const;
   std::unique_ptr<Tape<T>> forward(const Sequence<T>& call) const;
@@ -113,7 +116,7 @@ class Network {
  private:
   Tape<T> make_tape(const Sequence<T>& call, bool keeps) const;
   void pass(Tape<T>& tape) const;
-  // pack(part, half) for everything there is to pack.
+  // pack(packed, input, raw, team) for each part, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;
   RawWeights<T> raw(int part) const;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "network/threads.h"
-
 namespace fastrnn {
 namespace {
 
@@ -11,6 +9,7 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
+constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
 constexpr double kHandOver = 5;  // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
 // proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
@@ -74,7 +73,7 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
   if (threads < 2) return;
   if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
   if (s.hidden >= 2 * s.lanes) {
-    const double barrier = threads * kNearBarrier * w.distance;
+    const double barrier = threads * kBarrier * w.distance;
     ns[int(Split::units)] = sum(w.live, 1.0 / threads) + (s.projects ? 2 : 1) * barrier;
   }
   if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split

@@ -94,9 +94,8 @@ struct Team {
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
 
-constexpr double kNearBarrier = 125;  // ns for each core that meets where they share a cache, measured with two
-// What a barrier of a region took when it was last measured, as a multiple of that. 0: not in the last 20 ms; a virtual
-// core may have moved since.
+// How far apart the threads of regions are, by a barrier that was timed in the last 20 ms (a virtual core may have moved
+// since): what it costs to meet at a step, as a multiple of what it costs cores that share a cache. 0: not known.
 double regions_distance();
 
 // How many regions of more than one thread there have been, and whether the threads of the last one still spin: for some

@@ -49,21 +49,21 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 
 template <class T>
 void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
-                                    int half) const {
+                                    int part, int parts) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
-  if (half == 0) return k.pack_gates(raw.ih, cell.gates, c.hidden, input, w);
-  k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), u);
-  pack_bias(cell, c.hidden, raw, bias);
-  if (c.projection) k.pack_rows(raw.hr, c.projection, c.hidden, projection);
+  k.pack_gates(raw.ih, cell.gates, c.hidden, input, part, parts, w);
+  k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), part, parts, u);
+  if (c.projection) k.pack_rows(raw.hr, c.projection, c.hidden, part, parts, projection);
+  if (part == 0) pack_bias(cell, c.hidden, raw, bias);
 }
 
 template <class T>
 void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
-                                     int half) const {
+                                     int part, int parts) const {
   const int depth = k.cells[int(c.cell)].gates * c.hidden;
-  if (half == 0) return k.pack_columns(raw.ih, input, depth, wt);
-  k.pack_columns(raw.hh, c.output(), depth, ut);
-  if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, projection_t);
+  k.pack_columns(raw.ih, input, depth, part, parts, wt);
+  k.pack_columns(raw.hh, c.output(), depth, part, parts, ut);
+  if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, part, parts, projection_t);
 }
 
 template struct PackedWeights<float>;

@@ -23,9 +23,11 @@ struct PackedWeights {
 
   void lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   void lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
-  // half 0: what multiplies x; half 1: the rest. Threads may pack the halves at the same time.
-  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int half) const;
-  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int half) const;
+  // One of several parts of everything; threads may pack theirs at the same time.
+  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
+                    int parts) const;
+  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
+                     int parts) const;
 };
 
 }  // namespace fastrnn

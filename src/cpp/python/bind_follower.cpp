@@ -116,7 +116,8 @@ class Pass {
     {
       const py::gil_scoped_release release;
       network = follow();
-      network->pack_backward(call_.threads);
+      network->pack_backward(
+          network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
     }
     // Of a padded batch all rows as if they were whole: who records shapes alone does not know lengths, and memory that
     // nobody touches takes no page.
@@ -139,7 +140,7 @@ class Pass {
   }
 
   std::shared_ptr<const Network<T>> follow() {
-    return any_.of<T>().follow(config_, backend_, weights_.data(), call_.threads);
+    return any_.of<T>().follow(config_, backend_, weights_.data(), sequence_.steps, sequence_.batch, call_.threads);
   }
 
   void check_reserve(const Network<T>& network, const Tensor& reserve) const {

@@ -74,8 +74,9 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
   return pointers;
 }
 
-void pack(AnyNetwork& any, const py::sequence& weights, int threads) {
-  const int n = threads_of(threads);
+// steps, batch: of the pass to come.
+void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t steps, int64_t batch) {
+  const int most = threads_of(threads);
   std::visit(
       [&](auto& net) {
         const auto pointers = weight_pointers(*net, weights, "weights", false);
@@ -83,7 +84,7 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads) {
         for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
         {
           const py::gil_scoped_release release;
-          net->pack(pointers.data(), n);
+          net->pack(pointers.data(), net->packing_threads(Use::region, steps, int(std::min<int64_t>(batch, INT32_MAX)), most));
         }
         any.weights.swap(kept);
       },
@@ -310,7 +311,7 @@ void bind_network(py::module_& m) {
   py::class_<AnyTape>(m, "Tape").def_property_readonly("nbytes", &AnyTape::nbytes);
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
       .def(py::init(&make_network))
-      .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1)
+      .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1, py::arg("steps") = 1, py::arg("batch") = 1)
       .def("freeze", &freeze)
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)
