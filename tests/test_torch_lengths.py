@@ -1,5 +1,7 @@
 """Padded batches with `lengths` in fastrnn.torch: the results of packing, without it."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import fastrnn.torch
+from fastrnn.torch import _modules
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections is not supported with oneDNN",
@@ -115,7 +118,8 @@ def test_a_row_without_steps_keeps_its_state(name):
 
 @pytest.mark.parametrize(
     "given",
-    [list, tuple, np.array, lambda n: torch.tensor(n, dtype=torch.int32),
+    [list, tuple, np.array, lambda n: np.array(n[::-1], ">i4")[::-1],
+     lambda n: torch.tensor(n, dtype=torch.int32),
      lambda n: torch.tensor(n).repeat_interleave(2)[::2]],
 )  # fmt: skip
 def test_lengths_come_as_anything_with_integers(given):
@@ -153,15 +157,81 @@ def test_lengths_are_for_padded_batches():
         layer(packed, lengths=[2, 1])
 
 
-def test_lengths_changed_before_backward_are_noticed():
-    layer, lengths = fastrnn.torch.GRU(3, 4), torch.tensor(LENGTHS)
-    y, _ = layer(torch.randn(STEPS, len(LENGTHS), 3), lengths=lengths)
-    lengths += 1
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_lengths_may_change_before_backward(make):
+    layer, lengths = fastrnn.torch.GRU(3, 4), make(LENGTHS)
+    x = torch.randn(STEPS, len(LENGTHS), 3, requires_grad=True)
+    (wanted,) = torch.autograd.grad(layer(x, lengths=LENGTHS)[0].sum(), x)
+    y, _ = layer(x, lengths=lengths)
+    lengths[:] = 9
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], wanted)
 
 
-def test_what_the_kernels_are_not_for_is_packed_for_torch():
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:fastrnn.torch. torch.nn.*own code runs:UserWarning")
+def test_wrong_inputs_and_states_are_errors(name, dtype, packed):
+    """torch does not look at those of a packed LSTM, and reads past them"""
+    layer, rows = getattr(fastrnn.torch, name)(64, 128, dtype=dtype), 8
+    x = torch.randn(50, rows, 64, dtype=dtype)
+    zeros = functools.partial(torch.zeros, dtype=dtype)
+
+    def call(x, h=None):
+        hx = (h, h) if name == "LSTM" and h is not None else h
+        n = [50] * x.shape[1]
+        return layer(pack_padded_sequence(x, n), hx) if packed else layer(x, hx, lengths=n)
+
+    call(x, zeros(1, rows, 128))
+    for h in (zeros(1, rows, 256), zeros(1, rows, 8), zeros(2, rows, 128), zeros(1, rows + 1, 128)):
+        with pytest.raises(RuntimeError, match="Expected hidden"):
+            call(x, h)
+    with pytest.raises(RuntimeError, match="input.size.-1. must be equal to input_size"):
+        call(x[..., :16])
+    with pytest.raises((RuntimeError, ValueError), match=r"[Ii]nput"):
+        call(x.double())
+
+
+@pytest.mark.parametrize(
+    ("x", "hx"),
+    [
+        (torch.zeros(5, 2, 3, 1), None),
+        (torch.zeros(0, 2, 3), None),
+        ([[1.0]], None),
+        (torch.zeros(5, 2, 3), (None, None)),
+        (torch.zeros(5, 2, 3), torch.zeros(1, 2, 4)),
+        (torch.zeros(5, 2, 3).to_sparse(), None),
+    ],
+)
+def test_what_torch_refuses_it_refuses_with_lengths_too(x, hx):
+    layer, errors = fastrnn.torch.LSTM(3, 4), []
+    for lengths in (None, [5, 2]):
+        with pytest.raises(Exception) as refused:  # noqa: PT011 (torch's, of whatever type)
+            layer(x, hx, lengths=lengths)
+        errors.append((refused.type, str(refused.value)))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("lengths", [[5], [5, 6], [5, -1], [1, 2, 3]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:fastrnn.torch. torch.nn.*own code runs:UserWarning")
+def test_lengths_are_checked_wherever_they_go(lengths, dtype):
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="lengths: expected"):
+        layer = fastrnn.torch.LSTM(3, 4, 2, dtype=dtype, dropout=0.5)
+        torch.set_rng_state(state)
+        layer(torch.zeros(5, 2, 3, dtype=dtype), lengths=lengths)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_shapes_on_the_meta_device():
+    layer = fastrnn.torch.LSTM(3, 4, device="meta")
+    y, (h, _) = layer(torch.empty(5, 2, 3, device="meta"), lengths=[5, 0])
+    assert y.shape == (5, 2, 4) and h.shape == (1, 2, 4)
+
+
+def test_what_the_kernels_are_not_for_is_packed_for_torch(monkeypatch):
+    monkeypatch.setattr(_modules, "_warned", set())
     theirs, ours = twins("LSTM", 3, 4, batch_first=True, dtype=torch.bfloat16)
     x, lengths = torch.randn(len(LENGTHS), STEPS, 3, dtype=torch.bfloat16), torch.tensor(LENGTHS)
     with pytest.warns(UserWarning, match="own code runs: weights of torch.bfloat16"):

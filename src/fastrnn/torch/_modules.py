@@ -21,6 +21,10 @@ class IrregularCallError(Exception):
     """A call that torch's own code shall answer: with its error, or with what kernels cannot."""
 
 
+class ForeignTensorsError(IrregularCallError):
+    """One with another dtype or device than kernels are for."""
+
+
 def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:
     """The tensors under these names, wherever parametrizations or weight_norm put them."""
     found = list(map(module._parameters.get, names))
@@ -35,7 +39,8 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
 
     Raises:
         ValueError: weights of different dtypes or devices; the message names one.
-        IrregularCallError: a dtype or device that the kernels are not for; the user is warned once.
+        ForeignTensorsError: a dtype or device that the kernels are not for; the user is warned
+            once.
     """
     first = weights[0]
     dtype = first.dtype
@@ -47,7 +52,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
         if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
             return dtype
     _explain(module, first, x)
-    raise IrregularCallError
+    raise ForeignTensorsError if isinstance(x, torch.Tensor) else IrregularCallError
 
 
 def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
@@ -143,7 +148,7 @@ def check(
     """Look at everything a call brings.
 
     Raises:
-        ValueError: weights that do not fit together, or not the module; lengths of another shape.
+        ValueError: weights that do not fit together, or not the module; lengths that are wrong.
         IrregularCallError: for all that torch's own code answers.
     """
     dtype = dtype_of(module, names, weights, x)
@@ -152,9 +157,9 @@ def check(
         raise IrregularCallError
     if x.layout is not torch.strided:
         raise IrregularCallError
-    _, rows = call.sizes(x)
-    if call.lengths is not None and call.lengths.shape != (rows,):
-        raise ValueError(f"lengths: expected shape [{rows}], got {list(call.lengths.shape)}")
+    steps, rows = call.sizes(x)
+    if call.lengths is not None:
+        check_lengths(call.lengths, steps, rows)
     for state, size in zip(states, (kernel.output_size, kernel.hidden_size), strict=True):
         if state is None:
             continue
@@ -165,3 +170,17 @@ def check(
     for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
         if w.shape != shape:
             raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
+
+
+def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
+    """Raise ValueError unless there is one for each row, in 0..T.
+
+    Where the call is recorded the operator looks at the values, when they are known.
+    """
+    if lengths.shape != (rows,):
+        raise ValueError(f"lengths: expected shape [{rows}], got {list(lengths.shape)}")
+    if observed(lengths):
+        return
+    for row, n in enumerate(lengths.tolist()):
+        if not 0 <= n <= steps:
+            raise ValueError(f"lengths: expected values in 0..T = {steps}, got {n} at row {row}")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
-from ._modules import IrregularCallError, cast, check, compute, dtype_of, states_of, weights_of
+from ._modules import (
+    ForeignTensorsError,
+    IrregularCallError,
+    cast,
+    check,
+    check_lengths,
+    compute,
+    dtype_of,
+    states_of,
+    weights_of,
+)
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
@@ -36,17 +47,36 @@ class _Layer(torch.nn.RNNBase):
             TypeError, ValueError: lengths that are no such integers, or with another input.
         """
         if lengths is not None:
-            lengths = _as_lengths(lengths)
+            lengths = _as_lengths(lengths, input)
         try:
             return self._run(input, hx, lengths)
-        except IrregularCallError:
-            pass  # left first, so that torch's error comes without ours as its context
-        if lengths is None:
-            return self._torch.forward(self, input, hx)
-        packed = pack_padded_sequence(input, lengths, self.batch_first, enforce_sorted=False)
+        except IrregularCallError as error:
+            # left first, so that torch's error comes without ours as its context
+            foreign = isinstance(error, ForeignTensorsError)
+        if foreign and lengths is not None and not lengths.is_meta and not input.is_meta:
+            return self._packed(input, hx, lengths)
+        if isinstance(input, PackedSequence):
+            self._check_states(input.data, hx, input.batch_sizes)
+        result = self._torch.forward(self, input, hx)
+        if lengths is not None and not foreign:
+            raise ValueError("lengths: torch's own layer, which takes this call, has none")
+        return result
+
+    def _packed(self, x: Any, hx: Any, lengths: Any) -> Any:
+        """What a padded batch gives in torch's own layer."""
+        self._check_states(x, hx, None)
+        batch, steps = x.shape[:2] if self.batch_first else (x.shape[1], x.shape[0])
+        check_lengths(lengths, steps, batch)
+        packed = pack_padded_sequence(x, lengths.cpu(), self.batch_first, enforce_sorted=False)
         y, state = self._torch.forward(self, packed, hx)
-        steps = input.shape[1 if self.batch_first else 0]
         return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
+
+    def _check_states(self, x: Any, hx: Any, batch_sizes: Any) -> None:
+        """Torch's own check. Its packed LSTM has none, and reads past states that are too small."""
+        if hx is None:
+            self.check_input(x, batch_sizes)
+        else:
+            self.check_forward_args(x, hx, batch_sizes)
 
     def _run(self, input: Any, hx: Any, lengths: Any) -> Any:
         packed = isinstance(input, PackedSequence)
@@ -93,8 +123,14 @@ class _Layer(torch.nn.RNNBase):
         return Call(found[0], 1, 0.0, None, None, lengths)
 
 
-def _as_lengths(value: Any) -> Any:
-    """An int64 tensor of what may be a list, or of other integers."""
+def _as_lengths(value: Any, input: Any) -> Any:
+    """A tensor of int64 of what may be a list, or of other integers; our own, for backward."""
+    if isinstance(input, PackedSequence) or (isinstance(input, torch.Tensor) and input.dim() < 3):
+        raise ValueError(
+            "lengths: expected None, but for a padded batch [T, B, input] or [B, T, input]"
+        )
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        value = value.astype(np.int64)  # any byte order and strides
     try:
         lengths = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -103,7 +139,7 @@ def _as_lengths(value: Any) -> Any:
     dtype = lengths.dtype
     if lengths.numel() and (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool):
         raise TypeError(f"lengths: expected integers, got {dtype}")
-    return lengths.to(torch.int64)
+    return lengths.to(torch.int64, copy=True)
 
 
 class RNN(_Layer):
