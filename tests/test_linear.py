@@ -142,3 +142,10 @@ def test_matches_torch():
     x = np.random.default_rng(1).standard_normal((9, 13)).astype(np.float32)
     np.testing.assert_allclose(linear(x), twin(torch.from_numpy(x)).detach(), atol=1e-6)
     linear.load_state_dict(twin.state_dict())
+
+
+def test_denormal_gradients_are_flushed_like_everywhere():
+    layer = build(3, 4)
+    *_, tape = layer.forward(np.ones((5, 3), np.float32))
+    g = layer.backward(tape, np.full((5, 4), 1e-40, np.float32))
+    assert not any(w.any() for w in g.weights.values())

@@ -48,6 +48,16 @@ def test_nan_in_the_state(kind):
         assert np.isnan(y[:, 1]).any(axis=1).all() and not np.isnan(y[:, 0]).any()
 
 
+@both_dtypes
+def test_an_infinite_gradient_ends_at_a_unit_that_relu_has_shut(dtype):
+    net = net_of("rnn_relu", 5, 20, dtype=dtype)
+    p, layer = problem(net, steps=6, batch=3), net.build()
+    with layer.edit() as weights:
+        weights["bias_ih_l0"][...] = -99
+    p.dy[:], p.dstate[0][:] = np.inf, -np.inf
+    assert not run(layer, p)["dx"].any()
+
+
 @each_kind
 def test_nan_in_gradients(kind):
     net = net_of(kind, 5, 20)

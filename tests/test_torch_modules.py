@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -180,6 +181,26 @@ def test_batch_sizes_that_are_none(sizes, rows):
 def test_importing_fastrnn_does_not_import_torch():
     code = "import sys, fastrnn; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+FORK = """
+import os, sys, numpy as np, torch, fastrnn
+torch.set_num_threads(2)
+torch.rand(600, 600) @ torch.rand(600, 600)
+torch.rand(3000000).exp_()  # OpenMP has threads from here on, and none of them are fastrnn's
+child = os.fork()
+if not child:
+    layer = fastrnn.LSTM(64, 128, num_threads=2)
+    layer.forward(np.zeros((30, 32, 64), np.float32))
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_from_a_process_with_torchs_threads_does_not_wait_for_them():
+    code = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    subprocess.run(code, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])

@@ -13,7 +13,7 @@ struct CellKernels {
   int accumulators, saved;
   int input_gates[kMaxGates], hidden_gates[kMaxGates];  // accumulator of each gate of W and of U
   int gates;                                            // of W and of U
-  bool has_cell_state, carries_dh, reads_h_prev;
+  bool has_cell_state, carries_dh;
   void (*forward)(const ForwardTask<T>&, const Share&);
   void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
@@ -45,6 +45,12 @@ struct Backend {
   float (*read_loop)(const float* data, size_t n, size_t repeat);
   uint64_t (*fingerprint)(const char* data, size_t bytes);
 };
+
+// So many outputs as whole vectors.
+template <class T>
+size_t whole_vectors(const Kernels<T>& k, int outputs) {
+  return (size_t(outputs) + size_t(k.lanes) - 1) / size_t(k.lanes) * size_t(k.lanes);
+}
 
 template <class T>
 const Kernels<T>& kernels_of(const Backend& b);

@@ -26,7 +26,6 @@ constexpr CellKernels<T> cell_kernels() {
   }
   k.has_cell_state = C::has_cell_state;
   k.carries_dh = C::carries_dh;
-  k.reads_h_prev = C::reads_h_prev;
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
   k.backward = backward_sweep<C, T>;

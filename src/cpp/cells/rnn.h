@@ -13,8 +13,8 @@ struct Relu {
     return a < V{} ? V{} : a;
   }
   template <class V>
-  FASTRNN_INLINE static V derivative(V y) {
-    return y > V{} ? broadcast<V>(1) : V{};
+  FASTRNN_INLINE static V backward(V dy, V y) {
+    return y > V{} ? dy : V{};
   }
 };
 
@@ -24,8 +24,8 @@ struct Tanh {
     return tanh(a);
   }
   template <class V>
-  FASTRNN_INLINE static V derivative(V y) {
-    return d_tanh(y);
+  FASTRNN_INLINE static V backward(V dy, V y) {
+    return dy * d_tanh(y);
   }
 };
 
@@ -45,7 +45,7 @@ struct Rnn {
 
   template <class V>
   FASTRNN_INLINE static void backward(CellBackward<V>& s) {
-    s.dgates[0] = s.dh * Activation::derivative(s.h);
+    s.dgates[0] = Activation::backward(s.dh, s.h);
   }
 };
 

@@ -157,7 +157,7 @@ bool Crew::call_for(int helpers, double ns) noexcept {
   const int64_t time = nanoseconds(), before = called_at_.exchange(time);
   if (helpers < 1 || (time - before > kAwake && ns < kWorthWaking)) return false;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock) return true;  // somebody else does so now
+  if (!lock) return true;  // somebody else does so now, or a helper falls asleep: waiting costs more than trying again
   for (int i = 0; i < size(); ++i) {
     if (!helpers_[i].awake.load()) helpers_[i].place.begin(*helpers_[i].thread);
   }

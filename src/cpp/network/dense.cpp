@@ -13,8 +13,6 @@ T* values(const Block& block) {
   return reinterpret_cast<T*>(block.data());
 }
 
-size_t whole_vectors(int n, int lanes) { return size_t((n + lanes - 1) / lanes) * size_t(lanes); }
-
 }  // namespace
 
 template <class T>
@@ -22,7 +20,7 @@ Dense<T>::Dense(const Backend& backend, int input, int output)
     : kernels_(kernels_of<T>(backend)),
       input_(input),
       output_(output),
-      forward_block_(whole_vectors(output, kernels_.lanes) * size_t(input) * sizeof(T)),
+      forward_block_(whole_vectors(kernels_, output) * size_t(input) * sizeof(T)),
       bias_(size_t(padded(output)) * sizeof(T)),
       crew_(Crew::shared()) {}
 
@@ -32,7 +30,6 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   raw_ = weight;
   backward_ready_ = false;
   kernels_.pack_rows(weight, output_, input_, 0, 1, values<T>(forward_block_));
-  has_bias_ = bias != nullptr;
   std::fill_n(values<T>(bias_), padded(output_), T(0));
   if (bias) std::copy_n(bias, output_, values<T>(bias_));
 }
@@ -66,16 +63,32 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
 
 template <class T>
 void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
-  product(x, input_, values<T>(forward_block_), has_bias_ ? values<T>(bias_) : nullptr, y, output_, rows, threads);
+  product(x, input_, values<T>(forward_block_), values<T>(bias_), y, output_, rows, threads);
 }
 
 template <class T>
 void Dense<T>::step(const T* x, T* y) const noexcept {
   const int offset = 0;
-  const ProductTask<T> task = {
-      &x, &y, 1, input_, &offset, values<T>(forward_block_), has_bias_ ? values<T>(bias_) : nullptr, output_, false};
+  const ProductTask<T> task = {&x,      &y,   1, input_, &offset, values<T>(forward_block_), values<T>(bias_),
+                               output_, false};
   const FlushDenormals flush;
   kernels_.product(task, {0, 1, 1, 0, 1, nullptr, nullptr});
+}
+
+// In blocks, as every sum over rows.
+template <class T>
+void Dense<T>::add_rows(const T* dy, int rows, T* dbias) const {
+  const FlushDenormals flush;
+  const Loan work(pool_, size_t(output_) * sizeof(T));
+  T* const sums = reinterpret_cast<T*>(work.data());
+  std::fill_n(dbias, output_, T(0));
+  for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
+    std::fill_n(sums, output_, T(0));
+    for (ptrdiff_t i = first; i < std::min<ptrdiff_t>(rows, first + kSumBlock); ++i) {
+      for (int j = 0; j < output_; ++j) sums[j] += dy[i * output_ + j];
+    }
+    for (int j = 0; j < output_; ++j) dbias[j] += sums[j];
+  }
 }
 
 template <class T>
@@ -84,23 +97,14 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!backward_block_.data()) {
-        backward_block_ = Block(whole_vectors(input_, kernels_.lanes) * size_t(output_) * sizeof(T));
+        backward_block_ = Block(whole_vectors(kernels_, input_) * size_t(output_) * sizeof(T));
       }
       if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
       backward_ready_ = true;
     }
     product(dy, output_, values<T>(backward_block_), nullptr, dx, input_, rows, threads);
   }
-  if (dbias) {
-    std::fill_n(dbias, output_, T(0));
-    for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
-      for (int j = 0; j < output_; ++j) {
-        T sum = 0;
-        for (ptrdiff_t i = first; i < std::min<ptrdiff_t>(rows, first + kSumBlock); ++i) sum += dy[i * output_ + j];
-        dbias[j] += sum;
-      }
-    }
-  }
+  if (dbias) add_rows(dy, rows, dbias);
   if (rows == 0) return (void)std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
   const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
   const size_t scratch = (kOuterScratch * sizeof(T) + kAlign - 1) / kAlign * kAlign;

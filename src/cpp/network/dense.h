@@ -25,6 +25,7 @@ class Dense {
   int output() const { return output_; }
 
  private:
+  void add_rows(const T* dy, int rows, T* dbias) const;
   void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
                int threads) const;
 
@@ -32,7 +33,6 @@ class Dense {
   int input_, output_;
   const T* raw_ = nullptr;
   Block forward_block_, bias_;
-  bool has_bias_ = false;
   mutable Pool pool_;
   std::shared_ptr<Crew> crew_;
   mutable std::mutex mutex_;

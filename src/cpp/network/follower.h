@@ -2,6 +2,7 @@
 // a NumPy view, another process): each use compares a fingerprint of their contents with that of what was packed.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -18,14 +19,14 @@ class Follower {
   // come.
   std::shared_ptr<const Network<T>> follow(const Config& config, const Backend& backend, const T* const* weights,
                                            int64_t steps, int batch, int threads);
-  int64_t packings() const { return packings_; }
+  int64_t packings() const { return packings_.load(std::memory_order_relaxed); }
 
  private:
   std::mutex mutex_;
   std::shared_ptr<Network<T>> network_;
   std::vector<const T*> weights_;
   uint64_t fingerprint_ = 0;
-  int64_t packings_ = 0;
+  std::atomic<int64_t> packings_{0};
 };
 
 }  // namespace fastrnn

@@ -81,7 +81,7 @@ class ForwardLayer {
  private:
   void direction_pass(int direction, int slot, const Team& team, int thread) {
     const ForwardTask<T> task = make_task(direction);
-    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, slot, team, thread);
+    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, direction, slot, team, thread);
     steps(task, slot, team, thread, 0, tape_.order.steps());
   }
 
@@ -99,7 +99,7 @@ class ForwardLayer {
 
   // One thread multiplies the inputs of a few steps while another walks the steps before. The input's weights and the
   // recurrent ones stay each in a cache of their own, and nobody waits at a barrier.
-  void pipelined(const ForwardTask<T>& task, int slot, const Team& team, int thread) {
+  void pipelined(const ForwardTask<T>& task, int direction, int slot, const Team& team, int thread) {
     const Share everything = share_of(Split::none, tape_.order, {0, 1, nullptr});
     // The first chunk is half as long: nothing else is done while it is prepared.
     const int64_t all = tape_.order.steps(), missing = plan_.chunk / 2, chunks = (all + missing - 1) / plan_.chunk + 1;
@@ -107,8 +107,8 @@ class ForwardLayer {
     const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(slot, k)); };
     const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(slot, k), everything, thread); };
     const auto use = [&](int64_t k) { net_.cell().forward(chunk(k), everything); };
-    if (team.rank == 0) pipelines_[slot].use_all(chunks, prepare, use);
-    if (team.rank == 1) pipelines_[slot].prepare_all(chunks, prepare);
+    if (team.rank == 0) pipelines_[direction].use_all(chunks, prepare, use);
+    if (team.rank == 1) pipelines_[direction].prepare_all(chunks, prepare);
   }
 
   ForwardTask<T> part_of(ForwardTask<T> task, int64_t begin, int64_t end, const T* hoisted) const {
@@ -171,7 +171,7 @@ class ForwardLayer {
   const T** in_ = nullptr;  // [threads][chunk rows]
   T** out_ = nullptr;
   Barrier barriers_[2];
-  Pipeline pipelines_[2];
+  Pipeline pipelines_[2];  // a direction each, since one serves once
 };
 
 // The states at each row's end.

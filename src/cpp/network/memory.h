@@ -68,11 +68,10 @@ class Pool {
   Block take(size_t bytes) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      for (Block& block : kept_) {
-        if (block.bytes() < bytes || block.bytes() > 2 * bytes + kSmall) continue;
-        Block found = std::move(block);
-        std::swap(block, kept_.back());
-        kept_.pop_back();
+      for (auto block = kept_.begin(); block != kept_.end(); ++block) {
+        if (block->bytes() < bytes || block->bytes() > 2 * bytes + kSmall) continue;
+        Block found = std::move(*block);
+        kept_.erase(block);
         kept_bytes_ -= found.bytes();
         return found;
       }

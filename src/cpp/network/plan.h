@@ -14,7 +14,7 @@ struct Plan {
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
   int64_t chunk;  // steps of one such product
-  bool by_crew;   // in parts that never meet, by whoever of the crew is awake, instead of a parallel region
+  bool by_crew;   // by whoever of the crew is awake, instead of a parallel region
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
   double step_ns[kSplits];
   double planned_ns, floor_ns;

@@ -13,6 +13,7 @@
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <sys/stat.h>
 #endif
 
 namespace fastrnn {
@@ -36,7 +37,14 @@ std::atomic<int64_t> distance_at{-kBelieved};
 std::atomic<double> last_distance{0};
 
 #if !defined(_WIN32)
-const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+void before_fork() {
+#if defined(__linux__)
+  struct stat tasks;
+  if (stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3) threads_used.store(true);  // a link each, and two more
+#endif
+}
+
+const int at_fork = pthread_atfork(before_fork, nullptr, [] {
   if (threads_used.load()) is_child.store(true);
 });
 #endif

@@ -13,7 +13,7 @@
 namespace fastrnn {
 
 // Cores this process may use, by its affinity and its quota of time; 1 without OpenMP, and in a child forked from a process
-// that had used threads (an OpenMP run-time does not survive a fork).
+// that had threads. An OpenMP run-time does not survive a fork, and it may be somebody else (torch) who has used it.
 int available_threads();
 bool has_openmp();
 bool forked();        // whether this is such a child

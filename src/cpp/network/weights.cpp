@@ -5,11 +5,6 @@
 namespace fastrnn {
 namespace {
 
-template <class T>
-size_t panels(const Kernels<T>& k, int outputs) {
-  return size_t((outputs + k.lanes - 1) / k.lanes) * size_t(k.lanes);
-}
-
 // The start of each accumulator: both biases where W x and U h end in the same one, else each its own.
 template <class T>
 void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<T>& raw, T* bias) {
@@ -30,20 +25,20 @@ void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<T>& raw,
 template <class T>
 void PackedWeights<T>::lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
-  const size_t gates = size_t(cell.gates), hidden = panels(k, c.hidden);
+  const size_t gates = size_t(cell.gates), hidden = whole_vectors(k, c.hidden);
   w = arena.take<T>(hidden * gates * size_t(input));
   u = arena.take<T>(hidden * gates * size_t(c.output()));
   bias = arena.take<T>(size_t(cell.accumulators * padded(c.hidden)));
-  T* const hr = arena.take<T>(c.projection ? panels(k, c.projection) * size_t(c.hidden) : 0);
+  T* const hr = arena.take<T>(c.projection ? whole_vectors(k, c.projection) * size_t(c.hidden) : 0);
   projection = c.projection ? hr : nullptr;
 }
 
 template <class T>
 void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
   const size_t depth = size_t(k.cells[int(c.cell)].gates) * size_t(c.hidden);
-  wt = arena.take<T>(panels(k, input) * depth);
-  ut = arena.take<T>(panels(k, c.output()) * depth);
-  T* const hr = arena.take<T>(c.projection ? panels(k, c.hidden) * size_t(c.projection) : 0);
+  wt = arena.take<T>(whole_vectors(k, input) * depth);
+  ut = arena.take<T>(whole_vectors(k, c.output()) * depth);
+  T* const hr = arena.take<T>(c.projection ? whole_vectors(k, c.hidden) * size_t(c.projection) : 0);
   projection_t = c.projection ? hr : nullptr;
 }
 

@@ -146,8 +146,9 @@ class Pass {
   void check_reserve(const Network<T>& network, const Tensor& reserve) const {
     const size_t needed = network.reserve_bytes(sequence_),
                  past = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign;
-    const size_t bytes = reserve.dims() == 1 ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;
-    if (past || bytes < needed || !reserve.contiguous()) {
+    const bool flat = reserve.dims() == 1 && reserve.contiguous();
+    const size_t bytes = flat ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;
+    if (!flat || past || bytes < needed) {
       throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes at a multiple of " +
                                   std::to_string(kAlign) + ", got " + std::to_string(bytes) + " at " +
                                   std::to_string(past) + " past one");

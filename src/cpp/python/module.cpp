@@ -144,13 +144,6 @@ py::array empty(const std::vector<ssize_t>& shape, bool is_double) {
 // second thread by themselves, but leases of packed weights were never run without the GIL, so nothing is promised.
 PYBIND11_MODULE(_core, m) {
   using namespace fastrnn;
-  py::register_exception_translator([](std::exception_ptr p) {
-    try {
-      if (p) std::rethrow_exception(p);
-    } catch (const std::invalid_argument& e) {
-      PyErr_SetString(PyExc_ValueError, e.what());
-    }
-  });
   m.attr("__version__") = FASTRNN_VERSION;
   m.def("isas", &usable_isas);
   m.def("isa", [] { return current_backend().name; });
