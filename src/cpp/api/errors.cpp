@@ -12,11 +12,7 @@ namespace fastrnn {
 fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept {
   if (!error) return status;
   error->status = status;
-  size_t n = std::strlen(message);
-  if (n >= sizeof error->message) {
-    n = sizeof error->message - 1;
-    while (n && (static_cast<unsigned char>(message[n]) & 0xC0) == 0x80) --n;  // not in the middle of a character
-  }
+  const size_t n = shown_bytes(message, std::strlen(message), sizeof error->message - 1);
   std::memcpy(error->message, message, n);
   error->message[n] = 0;
   return status;

@@ -45,6 +45,12 @@ void need_aligned(const void* pointer, const char* name) {
   }
 }
 
+// Aligned, and not NULL: for functions that must not throw.
+template <class T>
+bool usable(const void* pointer) {
+  return pointer && reinterpret_cast<uintptr_t>(pointer) % sizeof(T) == 0;
+}
+
 fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept;
 // For the exception that is being handled.
 fastrnn_status report_current(fastrnn_error* error) noexcept;
@@ -140,7 +146,7 @@ const StoredTensor& stored(const Safetensors& file, const std::string& name, int
 int dtype_of_stored(const Safetensors& file, const std::string& name);
 // A field of a module that fastrnn wrote; null when the file has no metadata for it.
 const std::string* field(const Safetensors& file, const std::string& prefix, const char* name);
-int integer_field(const Safetensors& file, const std::string& prefix, const char* name);
+int integer_field(const Safetensors& file, const std::string& prefix, const char* name, int least);  // to kMostSize
 bool boolean_field(const Safetensors& file, const std::string& prefix, const char* name);
 void check_version(const Safetensors& file, const std::string& prefix);
 

@@ -115,15 +115,18 @@ void check_stored(const fastrnn_config& config, const Safetensors& file, const s
 }
 
 void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& prefix) {
+  const std::vector<StoredTensor>& all = file.tensors();
   std::vector<const StoredTensor*> found;
+  std::vector<bool> placed(all.size());  // a search in `found` for each tensor takes minutes for a million of them
   for (const Parameter& p : layer.parameters) {
     found.push_back(&stored(file, prefix + p.name, layer.dtype(), p.shape, p.rank));
+    placed[size_t(found.back() - all.data())] = true;
   }
-  for (const StoredTensor& t : file.tensors()) {
+  for (const StoredTensor& t : all) {
     const bool mine =
         t.name.compare(0, prefix.size(), prefix) == 0 && t.name.find('.', prefix.size()) == std::string::npos;
-    if (mine && std::find(found.begin(), found.end(), &t) == found.end()) {
-      throw Failure{FASTRNN_FORMAT, "weights: the file's tensor '" + t.name.substr(0, 200) +
+    if (mine && !placed[size_t(&t - all.data())]) {
+      throw Failure{FASTRNN_FORMAT, "weights: the file's tensor '" + shown(t.name, 200) +
                                         "' has no place in the layer, which has " + names_of(layer)};
     }
   }
@@ -167,7 +170,10 @@ void copy_config(const fastrnn_config& from, fastrnn_config* to) {
 using namespace fastrnn;
 
 void fastrnn_config_default(fastrnn_config* config) noexcept {
-  if (config) *config = {sizeof *config, FASTRNN_LSTM, FASTRNN_FLOAT32, 1, 1, 1, 1, 0, 0};
+  if (!config) return;
+  // No byte beyond the first version's: the caller's header may be as old.
+  const fastrnn_config first = {kFirstConfig, FASTRNN_LSTM, FASTRNN_FLOAT32, 1, 1, 1, 1, 0, 0};
+  std::memcpy(config, &first, kFirstConfig);
 }
 
 fastrnn_status fastrnn_layer_create(const fastrnn_config* config, fastrnn_layer** out, fastrnn_error* error) noexcept {
@@ -231,7 +237,7 @@ fastrnn_status fastrnn_layer_set(fastrnn_layer* layer, const char* name, const v
     const auto& all = layer->parameters;
     const auto found = std::find_if(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
     if (found == all.end()) {
-      refuse("name: expected one of " + names_of(*layer) + ", got '" + std::string(name).substr(0, 64) + "'");
+      refuse("name: expected one of " + names_of(*layer) + ", got '" + shown(name, 64) + "'");
     }
     if (count != found->count()) {
       refuse(found->name + ": expected " + std::to_string(found->count()) + " values, got " + std::to_string(count));

@@ -49,9 +49,10 @@ std::unique_ptr<fastrnn_linear> load(const Safetensors& file, const std::string&
     check_version(file, prefix);
     if (*field(file, prefix, "cell") != "linear") {
       throw Failure{FASTRNN_FORMAT, "metadata: expected '" + prefix + "cell' to be linear, got '" +
-                                        field(file, prefix, "cell")->substr(0, 32) + "'"};
+                                        shown(*field(file, prefix, "cell"), 32) + "'"};
     }
-    shape[0] = integer_field(file, prefix, "out_features"), shape[1] = integer_field(file, prefix, "in_features");
+    shape[0] = integer_field(file, prefix, "out_features", 1);
+    shape[1] = integer_field(file, prefix, "in_features", 1);
     has_bias = boolean_field(file, prefix, "bias");
   } else {
     const StoredTensor& t = *file.find(weight);
@@ -66,11 +67,6 @@ std::unique_ptr<fastrnn_linear> load(const Safetensors& file, const std::string&
   auto made = make(int(shape[1]), int(shape[0]), has_bias, dtype);
   set(*made, file.data(w), b ? file.data(*b) : nullptr);
   return made;
-}
-
-template <class T>
-bool usable(const void* pointer) {
-  return pointer && reinterpret_cast<uintptr_t>(pointer) % sizeof(T) == 0;
 }
 
 template <class T>

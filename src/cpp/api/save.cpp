@@ -52,6 +52,19 @@ void add(Contents& to, const std::string& prefix, const fastrnn_linear& linear) 
       linear.typed);
 }
 
+// What loading relies on: the '.' keeps a module's names apart from those of another, and JSON is UTF-8. A module
+// without a name is alone in its file, as in Python.
+void check_prefix(const std::string& prefix, size_t modules) {
+  if (const size_t good = utf8_bytes(prefix); good != prefix.size()) {
+    refuse("prefix: expected UTF-8, got the byte " + std::to_string(static_cast<unsigned char>(prefix[good])) +
+           " after '" + shown(prefix.substr(0, good), 64) + "'");
+  }
+  if (prefix.empty() && modules > 1) refuse("prefix: expected names for several modules, got ''");
+  if (!prefix.empty() && (prefix.back() != '.' || prefix == ".")) {
+    refuse("prefix: expected '' or a name and '.', got '" + shown(prefix, 64) + "'");
+  }
+}
+
 }  // namespace
 }  // namespace fastrnn
 
@@ -61,13 +74,15 @@ fastrnn_status fastrnn_save(const char* path, const fastrnn_module* modules, siz
                             fastrnn_error* error) noexcept {
   return guarded(error, [&] {
     need(path, "path"), need(modules, "modules");
+    if (!count) refuse("modules: expected at least one, got none");
     Contents contents;
     std::set<std::string> prefixes;
     for (size_t i = 0; i < count; ++i) {
       const fastrnn_module& m = modules[i];
       need(m.prefix, "prefix");
       if (!m.layer == !m.linear) refuse("modules: expected a layer or a linear, one of the two");
-      if (!prefixes.insert(m.prefix).second) refuse("prefix: '" + std::string(m.prefix) + "' a second time");
+      check_prefix(m.prefix, count);
+      if (!prefixes.insert(m.prefix).second) refuse("prefix: '" + shown(m.prefix, 64) + "' a second time");
       m.layer ? add(contents, m.prefix, *m.layer) : add(contents, m.prefix, *m.linear);
     }
     write_safetensors(path, contents.metadata, std::move(contents.tensors));

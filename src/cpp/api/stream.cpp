@@ -18,11 +18,6 @@ std::unique_ptr<fastrnn_stream> make(const fastrnn_layer& layer, int64_t batch, 
   return made;
 }
 
-template <class T>
-bool usable(const void* pointer) {
-  return pointer && reinterpret_cast<uintptr_t>(pointer) % sizeof(T) == 0;
-}
-
 // visit(stream, its element): std::visit may throw, this may not.
 template <class Handle, class Visit>
 fastrnn_status with(Handle* handle, Visit visit) noexcept {

@@ -31,20 +31,21 @@ const std::string* field(const Safetensors& file, const std::string& prefix, con
   return found == file.metadata().end() ? nullptr : &found->second;
 }
 
-int integer_field(const Safetensors& file, const std::string& prefix, const char* name) {
+int integer_field(const Safetensors& file, const std::string& prefix, const char* name, int least) {
   const std::string& text = value(file, prefix, name);
   const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  if (!digits || text.size() > 7) {
-    wrong("metadata: expected '" + prefix + name + "' to be an integer from 0 to 1048576, got '" + text.substr(0, 32) +
-          "'");
+  const int number = digits && text.size() <= 7 ? std::stoi(text) : -1;
+  if (number < least || number > kMostSize) {
+    wrong("metadata: expected '" + prefix + name + "' to be an integer from " + std::to_string(least) + " to " +
+          std::to_string(kMostSize) + ", got '" + shown(text, 32) + "'");
   }
-  return std::stoi(text);
+  return number;
 }
 
 bool boolean_field(const Safetensors& file, const std::string& prefix, const char* name) {
   const std::string& text = value(file, prefix, name);
   if (text != "true" && text != "false") {
-    wrong("metadata: expected '" + prefix + name + "' to be true or false, got '" + text.substr(0, 32) + "'");
+    wrong("metadata: expected '" + prefix + name + "' to be true or false, got '" + shown(text, 32) + "'");
   }
   return text == "true";
 }
@@ -55,7 +56,7 @@ void check_version(const Safetensors& file, const std::string& prefix) {
     wrong("metadata: the file does not say what '" + prefix + "' is (it was not written by fastrnn); give the sizes");
   }
   const std::string& version = value(file, "", "format_version");
-  if (version != "1") wrong("metadata: expected format_version 1, got '" + version.substr(0, 32) + "'");
+  if (version != "1") wrong("metadata: expected format_version 1, got '" + shown(version, 32) + "'");
   value(file, prefix, "cell");
 }
 
@@ -85,22 +86,22 @@ int dtype_of_stored(const Safetensors& file, const std::string& name) {
 fastrnn_config config_of(const Safetensors& file, const std::string& prefix) {
   check_version(file, prefix);
   const std::string& cell = value(file, prefix, "cell");
-  fastrnn_config config;
+  fastrnn_config config = {};
   fastrnn_config_default(&config);
   config.cell = -1;
   for (int i = 0; i < kCells; ++i) {
     if (cell == kCellNames[i]) config.cell = i;
   }
   if (config.cell < 0) {
-    wrong("metadata: expected '" + prefix + "cell' to be rnn_tanh, rnn_relu, lstm or gru, got '" + cell.substr(0, 32) +
+    wrong("metadata: expected '" + prefix + "cell' to be rnn_tanh, rnn_relu, lstm or gru, got '" + shown(cell, 32) +
           "'");
   }
-  config.input_size = integer_field(file, prefix, "input_size");
-  config.hidden_size = integer_field(file, prefix, "hidden_size");
-  config.num_layers = integer_field(file, prefix, "num_layers");
+  config.input_size = integer_field(file, prefix, "input_size", 1);
+  config.hidden_size = integer_field(file, prefix, "hidden_size", 1);
+  config.num_layers = integer_field(file, prefix, "num_layers", 1);
   config.bias = boolean_field(file, prefix, "bias");
   config.bidirectional = boolean_field(file, prefix, "bidirectional");
-  config.proj_size = integer_field(file, prefix, "proj_size");
+  config.proj_size = integer_field(file, prefix, "proj_size", 0);
   config.dtype = dtype_of_stored(file, prefix + "weight_ih_l0");
   return config;
 }

@@ -16,13 +16,16 @@ void append_utf8(std::string& text, unsigned code) {
   }
 }
 
+}  // namespace
+
 // Shortest forms only, no surrogates, nothing above U+10FFFF (The Unicode Standard, table 3-7).
-bool is_utf8(const std::string& text) {
-  for (size_t i = 0; i < text.size();) {
+size_t utf8_bytes(const std::string& text) {
+  size_t i = 0;
+  while (i < text.size()) {
     const auto lead = static_cast<unsigned char>(text[i]);
     const int more = lead < 0x80 ? 0 : lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : 3;
-    if (more == 3 && (lead < 0xF0 || lead > 0xF4)) return false;
-    if (text.size() - i <= size_t(more)) return false;
+    if (more == 3 && (lead < 0xF0 || lead > 0xF4)) return i;
+    if (text.size() - i <= size_t(more)) return i;
     for (int k = 1; k <= more; ++k) {
       const auto byte = static_cast<unsigned char>(text[i + size_t(k)]);
       unsigned low = 0x80, high = 0xBF;
@@ -32,14 +35,12 @@ bool is_utf8(const std::string& text) {
         if (lead == 0xF0) low = 0x90;
         if (lead == 0xF4) high = 0x8F;
       }
-      if (byte < low || byte > high) return false;
+      if (byte < low || byte > high) return i;
     }
     i += size_t(more) + 1;
   }
-  return true;
+  return i;
 }
-
-}  // namespace
 
 void JsonReader::fail(const std::string& what) const {
   throw FormatError("header: " + what + " at byte " + std::to_string(at_ - begin_));
@@ -114,7 +115,7 @@ std::string JsonReader::string() {
       text += c;
     }
   }
-  if (!is_utf8(text)) fail("a string that is not UTF-8");
+  if (utf8_bytes(text) != text.size()) fail("a string that is not UTF-8");
   if (text.find('\0') != std::string::npos) fail("a zero byte in a string");
   return text;
 }
@@ -157,6 +158,16 @@ std::string json_quoted(const std::string& text) {
     }
   }
   return quoted + '"';
+}
+
+size_t shown_bytes(const char* text, size_t bytes, size_t most) {
+  if (bytes <= most) return bytes;
+  while (most && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;  // not in the middle of a character
+  return most;
+}
+
+std::string shown(const std::string& text, size_t most) {
+  return text.substr(0, shown_bytes(text.data(), text.size(), most));
 }
 
 }  // namespace fastrnn

@@ -22,11 +22,11 @@ uint64_t element_bytes(const std::string& dtype) {
   return found == sizes.end() ? 0 : uint64_t(found->second);
 }
 
-std::string called(const std::string& name) { return "tensor '" + name.substr(0, 200) + "'"; }
+std::string called(const std::string& name) { return "tensor '" + shown(name, 200) + "'"; }
 
 uint64_t bytes_of(const StoredTensor& t) {
   uint64_t bytes = element_bytes(t.dtype);
-  if (!bytes) throw FormatError(called(t.name) + ": unknown dtype '" + t.dtype.substr(0, 32) + "'");
+  if (!bytes) throw FormatError(called(t.name) + ": unknown dtype '" + shown(t.dtype, 32) + "'");
   for (const int64_t n : t.shape) {
     if (n && bytes > UINT64_MAX / uint64_t(n))
       throw FormatError(called(t.name) + ": its shape has more than 2^64 bytes");
@@ -58,7 +58,7 @@ StoredTensor read_tensor(JsonReader& json, std::string name) {
       if (offsets.size() != 2) json.fail("expected two data_offsets");
       tensor.begin = uint64_t(offsets[0]), tensor.end = uint64_t(offsets[1]);
     } else {
-      json.fail("expected dtype, shape or data_offsets, found '" + key.substr(0, 64) + "'");
+      json.fail("expected dtype, shape or data_offsets, found '" + shown(key, 64) + "'");
     }
   } while (json.take(','));
   json.expect('}');
@@ -74,7 +74,7 @@ void read_metadata(JsonReader& json, std::map<std::string, std::string>& metadat
   do {
     std::string key = json.string();
     json.expect(':');
-    if (!metadata.emplace(key, json.string()).second) json.fail("metadata '" + key.substr(0, 64) + "' a second time");
+    if (!metadata.emplace(key, json.string()).second) json.fail("metadata '" + shown(key, 64) + "' a second time");
   } while (json.take(','));
   json.expect('}');
 }

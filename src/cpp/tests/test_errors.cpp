@@ -44,6 +44,7 @@ void wrong_weights() {
   refused(layer.stream(), Status::not_ready, "prepare");
   refused(layer.set("weight_ih_l1", values, 18), Status::invalid_argument,
           "expected one of weight_ih_l0, weight_hh_l0");
+  refused(layer.set((std::string(63, 'a') + "\xC3\xA9").c_str(), values, 18), Status::invalid_argument, "a'");
   refused(layer.set("weight_ih_l0", values, 17), Status::invalid_argument, "weight_ih_l0: expected 18 values, got 17");
   refused(layer.set("weight_ih_l0", nullptr, 18), Status::invalid_argument, "values");
   refused(layer.set(nullptr, values, 18), Status::invalid_argument, "name");
@@ -106,6 +107,35 @@ void wrong_streams() {
   fastrnn_linear_free(nullptr), fastrnn_weights_free(nullptr);
 }
 
+// What is saved can be loaded, here and in Python.
+void wrong_prefixes() {
+  const Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
+  const std::string path = scratch_file("refused.safetensors"), e = "\xC3\xA9", a63(63, 'a');
+  const auto bad = [&](const Result<void>& result, const char* text) {
+    refused(result, Status::invalid_argument, text);
+    std::FILE* const file = std::fopen(path.c_str(), "rb");
+    CHECK(!file, "a file was written, expected: %s", text);
+    if (file) std::fclose(file), std::remove(path.c_str());
+  };
+  const auto one = [&](const std::string& prefix) { return save(path.c_str(), {{prefix.c_str(), layer}}); };
+  bad(save(path.c_str(), {{"rnn", layer}, {"rnn2", layer}}), "prefix: expected '' or a name and '.', got 'rnn'");
+  bad(save(path.c_str(), {{"rnn.", layer}, {"rnn.", layer}}), "prefix: 'rnn.' a second time");
+  bad(save(path.c_str(), {{"rnn.", layer}, {"", layer}}), "prefix: expected names for several modules, got ''");
+  bad(one("."), "got '.'");
+  bad(one(a63 + e), (a63 + "'").c_str());
+  bad(one("rnn\xFF."), "prefix: expected UTF-8, got the byte 255 after 'rnn'");
+  bad(one(e + "\xC3."), ("got the byte 195 after '" + e + "'").c_str());
+  bad(one("\xED\xA0\x80."), "got the byte 237 after ''");
+  const fastrnn_module none = {};
+  Error error;
+  CHECK(fastrnn_save(path.c_str(), &none, 0, error.raw()) == FASTRNN_INVALID_ARGUMENT, "no modules");
+  for (const std::string& prefix : {std::string(), e + ".", std::string("a.b.")}) {
+    required(one(prefix));
+    required(Layer<float>::load(required(Weights::open(path.c_str())), prefix.c_str()));
+    std::remove(path.c_str());
+  }
+}
+
 // Everything the library does that takes memory; false when an allocation failed somewhere. An error must say so.
 bool whole_life(const std::vector<char>& file) {
   bool done = true;
@@ -146,6 +176,7 @@ void test_errors() {
   wrong_weights();
   wrong_sequences();
   wrong_streams();
+  wrong_prefixes();
 }
 
 void test_out_of_memory() {

@@ -74,6 +74,7 @@ enum {
   FASTRNN_INTERNAL = 6   /* a bug: please report it */
 };
 
+/* Never grows. */
 typedef struct fastrnn_error {
   fastrnn_status status;
   char message[508]; /* UTF-8, ends with a zero; empty with FASTRNN_OK */
@@ -108,10 +109,11 @@ typedef struct fastrnn_config {
   int32_t proj_size;           /* LSTM alone, below hidden_size; 0: none */
 } fastrnn_config;
 
-/* Fills `config` with an LSTM of float32: 1 input, 1 unit, 1 layer, bias, one direction, no projection. */
+/* Fills `config` with an LSTM of float32: 1 input, 1 unit, 1 layer, bias, one direction, no projection. Writes the
+ * fields up to proj_size, and a size that ends there, also where a later version has more: then set those and size. */
 FASTRNN_API void fastrnn_config_default(fastrnn_config* config) FASTRNN_NOEXCEPT;
 
-/* A named array. `name` and `data` belong to the handle that it was asked of. */
+/* A named array; never grows. `name` and `data` belong to the handle that it was asked of. */
 typedef struct fastrnn_tensor {
   const char* name;
   const char* dtype; /* as in safetensors: "F32", "F64", "BF16", ... */
@@ -208,8 +210,8 @@ FASTRNN_API fastrnn_status fastrnn_layer_run(const fastrnn_layer* layer, const f
 /* What a forward pass keeps for the backward pass. */
 typedef struct fastrnn_tape fastrnn_tape;
 
-/* Runs, and keeps what backward needs. x, y and lengths are not copied: x and y must stay as they are until the last
- * backward. No dropout. */
+/* Runs, and keeps what backward needs. x and y are not copied: they must stay as they are until the last backward.
+ * lengths, h0 and c0 are copied. No dropout. */
 FASTRNN_API fastrnn_status fastrnn_layer_forward(const fastrnn_layer* layer, const fastrnn_sequence* sequence,
                                                  fastrnn_tape** out, fastrnn_error* error) FASTRNN_NOEXCEPT;
 
@@ -290,15 +292,16 @@ FASTRNN_API fastrnn_status fastrnn_linear_step(const fastrnn_linear* linear, con
 
 /* ----------------------------------------------------------------------------------------------------------- writing */
 
-/* A recurrent or a dense layer and the prefix of its names; one of the two pointers is NULL. */
+/* A recurrent or a dense layer; one of the two pointers is NULL. Its tensors are named prefix + "weight_ih_l0" and so
+ * on: the prefix is a module's name and a '.' ("lstm."), in UTF-8, or "" for a module that is alone. Never grows. */
 typedef struct fastrnn_module {
   const char* prefix;
   const fastrnn_layer* layer;
   const fastrnn_linear* linear;
 } fastrnn_module;
 
-/* Writes what fastrnn.save() of Python writes, to a file beside `path` that then takes its place. All weights must be
- * set; prefixes must differ. */
+/* Writes what fastrnn.save() of Python writes (or layer.save(), for the prefix ""), to a file beside `path` that then
+ * takes its place. At least one module; all weights must be set, and prefixes must differ. */
 FASTRNN_API fastrnn_status fastrnn_save(const char* path, const fastrnn_module* modules, size_t count,
                                         fastrnn_error* error) FASTRNN_NOEXCEPT;
 

@@ -365,7 +365,7 @@ class Linear {
   detail::Owner<fastrnn_linear, fastrnn_linear_free> handle_;
 };
 
-// A module and the prefix of its names, for save().
+// A module and the prefix of its names, for save(): its own name and a '.', or "" for a module that is alone.
 struct Module : fastrnn_module {
   template <class T>
   Module(const char* prefix, const Layer<T>& layer) noexcept : fastrnn_module{prefix, layer.handle(), nullptr} {}
