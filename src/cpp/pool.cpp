@@ -36,18 +36,15 @@ StreamPool<T>::StreamPool(std::shared_ptr<const Network<T>> network, int capacit
   memory_ = Block(size);
   std::memset(memory_.data(), 0, size);
   state_ = reinterpret_cast<T*>(memory_.data());
-  const auto lay_out = [&](Arena arena) {
+  work_ = carved([&](Arena& arena) {
     for (Chunk& chunk : chunks_) {
       chunk.h = arena.take<T>(kChunk * size_t(c.output()));
       chunk.cell = arena.take<T>(kChunk * size_t(pitch_));
       chunk.unprojected = arena.take<T>(c.projection ? kChunk * size_t(pitch_) : 0);
       for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kChunk * size_t(c.output()) : 0);
     }
-    return arena.used();
-  };
-  work_ = Block(lay_out(Arena()));
+  });
   std::memset(work_.data(), 0, work_.bytes());
-  lay_out(Arena(work_.data()));
 }
 
 template <class T>
@@ -135,16 +132,13 @@ void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x,
   const Share share = share_units(rows, team);
   Rows<const T> in = {x + begin * c.input, 0, c.input};
   for (int layer = 0; layer < c.layers; ++layer) {
-    const PackedWeights<T>& w = network_->weights(layer);
     T* const out = layer + 1 < c.layers ? chunk.y[layer & 1] : y + begin * c.output();
     if (team.rank == 0) gather(chunk, layer, begin, rows);
     team.wait();
-    ForwardTask<T> task = {};
+    ForwardTask<T> task = network_->forward_task(layer);
     task.schedule = {order_.data(), length_.data(), first, false};
     task.step_end = 1;
-    task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
     task.x = in, task.h0 = chunk.h, task.y = {out, 0, c.output()};
-    task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
     task.cell = chunk.cell, task.unprojected = chunk.unprojected;
     network_->cell().forward(task, share);  // its threads meet at the end
     if (team.rank == 0) scatter(chunk, layer, begin, rows, out);

@@ -23,23 +23,17 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
   for (int layer = 0; layer < c.layers; ++layer) {
     step_ns_ += network_->plan(layer, 1, batch, batch, 1, Use::inference).planned_ns;
   }
-  const auto lay_out = [&](Arena arena) {
+  memory_ = carved([&](Arena& arena) {
     h_ = arena.take<T>(2 * layers * rows * size_t(c.output()));
     c_ = arena.take<T>(layers * rows * size_t(pitch_));
     unprojected_ = arena.take<T>(c.projection ? rows * size_t(pitch_) : 0);
-    return arena.used();
-  };
-  memory_ = Block(lay_out(Arena()));
-  lay_out(Arena(memory_.data()));
+  });
   for (int slot = 0; slot < 2; ++slot) {
     for (int layer = 0; layer < c.layers; ++layer) {
-      const PackedWeights<T>& w = network_->weights(layer);
-      ForwardTask<T> task = {};
+      ForwardTask<T> task = network_->forward_task(layer);
       task.schedule = {order_.data(), length_.data(), first_, false};
       task.step_end = 1, task.odd = slot == 1;
-      task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
       if (layer) task.x = {hidden(layer - 1, 1 - slot), 0, c.output()};
-      task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
       task.h0 = hidden(layer, slot);
       task.y = {hidden(layer, 1 - slot), 0, c.output()};
       task.cell = cell(layer), task.unprojected = unprojected_;

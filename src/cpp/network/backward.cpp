@@ -45,8 +45,7 @@ class BackwardLayer {
         pitch_(padded(c_.hidden)),
         output_pitch_(padded(c_.output())),
         steps_(std::min(block_steps(tape.order), std::max<int64_t>(1, tape.order.steps()))) {
-    work_ = Loan(pool, lay_out(Arena()));
-    lay_out(Arena(work_.data()));
+    work_ = carved(pool, [&](Arena& arena) { lay_out(arena); });
     for (int d = 0; d < c_.directions(); ++d) initialise(d);
   }
 
@@ -84,7 +83,7 @@ class BackwardLayer {
   T* const* weights(int d) const { return call_.weights + ptrdiff_t(part(d)) * c_.weights_per_part(); }
   bool concurrent() const { return plan_.teams == 2; }
 
-  size_t lay_out(Arena arena) {
+  void lay_out(Arena& arena) {
     const size_t batch = size_t(tape_.order.batch()), rows = size_t(steps_) * batch;
     const size_t gates = size_t(cell_.accumulators * pitch_);
     for (int d = 0; d < c_.directions(); ++d) {
@@ -106,7 +105,6 @@ class BackwardLayer {
       const ptrdiff_t n = input();
       second_dx_ = {arena.take<T>(size_t(tape_.order.steps()) * batch * size_t(n)), n * tape_.order.batch(), n};
     }
-    return arena.used();
   }
 
   void initialise(int d) {
@@ -280,12 +278,9 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const ptrdiff_t row = config_.width(), step = row * tape.order.batch();
   // dx of a layer is dy of the one below: two buffers in turn.
   T* between[2] = {};
-  const auto lay_out = [&](Arena arena) {
+  const Loan work = carved(*pool_, [&](Arena& arena) {
     for (int i = 0; i < std::min(2, config_.layers - 1); ++i) between[i] = arena.take<T>(n);
-    return arena.used();
-  };
-  const Loan work(*pool_, lay_out(Arena()));
-  lay_out(Arena(work.data()));
+  });
   Rows<const T> dy = call.dy;
   for (int layer = config_.layers - 1; layer >= 0; --layer) {
     const Rows<T> dx = layer ? Rows<T>{between[(layer - 1) % 2], step, row} : call.dx;

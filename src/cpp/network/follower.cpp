@@ -19,19 +19,11 @@ struct Piece {
 template <class T>
 std::vector<Piece> pieces_of(const Config& c, int gates, const T* const* weights) {
   std::vector<Piece> pieces;
-  const auto add = [&](const T* data, size_t n) {
-    const char* const bytes = reinterpret_cast<const char*>(data);
-    for (size_t at = 0, all = n * sizeof(T); at < all; at += kPiece) {
-      pieces.push_back({bytes + at, std::min(kPiece, all - at)});
-    }
-  };
-  const size_t rows = size_t(gates) * size_t(c.hidden);
-  for (int part = 0; part < c.parts(); ++part) {
-    add(*weights++, rows * size_t(c.input_of(part / c.directions())));
-    add(*weights++, rows * size_t(c.output()));
-    for (int i = 0; c.bias && i < 2; ++i) add(*weights++, rows);
-    if (c.projection) add(*weights++, size_t(c.projection) * size_t(c.hidden));
-  }
+  each_weight(c, gates, [&](int64_t rows, int64_t columns) {
+    const char* const bytes = reinterpret_cast<const char*>(*weights++);
+    const size_t all = size_t(rows) * size_t(columns ? columns : 1) * sizeof(T);
+    for (size_t at = 0; at < all; at += kPiece) pieces.push_back({bytes + at, std::min(kPiece, all - at)});
+  });
   return pieces;
 }
 

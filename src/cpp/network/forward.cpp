@@ -7,7 +7,7 @@ namespace fastrnn {
 namespace {
 
 template <class T>
-size_t lay_out_tape(Arena arena, const Network<T>& net, Tape<T>& tape) {
+void lay_out_tape(Arena& arena, const Network<T>& net, Tape<T>& tape) {
   const Config& c = net.config();
   const CellKernels<T>& cell = net.cell();
   const size_t pitch = size_t(padded(c.hidden)), batch = size_t(tape.call.batch), rows = size_t(tape.order.rows());
@@ -29,7 +29,6 @@ size_t lay_out_tape(Arena arena, const Network<T>& net, Tape<T>& tape) {
     tape.outputs[size_t(layer)] = {y, step, row};
     tape.inputs[size_t(layer) + 1] = {dropped, step, row};
   }
-  return arena.used();
 }
 
 // One layer of a pass, run by every thread of a region, or by the crew: part by part, or some steps after others.
@@ -42,14 +41,11 @@ class ForwardLayer {
     if (plan.split == Split::pipeline) slots_ = Pipeline::kSlots;
     const size_t rows = size_t(plan.chunk) * size_t(tape.order.batch());
     const size_t values = rows * size_t(net.cell().gates * pitch_);
-    const auto lay_out = [&](Arena arena) {
+    work_ = carved(pool, [&](Arena& arena) {
       hoisted_ = arena.take<T>(values * size_t(plan.teams * slots_));
       in_ = arena.take<const T*>(rows * size_t(plan.threads));
       out_ = arena.take<T*>(rows * size_t(plan.threads));
-      return arena.used();
-    };
-    work_ = Loan(pool, lay_out(Arena()));
-    lay_out(Arena(work_.data()));
+    });
   }
 
   void operator()(const Team& all) {
@@ -126,13 +122,10 @@ class ForwardLayer {
   ForwardTask<T> make_task(int direction) const {
     const Config& c = net_.config();
     const int part = layer_ * c.directions() + direction;
-    const PackedWeights<T>& w = net_.weights(part);
     const Trace<T>& t = tape_.parts[size_t(part)];
-    ForwardTask<T> task = {};
+    ForwardTask<T> task = net_.forward_task(part);
     task.schedule = tape_.order.schedule(direction == 1);
-    task.input = c.input_of(layer_), task.hidden = c.hidden, task.output = c.output(), task.pitch = pitch_;
     task.x = tape_.inputs[size_t(layer_)];
-    task.w = w.w, task.bias = w.bias, task.u = w.u, task.projection = w.projection;
     task.y = tape_.outputs[size_t(layer_)];
     task.y.data += direction * c.output();
     task.h0 = t.h0, task.cell = t.cell;
@@ -256,8 +249,7 @@ void Network<T>::pass(Tape<T>& tape) const {
 template <class T>
 void Network<T>::run(const Sequence<T>& call) const {
   Tape<T> tape = make_tape(call, false);
-  const Loan memory(*pool_, lay_out_tape(Arena(), *this, tape));
-  lay_out_tape(Arena(memory.data()), *this, tape);
+  const Loan memory = carved(*pool_, [&](Arena& arena) { lay_out_tape(arena, *this, tape); });
   pass(tape);
 }
 
@@ -265,8 +257,7 @@ template <class T>
 std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
   auto tape = std::make_unique<Tape<T>>(make_tape(call, true));
   tape->pool = pool_;
-  tape->memory = Loan(*pool_, lay_out_tape(Arena(), *this, *tape));
-  lay_out_tape(Arena(tape->memory.data()), *this, *tape);
+  tape->memory = carved(*pool_, [&](Arena& arena) { lay_out_tape(arena, *this, *tape); });
   pass(*tape);
   return tape;
 }
@@ -274,21 +265,25 @@ std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
 template <class T>
 void Network<T>::forward(const Sequence<T>& call, char* reserve) const {
   Tape<T> tape = make_tape(call, true);
-  lay_out_tape(Arena(reserve), *this, tape);
+  Arena arena(reserve);
+  lay_out_tape(arena, *this, tape);
   pass(tape);
 }
 
 template <class T>
 void Network<T>::backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const {
   Tape<T> tape = make_tape(call, true);
-  lay_out_tape(Arena(const_cast<char*>(reserve)), *this, tape);  // it is only read
+  Arena arena(const_cast<char*>(reserve));  // it is only read
+  lay_out_tape(arena, *this, tape);
   backward(tape, gradients);
 }
 
 template <class T>
 size_t Network<T>::reserve_bytes(const Sequence<T>& call) const {
   Tape<T> tape = make_tape(call, true);
-  return lay_out_tape(Arena(), *this, tape);
+  Arena sizes;
+  lay_out_tape(sizes, *this, tape);
+  return sizes.used();
 }
 
 template void Network<float>::run(const Sequence<float>&) const;

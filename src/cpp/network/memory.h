@@ -39,7 +39,7 @@ class Block {
   size_t bytes_ = 0;
 };
 
-// Hands out aligned pieces. Run once with no base to learn the size, then again over a block of that size.
+// Hands out aligned pieces of a block, or, with no base, learns how large it has to be (`carved`).
 class Arena {
  public:
   explicit Arena(char* base = nullptr) : base_(base) {}
@@ -118,5 +118,25 @@ class Loan {
   Pool* pool_ = nullptr;
   Block block_;
 };
+
+// A block, or one on loan, with the pieces in it that `lay_out(arena)` takes and keeps.
+template <class LayOut>
+Block carved(LayOut lay_out) {
+  Arena sizes;
+  lay_out(sizes);
+  Block block(sizes.used());
+  Arena pieces(block.data());
+  lay_out(pieces);
+  return block;
+}
+template <class LayOut>
+Loan carved(Pool& pool, LayOut lay_out) {
+  Arena sizes;
+  lay_out(sizes);
+  Loan loan(pool, sizes.used());
+  Arena pieces(loan.data());
+  lay_out(pieces);
+  return loan;
+}
 
 }  // namespace fastrnn

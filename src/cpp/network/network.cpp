@@ -33,14 +33,11 @@ Network<T>::Network(const Config& config, const Backend& backend)
       pool_(std::make_shared<Pool>()),
       crew_(Crew::shared()),
       packed_(size_t(config.parts())) {
-  const auto lay_out = [&](Arena arena) {
+  forward_block_ = carved([&](Arena& arena) {
     for (int part = 0; part < config_.parts(); ++part) {
       packed_[size_t(part)].lay_out_forward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
     }
-    return arena.used();
-  };
-  forward_block_ = Block(lay_out(Arena()));
-  lay_out(Arena(forward_block_.data()));
+  });
 }
 
 template <class T>
@@ -78,20 +75,27 @@ template <class T>
 void Network<T>::pack_backward(int threads) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (backward_ready_) return;
-  const auto lay_out = [&](Arena arena) {
-    for (int part = 0; part < config_.parts(); ++part) {
-      packed_[size_t(part)].lay_out_backward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
-    }
-    return arena.used();
-  };
   if (!backward_block_.data()) {
-    backward_block_ = Block(lay_out(Arena()));
-    lay_out(Arena(backward_block_.data()));
+    backward_block_ = carved([&](Arena& arena) {
+      for (int part = 0; part < config_.parts(); ++part) {
+        packed_[size_t(part)].lay_out_backward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
+      }
+    });
   }
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<T>& raw, const Team& team) {
     packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size);
   });
   backward_ready_ = true;
+}
+
+template <class T>
+ForwardTask<T> Network<T>::forward_task(int part) const {
+  const PackedWeights<T>& p = weights(part);
+  ForwardTask<T> task = {};
+  task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
+  task.output = config_.output(), task.pitch = padded(config_.hidden);
+  task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
+  return task;
 }
 
 template <class T>

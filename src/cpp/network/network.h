@@ -111,6 +111,7 @@ class Network {
   const Kernels<T>& kernels() const { return kernels_of<T>(backend_); }
   const CellKernels<T>& cell() const { return kernels().cells[int(config_.cell)]; }
   const PackedWeights<T>& weights(int part) const { return packed_[size_t(part)]; }
+  ForwardTask<T> forward_task(int part) const;  // its sizes and weights; the rest is the caller's
   size_t packed_bytes() const { return forward_block_.bytes(); }
 
  private:

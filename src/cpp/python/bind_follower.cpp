@@ -96,7 +96,7 @@ class Pass {
     for (const py::object& d : {dx, dh0, dc0}) results.append(d);
     const bool all = wanted[3].cast<bool>();
     std::vector<T*> gradients;
-    each_weight([&](const Shape& shape) {
+    each_shape([&](const Shape& shape) {
       py::object dw = py::none();
       if (all) gradients.push_back(fresh(shape, dw));
       results.append(std::move(dw));
@@ -155,16 +155,11 @@ class Pass {
     }
   }
 
-  // f(shape) for the weights of every part, in torch's order.
-  template <class F>
-  void each_weight(F f) const {
-    const int64_t gate_rows = int64_t(kernels_of<T>(backend_).cells[int(config_.cell)].gates) * config_.hidden;
-    for (int part = 0; part < config_.parts(); ++part) {
-      f(Shape{2, {gate_rows, config_.input_of(part / config_.directions())}});
-      f(Shape{2, {gate_rows, config_.output()}});
-      for (int i = 0; config_.bias && i < 2; ++i) f(Shape{1, {gate_rows}});
-      if (config_.projection) f(Shape{2, {config_.projection, config_.hidden}});
-    }
+  // visit(shape) for each weight, in torch's order.
+  template <class Visit>
+  void each_shape(Visit visit) const {
+    each_weight(config_, kernels_of<T>(backend_).cells[int(config_.cell)].gates,
+                [&](int64_t rows, int64_t columns) { visit(Shape{columns ? 2 : 1, {rows, columns}}); });
   }
 
   void take_weights(const py::sequence& given) {
@@ -174,7 +169,7 @@ class Pass {
       throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
     }
     weights_.reserve(count);
-    each_weight([&](const Shape& shape) {
+    each_shape([&](const Shape& shape) {
       const size_t i = weights_.size();
       weights_.push_back(required(held_[i], {"weights", int(i)}, shape));
     });

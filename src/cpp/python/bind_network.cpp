@@ -1,7 +1,6 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
-#include <functional>
 #include <map>
 
 #include "network/threads.h"
@@ -42,18 +41,6 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
   return any;
 }
 
-// visit(array, shape) for each weight in torch's order.
-void each_weight(const Config& c, int gates, const std::function<void(ssize_t, std::vector<ssize_t>)>& visit) {
-  const ssize_t rows = ssize_t(gates) * c.hidden;
-  ssize_t i = 0;
-  for (int part = 0; part < c.parts(); ++part) {
-    visit(i++, {rows, c.input_of(part / c.directions())});
-    visit(i++, {rows, c.output()});
-    for (int b = 0; c.bias && b < 2; ++b) visit(i++, {rows});
-    if (c.projection) visit(i++, {c.projection, c.hidden});
-  }
-}
-
 template <class T>
 std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
   const Config& c = net.config();
@@ -63,13 +50,13 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
                           std::to_string(arrays.size()));
   }
   std::vector<T*> pointers;
-  each_weight(c, net.cell().gates, [&](ssize_t i, const std::vector<ssize_t>& shape) {
-    const py::object a = arrays[size_t(i)];
+  each_weight(c, net.cell().gates, [&](ssize_t rows, ssize_t columns) {
+    const py::object a = arrays[pointers.size()];
     if (a.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
     const auto take = [&](auto... dims) {
       return write ? writable<T>(a, name, {dims...}) : const_cast<T*>(contiguous<T>(a, name, {dims...}));
     };
-    pointers.push_back(shape.size() == 2 ? take(shape[0], shape[1]) : take(shape[0]));
+    pointers.push_back(columns ? take(rows, columns) : take(rows));
   });
   return pointers;
 }
