@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import hypothesis
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -20,6 +21,8 @@ import fastrnn
 import fastrnn.torch
 from fastrnn import _threads
 from fastrnn.torch import _modules
+
+hypothesis.settings.load_profile("fastrnn")  # torch.testing has loaded its own
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections is not supported with oneDNN",
