@@ -279,3 +279,57 @@ def test_explain(gru):
         gru.explain(-1, 1)
     with rejects(TypeError, "B: expected an integer", "got 1.5"):
         gru.explain(1, 1.5)
+
+
+# numbers that no C++ int holds, and sizes above the core's
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("n", fastrnn.set_num_threads),
+        ("num_threads", lambda n: fastrnn.LSTM(2, 3, num_threads=n)),
+        ("batch_size", lambda n: fastrnn.LSTM(2, 3).stream(n)),
+        ("num_threads", lambda n: fastrnn.LSTM(2, 3).stream(1, num_threads=n)),
+        ("capacity", lambda n: fastrnn.StreamPool(fastrnn.LSTM(2, 3), n)),
+        ("T", lambda n: fastrnn.LSTM(2, 3).explain(n, 1)),
+        ("input_size", lambda n: fastrnn.LSTM(n, 3)),
+        ("hidden_size", lambda n: fastrnn.GRU(3, n)),
+        ("num_layers", lambda n: fastrnn.RNN(3, 3, n)),
+        ("in_features", lambda n: fastrnn.Linear(n, 3)),
+        ("out_features", lambda n: fastrnn.Linear(3, n)),
+    ],
+)
+def test_numbers_that_are_too_large(name, call):
+    for n in (2**31, 2**70):
+        with rejects(ValueError, f"{name}: expected an integer <= ", f"got {n}"):
+            call(n)
+
+
+@pytest.mark.parametrize("make", [lambda n: fastrnn.LSTM(n, 1), lambda n: fastrnn.Linear(1, n)])
+def test_sizes_above_the_cores(make):
+    with rejects(ValueError, "", "expected an integer <= 1048576, got 1048577"):
+        make(2**20 + 1)
+
+
+@pytest.mark.parametrize("path", [b"lstm.safetensors", 3, None])
+def test_paths(path, lstm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (fastrnn.load, fastrnn.load_tensors, lstm.save):
+        with rejects(TypeError, "path: expected str or os.PathLike", "got " + type(path).__name__):
+            call(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_modules_and_rates_of_optimizers(lstm):
+    with rejects(TypeError, "modules: expected fastrnn layers, got NoneType"):
+        fastrnn.optim.Adam(None)
+    with rejects(ValueError, "modules: expected each once"):
+        fastrnn.optim.SGD([lstm, lstm])
+    optimizer = fastrnn.optim.SGD(lstm)
+    before = lstm.state_dict()
+    for lr, error in (("x", TypeError), (float("nan"), ValueError), (-1.0, ValueError)):
+        optimizer.lr = lr
+        with rejects(error, "lr: expected"):
+            optimizer.step({name: np.ones_like(w) for name, w in before.items()})
+    assert all((w == before[name]).all() for name, w in lstm.state_dict().items())

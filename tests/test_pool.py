@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 import tracemalloc
 
@@ -394,3 +396,50 @@ def test_used_by_two_threads_at_once():
     thread.join()
     assert "in use by another thread" in errors[0]
     assert y is None or y.tobytes() == layer(x[None])[0].tobytes()
+
+
+UNMADE = """
+import traceback
+import fastrnn
+from fastrnn import _core
+lstm = fastrnn.LSTM(3, 4)
+for _ in range(30):
+    pools = [fastrnn.StreamPool(lstm, n) for n in range(1, 40)]  # memory that is dirty
+    del pools
+    try:
+        fastrnn.StreamPool(lstm, 0)
+    except ValueError as error:  # shows the locals of the frame that failed, the pool among them
+        error = traceback.TracebackException.from_exception(error, capture_locals=True)
+        assert "<StreamPool, never initialised>" in "".join(error.format())
+    for cls in (_core.Stream, _core.StreamPool, fastrnn.StreamPool):
+        raw = cls.__new__(cls)
+        for name in ("network", "num_threads", "state", "ids", "step", "join"):
+            try:
+                found = getattr(raw, name)
+                found([0], [0.0]) if name == "step" else found()
+            except (RuntimeError, AttributeError, TypeError):
+                continue
+            raise AssertionError(f"{cls}.{name} worked")
+        del raw
+    for cls in (_core.Stream, _core.StreamPool):
+        try:
+            cls(None, 1, 1)
+        except TypeError:
+            pass
+"""
+
+
+def test_objects_that_were_never_initialised_do_not_crash():
+    subprocess.run([sys.executable, "-c", UNMADE], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("method", ["leave", "reset", "get_state"])
+@pytest.mark.parametrize(
+    ("id", "error"), [(1.0, TypeError), ("a", TypeError), (True, TypeError), (2**70, ValueError)]
+)
+def test_ids_that_are_none(method, id, error):
+    pool = fastrnn.StreamPool(fastrnn.GRU(3, 4), 2)
+    pool.join(), pool.join()
+    with pytest.raises(error, match="^id: expected"):
+        getattr(pool, method)(id)
+    assert len(pool) == 2

@@ -206,7 +206,7 @@ def test_wrong_inputs_and_states_are_errors(name, dtype, packed):
 def test_what_torch_refuses_it_refuses_with_lengths_too(x, hx):
     layer, errors = fastrnn.torch.LSTM(3, 4), []
     for lengths in (None, [5, 2]):
-        with pytest.raises(Exception) as refused:  # noqa: PT011 (torch's, of whatever type)
+        with pytest.raises(Exception) as refused:
             layer(x, hx, lengths=lengths)
         errors.append((refused.type, str(refused.value)))
     assert errors[0] == errors[1]

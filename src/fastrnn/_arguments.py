@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -134,8 +135,12 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(message) from None
 
 
-def as_size(name: str, value: Any, minimum: int = 1) -> int:
-    """Return an integer of at least `minimum`; a float or a bool is a TypeError."""
+MOST_SIZE = 1 << 20  # of input_size and the like: the core's
+_MOST_INT = (1 << 31) - 1
+
+
+def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = _MOST_INT) -> int:
+    """Return an integer in minimum..maximum; a float or a bool is a TypeError."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -144,6 +149,8 @@ def as_size(name: str, value: Any, minimum: int = 1) -> int:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
     if size < minimum:
         raise ValueError(f"{name}: expected an integer >= {minimum}, got {size}")
+    if maximum is not None and size > maximum:
+        raise ValueError(f"{name}: expected an integer <= {maximum}, got {size}")
     return size
 
 
@@ -191,7 +198,15 @@ def as_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 def as_seed(value: Any) -> int | None:
     """Return None or an integer >= 0."""
-    return None if value is None else as_size("seed", value, 0)
+    return None if value is None else as_size("seed", value, 0, None)
+
+
+def as_path(value: Any) -> str:
+    """Return a path of text, or raise TypeError."""
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(path, str):
+        raise TypeError(f"path: expected str or os.PathLike[str], got {type(value).__name__}")
+    return path
 
 
 def as_threads(name: str, value: Any) -> int:

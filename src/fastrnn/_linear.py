@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _core, _threads
 from ._arguments import (
+    MOST_SIZE,
     Array,
     Shape,
     as_contiguous,
@@ -64,8 +65,8 @@ class Linear(Module):
         num_threads: int | None = None,
     ) -> None:
         self._dtype = as_dtype(dtype)
-        self._in = as_size("in_features", in_features)
-        self._out = as_size("out_features", out_features)
+        self._in = as_size("in_features", in_features, 1, MOST_SIZE)
+        self._out = as_size("out_features", out_features, 1, MOST_SIZE)
         self._threads = as_threads("num_threads", num_threads)
         rng, bound = np.random.default_rng(as_seed(seed)), 1.0 / math.sqrt(self._in)
         self._weights = {"weight": uniform((self._out, self._in), bound, self._dtype, rng)}

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _core, _initial, _threads
 from ._arguments import (
+    MOST_SIZE,
     Array,
     as_dtype,
     as_flag,
@@ -50,12 +51,12 @@ class Recurrent(Module, Generic[S]):
         spec = Spec(
             cell,
             as_dtype(dtype),
-            as_size("input_size", input_size),
-            as_size("hidden_size", hidden_size),
-            as_size("num_layers", num_layers),
+            as_size("input_size", input_size, 1, MOST_SIZE),
+            as_size("hidden_size", hidden_size, 1, MOST_SIZE),
+            as_size("num_layers", num_layers, 1, MOST_SIZE),
             as_flag("bias", bias),
             as_flag("bidirectional", bidirectional),
-            as_size("proj_size", proj_size, 0),
+            as_size("proj_size", proj_size, 0, MOST_SIZE),
         )
         if spec.proj_size >= spec.hidden_size:
             raise ValueError(

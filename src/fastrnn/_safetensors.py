@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from ._arguments import Array, Shape
+from ._arguments import Array, Shape, as_path
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -71,7 +71,7 @@ def read_header(path: Path) -> Header:
         OSError: the file cannot be read.
         ValueError: it is no safetensors file, or a damaged one; the message says what is wrong.
     """
-    name = os.fspath(path)
+    name = as_path(path)
     with open(name, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -264,7 +264,7 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends well."""
-    target = os.path.realpath(os.fspath(path))  # a link stays a link
+    target = os.path.realpath(as_path(path))  # a link stays a link
     temporary = f"{target}.{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:

@@ -73,7 +73,7 @@ class StreamPool(_core.StreamPool):
         Raises:
             ValueError: no stream of the pool has this id.
         """
-        super().leave(id)
+        super().leave(_as_id(id))
 
     def reset(self, id: int) -> None:
         """Set a stream's state to zero.
@@ -81,7 +81,7 @@ class StreamPool(_core.StreamPool):
         Raises:
             ValueError: no stream of the pool has this id.
         """
-        super().reset(id)
+        super().reset(_as_id(id))
 
     def get_state(self, id: int) -> Any:
         """Return a copy of a stream's state: h [L, P], for LSTM (h, c) with c [L, H].
@@ -89,7 +89,7 @@ class StreamPool(_core.StreamPool):
         Raises:
             ValueError: no stream of the pool has this id.
         """
-        return super().get_state(id)
+        return super().get_state(_as_id(id))
 
     def set_state(self, id: int, state: Any) -> None:
         """Set a stream's state; arguments as `get_state` returns them.
@@ -98,10 +98,13 @@ class StreamPool(_core.StreamPool):
             TypeError: a wrong dtype; no pair (h, c) for an LSTM.
             ValueError: a wrong shape; no stream of the pool has this id. Nothing has changed.
         """
-        super().set_state(id, state)
+        super().set_state(_as_id(id), state)
 
     def __repr__(self) -> str:
-        cell = self.network.config[0]
+        try:
+            cell = self.network.config[0]
+        except RuntimeError:
+            return "<StreamPool, never initialised>"
         return f"<StreamPool of {cell}: {len(self)} of {self.capacity} streams>"
 
     def _fill(
@@ -127,6 +130,10 @@ class StreamPool(_core.StreamPool):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
+
+
+def _as_id(value: Any) -> int:
+    return as_size("id", value, 0, (1 << 63) - 1)
 
 
 def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:

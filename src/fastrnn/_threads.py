@@ -20,7 +20,7 @@ def _from_environment() -> int:
         count = 0
     if count < 1:
         raise ValueError(f"{_VARIABLE}: expected an integer >= 1, got {text!r}")
-    return count
+    return as_size(_VARIABLE, count)
 
 
 default = _from_environment()  # 0: all that the process may use
@@ -33,7 +33,7 @@ def set_num_threads(n: int) -> None:
     bit. The environment variable FASTRNN_NUM_THREADS sets the same at import.
 
     Raises:
-        TypeError, ValueError: `n` is no integer, or less than 1.
+        TypeError, ValueError: `n` is no integer, or not in 1..2^31 - 1.
     """
     global default
     default = as_size("n", n)

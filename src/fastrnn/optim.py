@@ -32,10 +32,14 @@ class Optimizer(ABC):
     """What all have in common: modules, and for each weight a place for the rule's memory."""
 
     def __init__(self, modules: Module | Sequence[Module], lr: float, weight_decay: float) -> None:
+        if not isinstance(modules, (Module, Sequence)):
+            raise TypeError(f"modules: expected fastrnn layers, got {type(modules).__name__}")
         self.modules = [modules] if isinstance(modules, Module) else list(modules)
         for module in self.modules:
             if not isinstance(module, Module):
                 raise TypeError(f"modules: expected fastrnn layers, got {type(module).__name__}")
+        if len(set(map(id, self.modules))) < len(self.modules):
+            raise ValueError("modules: expected each once, got one of them twice")
         self.lr = as_real("lr", lr, 0.0)
         self.weight_decay = as_real("weight_decay", weight_decay, 0.0)
         self._memory: list[dict[str, list[Array]]] = [{} for _ in self.modules]
@@ -49,8 +53,10 @@ class Optimizer(ABC):
 
         Raises:
             TypeError: something else; a gradient of another dtype than its weight's.
-            ValueError: a wrong number of them; names or shapes that differ from the module's.
+            ValueError: a wrong number of them; names or shapes that differ from the module's; `lr`
+                is no finite number >= 0 any more.
         """
+        as_real("lr", self.lr, 0.0)
         dicts = _as_dicts(grads)
         if len(dicts) != len(self.modules):
             raise ValueError(

@@ -69,8 +69,7 @@ void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
 template <class T>
 void Dense<T>::step(const T* x, T* y) const noexcept {
   const int offset = 0;
-  const ProductTask<T> task = {&x,      &y,   1, input_, &offset, values<T>(forward_block_), values<T>(bias_),
-                               output_, false};
+  const ProductTask<T> task = {&x, &y, 1, input_, &offset, values<T>(forward_block_), values<T>(bias_), output_, false};
   const FlushDenormals flush;
   kernels_.product(task, {0, 1, 1, 0, 1, nullptr, nullptr});
 }

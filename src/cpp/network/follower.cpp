@@ -46,8 +46,7 @@ uint64_t fingerprint_of(const std::vector<Piece>& pieces, const Backend& backend
 
 template <class T>
 std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, const Backend& backend,
-                                                      const T* const* weights, int64_t steps, int batch,
-                                                      int threads) {
+                                                      const T* const* weights, int64_t steps, int batch, int threads) {
   const int gates = kernels_of<T>(backend).cells[int(config.cell)].gates;
   const uint64_t print = fingerprint_of(pieces_of(config, gates, weights), backend, threads);
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -78,7 +78,8 @@ void Network<T>::pack_backward(int threads) const {
   if (!backward_block_.data()) {
     backward_block_ = carved([&](Arena& arena) {
       for (int part = 0; part < config_.parts(); ++part) {
-        packed_[size_t(part)].lay_out_backward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
+        packed_[size_t(part)].lay_out_backward(arena, kernels(), config_,
+                                               config_.input_of(part / config_.directions()));
       }
     });
   }

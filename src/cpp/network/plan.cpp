@@ -10,7 +10,7 @@ namespace {
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
 constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
-constexpr double kHandOver = 5;  // ns a step whose input part another core wrote: LSTM H12 gained all the same
+constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
 // proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
 // 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
@@ -58,7 +58,7 @@ struct Work {
   const LayerShape& shape;
   int64_t steps;
   int batch;
-  double live;  // rows of a step
+  double live;      // rows of a step
   double distance;  // at least 1
 };
 

@@ -43,8 +43,8 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 }
 
 template <class T>
-void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
-                                    int part, int parts) const {
+void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
+                                    int parts) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
   k.pack_gates(raw.ih, cell.gates, c.hidden, input, part, parts, w);
   k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), part, parts, u);

@@ -116,8 +116,7 @@ class Pass {
     {
       const py::gil_scoped_release release;
       network = follow();
-      network->pack_backward(
-          network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
+      network->pack_backward(network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
     }
     // Of a padded batch all rows as if they were whole: who records shapes alone does not know lengths, and memory that
     // nobody touches takes no page.

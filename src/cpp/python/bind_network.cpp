@@ -71,7 +71,8 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
         for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
         {
           const py::gil_scoped_release release;
-          net->pack(pointers.data(), net->packing_threads(Use::region, steps, int(std::min<int64_t>(batch, INT32_MAX)), most));
+          net->pack(pointers.data(),
+                    net->packing_threads(Use::region, steps, int(std::min<int64_t>(batch, INT32_MAX)), most));
         }
         any.weights.swap(kept);
       },

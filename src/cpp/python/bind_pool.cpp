@@ -13,7 +13,7 @@ namespace {
 // cost more than it gives.
 constexpr double kReleaseFlops = 2e6;
 
-struct AnyPool {
+struct AnyPool : Zeroed {
   std::variant<std::unique_ptr<StreamPool<float>>, std::unique_ptr<StreamPool<double>>> pool;
   std::shared_ptr<AnyNetwork> network;
   double step_flops;
@@ -22,8 +22,14 @@ struct AnyPool {
 
 template <class Visit>
 auto claimed(AnyPool& any, Visit visit) {
-  const Claim claim(any.busy, "pool");
+  const Claim claim(check_made(any, "pool").busy, "pool");
   return std::visit([&](auto& p) { return visit(*p); }, any.pool);
+}
+
+// By any thread, of what never changes.
+template <class Visit>
+auto looked_at(const AnyPool& any, Visit visit) {
+  return std::visit([&](const auto& p) { return visit(*p); }, check_made(any, "pool").pool);
 }
 
 std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int capacity, int threads) {
@@ -158,7 +164,7 @@ const char* const kThreadsDoc = "Threads that a step may use at most.";
 
 void bind_pool(py::module_& m) {
   py::class_<AnyPool>(m, "StreamPool")
-      .def(py::init(&make_pool))
+      .def(py::init(&make_pool), py::arg("network").none(false), py::arg("capacity"), py::arg("num_threads"))
       .def("join", [](AnyPool& any) { return claimed(any, [](auto& p) { return join(p); }); })
       .def(
           "leave", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.leave(slot_of(p, id)); }); },
@@ -193,14 +199,12 @@ void bind_pool(py::module_& m) {
       .def("__len__", [](AnyPool& any) { return claimed(any, [](auto& p) { return p.size(); }); })
       .def("__contains__",
            [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return p.find(id) >= 0; }); })
-      .def_property_readonly("network", [](const AnyPool& any) { return any.network; })
+      .def_property_readonly("network", [](const AnyPool& any) { return check_made(any, "pool").network; })
       .def_property_readonly(
-          "capacity",
-          [](const AnyPool& any) { return std::visit([](const auto& p) { return p->capacity(); }, any.pool); },
+          "capacity", [](const AnyPool& any) { return looked_at(any, [](auto& p) { return p.capacity(); }); },
           kCapacityDoc)
       .def_property_readonly(
-          "num_threads",
-          [](const AnyPool& any) { return std::visit([](const auto& p) { return p->threads(); }, any.pool); },
+          "num_threads", [](const AnyPool& any) { return looked_at(any, [](auto& p) { return p.threads(); }); },
           kThreadsDoc);
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct AnyStream {
+struct AnyStream : Zeroed {
   std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>> stream;
   std::shared_ptr<AnyNetwork> network;
   std::atomic<bool> busy{false};
@@ -19,8 +19,14 @@ struct AnyStream {
 // visit(stream) by the one thread that uses it.
 template <class Visit>
 auto claimed(AnyStream& any, Visit visit) {
-  const Claim claim(any.busy, "stream");
+  const Claim claim(check_made(any, "stream").busy, "stream");
   return std::visit([&](auto& s) { return visit(*s); }, any.stream);
+}
+
+// The same by any thread, of what never changes.
+template <class Visit>
+auto looked_at(const AnyStream& any, Visit visit) {
+  return std::visit([&](const auto& s) { return visit(*s); }, check_made(any, "stream").stream);
 }
 
 template <class T>
@@ -184,7 +190,8 @@ const char* const kStateDoc =
 
 void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream", kClassDoc)
-      .def(py::init(&make_stream), py::arg("network"), py::arg("batch_size") = 1, py::arg("num_threads") = 1)
+      .def(py::init(&make_stream), py::arg("network").none(false), py::arg("batch_size") = 1,
+           py::arg("num_threads") = 1)
       .def(
           "step",
           [](AnyStream& any, py::handle x, py::handle out) {
@@ -210,13 +217,11 @@ void bind_stream(py::module_& m) {
            [](AnyStream& any, const py::object& block, int64_t count) {
              return claimed(any, [&](auto& s) { return step_times(s, block, count); });
            })
-      .def_property_readonly("network", [](const AnyStream& any) { return any.network; })
-      .def_property_readonly(
-          "num_threads",
-          [](const AnyStream& any) { return std::visit([](const auto& s) { return s->threads(); }, any.stream); })
-      .def_property_readonly("batch_size", [](const AnyStream& any) {
-        return std::visit([](const auto& s) { return s->batch(); }, any.stream);
-      });
+      .def_property_readonly("network", [](const AnyStream& any) { return check_made(any, "stream").network; })
+      .def_property_readonly("num_threads",
+                             [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.threads(); }); })
+      .def_property_readonly("batch_size",
+                             [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.batch(); }); });
 }
 
 }  // namespace fastrnn

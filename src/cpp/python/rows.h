@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -82,6 +84,19 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
   }
   run(in, y);
   return result;
+}
+
+// What Python may call before __init__ has run, or after it has failed: pybind11 then hands out memory that nobody has
+// constructed. All zeros, that is an object without a network, which `check_made` refuses.
+struct Zeroed {
+  static void* operator new(size_t bytes) { return std::memset(::operator new(bytes), 0, bytes); }
+  static void operator delete(void* memory) { ::operator delete(memory); }
+};
+
+template <class Any>
+Any& check_made(Any& any, const char* what) {
+  if (!any.network) throw std::runtime_error(std::string(what) + ": was never initialised");
+  return any;
 }
 
 // Whoever uses an object that belongs to one thread at a time, for as long as it does. With the GIL only calls that
