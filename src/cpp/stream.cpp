@@ -61,20 +61,6 @@ const T* Stream<T>::top(int slot) const {
   return hidden(network_->config().layers - 1, slot);
 }
 
-template <class T>
-template <class Each>
-void Stream<T>::walk(int64_t begin, int64_t end, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2],
-                     Each each) noexcept {
-  const size_t layers = size_t(network_->config().layers);
-  int slot = int((slot_ + begin) & 1);
-  for (int64_t t = begin; t < end; ++t, slot ^= 1) {
-    first[slot]->x = {x.data + t * x.step, 0, x.row};
-    forward_(*first[slot], share);
-    for (size_t layer = 1; layer < layers; ++layer) forward_(tasks_[size_t(slot) * layers + layer], share);
-    each(t, slot ^ 1);
-  }
-}
-
 // Apart from advance(), whose arguments travel in structs: put together from pointers and read as vectors, such a struct
 // waits until its parts have left for the cache, behind all arithmetic of the step before (LSTM I1 H16 92 -> 80 ns; two
 // threads did not gain).
@@ -106,11 +92,16 @@ template <class Each>
 void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
   const auto part = [&](const Team& team, int64_t begin, int64_t end) {
     const Share share = share_units(batch_, team);
-    // The others may be a step ahead, not two: the slot that is read after a step is not written yet.
-    ForwardTask<T> first[2] = {tasks_[0], tasks_[tasks_.size() / 2]};
-    walk(begin, end, x, share, {&first[0], &first[1]}, [&](int64_t t, int slot) {
-      if (team.rank == 0) each(t, slot);
-    });
+    const size_t layers = tasks_.size() / 2;
+    ForwardTask<T> first[2] = {tasks_[0], tasks_[layers]};  // of this thread, with an x of its own
+    int slot = int((slot_ + begin) & 1);
+    for (int64_t t = begin; t < end; ++t, slot ^= 1) {
+      first[slot].x = {x.data + t * x.step, 0, x.row};
+      forward_(first[slot], share);
+      for (size_t layer = 1; layer < layers; ++layer) forward_(tasks_[size_t(slot) * layers + layer], share);
+      // The others may be a step ahead, not two: the slot that is read here is not written yet.
+      if (team.rank == 0) each(t, slot ^ 1);
+    }
   };
   if (threads_ == 1) {
     const FlushDenormals flush;

@@ -40,11 +40,6 @@ class Stream {
   const T* step_row(const T* x) noexcept;
   // A step of several threads, each layer of which is parts for the crew.
   const T* step_shared(Rows<const T> x) noexcept;
-  // One thread's part of steps [begin, end); each(step, slot) follows each of them. first: the lowest layer's task by
-  // slot, this thread's own to point at x.
-  template <class Each>
-  void walk(int64_t begin, int64_t end, Rows<const T> x, const Share& share, ForwardTask<T>* const (&first)[2],
-            Each each) noexcept;
   // Runs `steps` steps from x; each(step, slot) follows each of them, on one of the threads.
   template <class Each>
   void advance(int64_t steps, Rows<const T> x, Each each) noexcept;

@@ -32,6 +32,13 @@ struct Schedule {
   bool reverse;           // step s of a row is time s, or length - 1 - s
 };
 
+// The row of (step, place). (static: kernels are compiled for many instruction sets, and none may get another's.)
+template <class T>
+static inline T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
+  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
+  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
+}
+
 // One thread's part of a task: some places, and some blocks of units. When units are split, the threads meet at `wait`.
 struct Share {
   int row_begin, row_end, row_step;

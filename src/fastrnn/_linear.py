@@ -99,7 +99,7 @@ class Linear(Module):
         weight, bias = self._weights["weight"], self._weights.get("bias")
         sizes = self._dtype.name, self._in, self._out, bias is not None
         self._packing: Packing[_core.Dense] = Packing(
-            lambda: _core.Dense(*sizes), lambda dense: dense.pack(weight, bias)
+            lambda: _core.Dense(*sizes), lambda dense, *_: dense.pack(weight, bias)
         )
 
     @property

@@ -47,10 +47,11 @@ class Packing(Generic[N]):
         self.version = 0
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
-    def acquire(self, *use: Any) -> Lease[N]:
+    def acquire(self, threads: int = 1, x: Any = None, batch_first: bool = False) -> Lease[N]:
         """Return the packed form of the present weights, counted as in use until `release`.
 
-        `use` says what for, to whoever packs them anew where they have changed.
+        The arguments, of the call to come, are for who packs them anew where they have changed.
+        (Not `*use`: that takes 40 ns a call.)
         """
         lease = self._lease
         if lease is not None:
@@ -60,7 +61,7 @@ class Packing(Generic[N]):
             if lease is self._lease and lease.version == self.version:
                 return lease
             lease.users.pop()
-        return self._renew(use)
+        return self._renew(threads, x, batch_first)
 
     @staticmethod
     def release(lease: Lease[N]) -> None:
@@ -97,7 +98,7 @@ class Packing(Generic[N]):
                 self._editing -= 1
                 self.version += 1
 
-    def _renew(self, use: tuple[Any, ...]) -> Lease[N]:
+    def _renew(self, *use: Any) -> Lease[N]:
         with self.lock:
             old = self._lease
             if old is not None and old.version == self.version:

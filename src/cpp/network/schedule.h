@@ -42,13 +42,6 @@ class RowOrder {
   std::vector<int64_t> first_;
 };
 
-// Element row of (step, place) in a caller's array.
-template <class T>
-T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
-  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
-  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
-}
-
 // Zeros behind the end of each row: [T, B, width]; packed rows have nothing there.
 template <class T>
 void clear_past_end(const RowOrder& order, const Rows<T>& rows, int width) {

@@ -69,7 +69,7 @@ struct BackwardPhase {
       for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
       if (Cell::has_cell_state && step)
         ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
-      if (a.dy.data) ahead[n++] = at(a.dy, a.schedule, step, place) + unit;
+      if (a.dy.data) ahead[n++] = row_at(a.dy, a.schedule, step, place) + unit;
     }
     return n;
   }
@@ -78,7 +78,7 @@ struct BackwardPhase {
     const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.output, block);
     if constexpr (Cell::carries_dh) dh = dh + load(a.carry + ptrdiff_t(place) * a.pitch + unit);
     if (step < 0) return store(a.dstate + ptrdiff_t(place) * a.output_pitch + unit, dh);
-    if (a.dy.data) dh = dh + load_first(at(a.dy, a.schedule, step, place) + unit, lanes);
+    if (a.dy.data) dh = dh + load_first(row_at(a.dy, a.schedule, step, place) + unit, lanes);
     if (a.projection_t) {
       const int64_t row = a.schedule.first[step] - a.schedule.first[a.step_begin] + place;
       store(a.dprojected + row * a.output_pitch + unit, dh);
@@ -97,9 +97,10 @@ void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase,
   CellBackward<vec<T>> s;
   s.dh = dh;
   for (int g = 0; g < Cell::saved; ++g) s.saved[g] = load(a.tape_gates + (row * Cell::saved + g) * a.pitch + unit);
-  if constexpr (Cell::reads_h) s.h = load_first(at(y, a.schedule, step, place) + unit, lanes);
+  if constexpr (Cell::reads_h) s.h = load_first(row_at(y, a.schedule, step, place) + unit, lanes);
   if constexpr (Cell::reads_h_prev) {
-    const T* const h = step ? at(y, a.schedule, step - 1, place) : a.h0 + ptrdiff_t(a.schedule.order[place]) * a.output;
+    const T* const h =
+        step ? row_at(y, a.schedule, step - 1, place) : a.h0 + ptrdiff_t(a.schedule.order[place]) * a.output;
     s.h_prev = load_first(h + unit, lanes);
   }
   T* const carry = a.carry + ptrdiff_t(place) * a.pitch + unit;

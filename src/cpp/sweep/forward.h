@@ -11,15 +11,15 @@ FASTRNN_INLINE RowStep<T> row_step(const ForwardTask<T>& a, int64_t step, int pl
   const Schedule& s = a.schedule;
   const int64_t row = s.first[step] + place;
   RowStep<T> r;
-  r.x = a.hoisted ? nullptr : at(a.x, s, step, place);
-  r.h_prev = step ? at(a.y, s, step - 1, place) : a.h0 + ptrdiff_t(s.order[place]) * a.output;
+  r.x = a.hoisted ? nullptr : row_at(a.x, s, step, place);
+  r.h_prev = step ? row_at(a.y, s, step - 1, place) : a.h0 + ptrdiff_t(s.order[place]) * a.output;
   const int64_t hoisted = (step - a.step_begin) * a.hoisted_rows + place;
   r.start = a.hoisted ? a.hoisted + hoisted * Cell::InputGates::count * a.pitch : a.bias;
   T* const c = a.cell + ptrdiff_t(place) * a.pitch;
   r.c_prev = a.tape_cell && step ? a.tape_cell + (s.first[step - 1] + place) * a.pitch : c;
   r.c = a.tape_cell ? a.tape_cell + row * a.pitch : c;
   r.saved = a.tape_gates ? a.tape_gates + row * Cell::saved * a.pitch : nullptr;
-  r.h = a.projection ? a.unprojected + (a.tape_cell ? row : place) * a.pitch : at(a.y, s, step, place);
+  r.h = a.projection ? a.unprojected + (a.tape_cell ? row : place) * a.pitch : row_at(a.y, s, step, place);
   return r;
 }
 
@@ -218,7 +218,7 @@ struct ProjectionPhase {
     kPlainTiles<T>.at[height - 1][width](kFromZero<T>, &op, 1, sums);
     for (int i = 0; i < height << width; ++i) {
       const int v = block + i % (1 << width);
-      T* const y = at(a.y, a.schedule, step, first + (i >> width) * share.row_step);
+      T* const y = row_at(a.y, a.schedule, step, first + (i >> width) * share.row_step);
       store_first(y + v * W, sums[i], lanes_of<T>(a.output, v));
     }
   }

@@ -15,12 +15,6 @@ namespace {
 
 FASTRNN_INLINE int64_t live_rows(const Schedule& s, int64_t step) { return s.first[step + 1] - s.first[step]; }
 
-template <class T>
-FASTRNN_INLINE T* at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
-  const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
-  return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
-}
-
 // The places of a share among the first n: begin, begin + step, ...
 FASTRNN_INLINE int places(const Share& share, int64_t n) {
   const int64_t end = n < share.row_end ? n : share.row_end;
