@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 import threading
 import tracemalloc
 
@@ -215,70 +213,6 @@ def test_copies_and_pickles(kind, travel):
     )
 
 
-# errors change nothing
-
-
-def test_full():
-    pool = fastrnn.StreamPool(NET.build(), 2)
-    ids = [pool.join(), pool.join()]
-    with pytest.raises(RuntimeError, match=r"pool: full, all 2 places are taken; leave\(id\)"):
-        pool.join()
-    pool.leave(ids[0])
-    with pytest.raises(ValueError, match="state h: expected shape"):
-        pool.join((random(2, 8), random(2, 7)))
-    assert len(pool) == 1 and pool.join() not in ids
-
-
-WRONG_STEPS = {
-    "unknown": (lambda i: [i[0], 77], (2, 5), ValueError, "ids: .*got 77 at position 1"),
-    "left": (lambda i: [i[3]], (1, 5), ValueError, "ids: .*in the pool, got"),
-    "negative": (lambda i: [-1], (1, 5), ValueError, "ids: .*got -1 at position 0"),
-    "huge": (lambda i: [2**63 - 1], (1, 5), ValueError, "ids: .*in the pool"),
-    "repeated": (lambda i: [i[0], i[1], i[0]], (3, 5), ValueError, "each stream once.*position 2 "),
-    "too many": (lambda i: [i[0]] * 9, (9, 5), ValueError, "at most capacity = 4, got 9"),
-    "floats": (lambda i: [0.0, 1.0], (2, 5), TypeError, "ids: expected integers.*float64"),
-    "bools": (lambda i: np.array([True]), (1, 5), TypeError, "ids: expected integers.*bool"),
-    "one number": (lambda i: i[0], (1, 5), ValueError, r"ids: expected shape \[n\]"),
-    "two axes": (lambda i: [[i[0]]], (1, 5), ValueError, r"ids: expected shape \[n\]"),
-    "no ids": (lambda i: None, (1, 5), TypeError, "ids: expected integers"),
-    "words": (lambda i: ["a"], (1, 5), TypeError, "ids: expected integers"),
-    "rows": (lambda i: i[:2], (3, 5), ValueError, r"x: expected shape \[2, 5\], got \[3, 5\]"),
-    "features": (lambda i: i[:2], (2, 4), ValueError, r"x: expected shape \[2, 5\], got \[2, 4\]"),
-    "axes": (lambda i: i[:2], (5,), ValueError, r"x: expected shape \[2, 5\], got \[5\]"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_STEPS)
-def test_wrong_steps_change_nothing(case):
-    form, shape, error, message = WRONG_STEPS[case]
-    pool = fastrnn.StreamPool(NET.build(), 4)
-    ids = [pool.join() for _ in range(4)]
-    pool.step(ids, random(4, 5))
-    pool.leave(ids[3])
-    before = [pool.get_state(i) for i in ids[:3]]
-    with pytest.raises(error, match=message):
-        pool.step(form(ids), random(*shape))
-    assert all(same(pool.get_state(i), b) for i, b in zip(ids, before, strict=False))
-
-
-@pytest.mark.parametrize(
-    ("x", "out", "error", "message"),
-    [
-        (random(2, 5, dtype=np.float64), None, TypeError, "x: expected dtype float32, got float64"),
-        ([[0.0] * 5] * 2, None, TypeError, "x: expected a NumPy array"),
-        (random(2, 5), random(2, 6), ValueError, r"out: expected shape \[2, 7\], got \[2, 6\]"),
-        (random(2, 5), random(2, 7, dtype=np.float64), TypeError, "out: expected dtype float32"),
-        (random(2, 5), random(2, 14)[:, ::2], ValueError, "out: expected a C-contiguous"),
-    ],
-)
-def test_wrong_arrays_change_nothing(x, out, error, message):
-    pool = fastrnn.StreamPool(NET.build(), 4)
-    ids = [pool.join(), pool.join()]
-    with pytest.raises(error, match=message):
-        pool.step(ids, x, out=out)
-    assert not any(s.any() for i in ids for s in pool.get_state(i))
-
-
 def test_out():
     pool, x, out = fastrnn.StreamPool(NET.build(), 4), random(2, 5), random(2, 7)
     ids, others = [pool.join(), pool.join()], [pool.join(), pool.join()]
@@ -287,71 +221,6 @@ def test_out():
     buffer = random(24)
     with pytest.raises(ValueError, match="out: overlaps x"):
         pool.step(ids, buffer[:10].reshape(2, 5), buffer[9:23].reshape(2, 7))
-
-
-@pytest.mark.parametrize("method", ["leave", "reset", "get_state"])
-def test_unknown_id(method):
-    pool = fastrnn.StreamPool(NET.build(), 4)
-    with pytest.raises(ValueError, match="id: expected that of a stream in the pool, got 0"):
-        getattr(pool, method)(0)
-    gone = pool.join()
-    pool.leave(gone)
-    with pytest.raises(ValueError, match=f"id: expected that of a stream.*got {gone}"):
-        getattr(pool, method)(gone)
-    with pytest.raises(ValueError, match="id: expected that of a stream"):
-        pool.set_state(gone, (random(2, 7), random(2, 7)))
-
-
-def test_wrong_states_change_nothing():
-    pool = fastrnn.StreamPool(NET.build(), 4)
-    one = pool.join()
-    pool.step([one], random(1, 5))
-    before, good = pool.get_state(one), random(2, 7)
-    for state, error, message in (
-        ((good, random(2, 8)), ValueError, r"state c: expected shape \[2, 7\], got \[2, 8\]"),
-        ((good, good.astype(np.float64)), TypeError, "state c: expected dtype float32"),
-        ((good, None), TypeError, "state c: expected a NumPy array, got None"),
-        (good, TypeError, "state: expected a pair"),
-        ((good,), ValueError, "state: expected a pair"),
-    ):
-        with pytest.raises(error, match=message):
-            pool.set_state(one, state)
-        assert same(pool.get_state(one), before)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((fastrnn.Linear(2, 2), 3), TypeError, "layer: expected an RNN, LSTM or GRU, got Linear"),
-        ((fastrnn.GRU(2, 3, bidirectional=True), 3), ValueError, "layer: expected bidirectional"),
-        ((fastrnn.GRU(2, 3), 0), ValueError, "capacity: expected an integer >= 1, got 0"),
-        ((fastrnn.GRU(2, 3), 1.5), TypeError, "capacity: expected an integer"),
-        ((fastrnn.GRU(2, 3), 2**20 + 1), ValueError, "capacity: expected.*1048576, got 1048577"),
-    ],
-)
-def test_construction(arguments, error, message):
-    with pytest.raises(error, match=message):
-        fastrnn.StreamPool(*arguments)
-    with pytest.raises(ValueError, match="num_threads: expected an integer >= 1, got 0"):
-        fastrnn.StreamPool(fastrnn.GRU(2, 3), 1, num_threads=0)
-
-
-def test_damaged_book():
-    """what a pickle says of the ids is checked: it decides where memory is written"""
-    pool = fastrnn.StreamPool(NET.build(), 3)
-    pool.join()
-    ids, following, free = pool.book()
-    for book in (
-        (ids[:2], following, free),
-        (ids, following, [1, 9]),
-        (ids, following, [1, 1]),
-        (ids, following, [1]),
-        (ids, [following[0] + 1, *following[1:]], free),
-        ([7, *ids[1:]], following, free),
-    ):
-        with pytest.raises(ValueError, match="never those of a pool"):
-            pool.restore(*book)
-    pool.restore(ids, following, free)
 
 
 def test_steps_allocate_nothing_in_python():
@@ -396,50 +265,3 @@ def test_used_by_two_threads_at_once():
     thread.join()
     assert "in use by another thread" in errors[0]
     assert y is None or y.tobytes() == layer(x[None])[0].tobytes()
-
-
-UNMADE = """
-import traceback
-import fastrnn
-from fastrnn import _core
-lstm = fastrnn.LSTM(3, 4)
-for _ in range(30):
-    pools = [fastrnn.StreamPool(lstm, n) for n in range(1, 40)]  # memory that is dirty
-    del pools
-    try:
-        fastrnn.StreamPool(lstm, 0)
-    except ValueError as error:  # shows the locals of the frame that failed, the pool among them
-        error = traceback.TracebackException.from_exception(error, capture_locals=True)
-        assert "<StreamPool, never initialised>" in "".join(error.format())
-    for cls in (_core.Stream, _core.StreamPool, fastrnn.StreamPool):
-        raw = cls.__new__(cls)
-        for name in ("network", "num_threads", "state", "ids", "step", "join"):
-            try:
-                found = getattr(raw, name)
-                found([0], [0.0]) if name == "step" else found()
-            except (RuntimeError, AttributeError, TypeError):
-                continue
-            raise AssertionError(f"{cls}.{name} worked")
-        del raw
-    for cls in (_core.Stream, _core.StreamPool):
-        try:
-            cls(None, 1, 1)
-        except TypeError:
-            pass
-"""
-
-
-def test_objects_that_were_never_initialised_do_not_crash():
-    subprocess.run([sys.executable, "-c", UNMADE], check=True, timeout=120)
-
-
-@pytest.mark.parametrize("method", ["leave", "reset", "get_state"])
-@pytest.mark.parametrize(
-    ("id", "error"), [(1.0, TypeError), ("a", TypeError), (True, TypeError), (2**70, ValueError)]
-)
-def test_ids_that_are_none(method, id, error):
-    pool = fastrnn.StreamPool(fastrnn.GRU(3, 4), 2)
-    pool.join(), pool.join()
-    with pytest.raises(error, match="^id: expected"):
-        getattr(pool, method)(id)
-    assert len(pool) == 2
