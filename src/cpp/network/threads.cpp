@@ -32,17 +32,16 @@ constexpr double kNearBarrier = 65;
 // takes 1,600 more than where it takes 80, of GRU 1,900, of LSTM H64 backward 1,300. (With 4, LSTM H128, which still gains by
 // two threads then, is left to one.)
 constexpr double kWritten = 2.5;
-constexpr int64_t kMeasured = 10'000'000,
-                  kBelieved = 20'000'000;  // ns: how often a barrier is timed, how long it counts
+// ns: how often a barrier is timed, and how long that counts.
+constexpr int64_t kMeasured = 10'000'000, kBelieved = 20'000'000;
 std::atomic<int64_t> distance_at{-kBelieved};
 std::atomic<double> last_distance{0};
 
 #if !defined(_WIN32)
 void before_fork() {
 #if defined(__linux__)
-  struct stat tasks;
-  if (stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3)
-    threads_used.store(true);  // a link each, and two more
+  struct stat tasks;  // a link for each thread, and two more
+  if (stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3) threads_used.store(true);
 #endif
 }
 
