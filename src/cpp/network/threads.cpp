@@ -25,15 +25,7 @@ constexpr int64_t kSpins = 5'000'000;  // ns: libgomp's threads at most, as far 
 std::atomic<unsigned> region_count{0};
 std::atomic<int64_t> region_end{0};  // 0: long ago
 
-// ns for each core that meets and does nothing else: 80 for two measured where a cache line takes 32 from core to core, 340
-// where it takes 150; some 130 are near, where it takes 55.
-constexpr double kNearBarrier = 65;
-// Who meets has also written something for the others to read. Where the barrier of two takes 340 ns, a step of LSTM H128
-// takes 1,600 more than where it takes 80, of GRU 1,900, of LSTM H64 backward 1,300. (With 4, LSTM H128, which still gains by
-// two threads then, is left to one.)
-constexpr double kWritten = 2.5;
-// ns: how often a barrier is timed, and how long that counts.
-constexpr int64_t kMeasured = 10'000'000, kBelieved = 20'000'000;
+constexpr int64_t kBelieved = 20'000'000;  // ns that a timed barrier counts
 std::atomic<int64_t> distance_at{-kBelieved};
 std::atomic<double> last_distance{0};
 
@@ -105,6 +97,14 @@ class Assembly {
   std::atomic<int> here_{0};
 };
 
+constexpr int64_t kMeasured = 10'000'000;  // ns: how often a barrier is timed
+// ns for each core that meets and does nothing else: 80 for two measured where a cache line takes 32 from core to core, 340
+// where it takes 150; some 130 are near, where it takes 55.
+constexpr double kNearBarrier = 65;
+// Who meets has also written something for the others to read. Where the barrier of two takes 340 ns, a step of LSTM H128
+// takes 1,600 more than where it takes 80, of GRU 1,900, of LSTM H64 backward 1,300. (With 4, LSTM H128, which still gains by
+// two threads then, is left to one.)
+constexpr double kWritten = 2.5;
 // Times the barrier of a region whose threads are all there: the least of some, since one that took longer only says that
 // a thread had lost its core.
 void measure_distance(const Team& team) {
