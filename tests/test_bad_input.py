@@ -326,6 +326,7 @@ def test_modules_and_rates_of_optimizers(lstm):
         fastrnn.optim.Adam(None)
     with rejects(ValueError, "modules: expected each once"):
         fastrnn.optim.SGD([lstm, lstm])
+    assert fastrnn.optim.SGD({"lstm": lstm}.values(), 0.1).modules == [lstm]
     optimizer = fastrnn.optim.SGD(lstm)
     before = lstm.state_dict()
     for lr, error in (("x", TypeError), (float("nan"), ValueError), (-1.0, ValueError)):

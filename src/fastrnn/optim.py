@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,8 +31,8 @@ Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
 class Optimizer(ABC):
     """What all have in common: modules, and for each weight a place for the rule's memory."""
 
-    def __init__(self, modules: Module | Sequence[Module], lr: float, weight_decay: float) -> None:
-        if not isinstance(modules, (Module, Sequence)):
+    def __init__(self, modules: Module | Iterable[Module], lr: float, weight_decay: float) -> None:
+        if not isinstance(modules, (Module, Iterable)):
             raise TypeError(f"modules: expected fastrnn layers, got {type(modules).__name__}")
         self.modules = [modules] if isinstance(modules, Module) else list(modules)
         for module in self.modules:
@@ -84,7 +84,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        modules: Module | Sequence[Module],
+        modules: Module | Iterable[Module],
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -124,7 +124,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        modules: Module | Sequence[Module],
+        modules: Module | Iterable[Module],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -169,7 +169,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        modules: Module | Sequence[Module],
+        modules: Module | Iterable[Module],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
