@@ -119,6 +119,9 @@ def test_bad_input():
         losses.cross_entropy(x, np.zeros((3, 4), int))
     with pytest.raises(TypeError, match=r"^target: expected.*integer"):
         losses.cross_entropy(x, np.zeros(3))
+    for wrong in (1.5, "1", True):
+        with pytest.raises(TypeError, match="^ignore_index: expected an integer, got"):
+            losses.cross_entropy(x, np.zeros(3, int), ignore_index=wrong)
     for wrong in (4, -1):
         with pytest.raises(ValueError, match=rf"^target: expected.*0\.\.3.*got {wrong}"):
             losses.cross_entropy(x, np.array([0, wrong, 1]))

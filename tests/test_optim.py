@@ -146,6 +146,9 @@ def test_bad_hyper_parameters(rule):
     else:
         with pytest.raises(ValueError, match=r"^betas\[1\]: expected.*got 1.0"):
             getattr(optim, rule)(layer, betas=(0.9, 1.0))
+        for bad in (0.9, (0.9,), (0.9, 0.99, 0.999), None):
+            with pytest.raises(TypeError, match="^betas: expected a pair"):
+                getattr(optim, rule)(layer, betas=bad)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 5.0, 1e6])
@@ -181,6 +184,20 @@ def test_clipping_of_what_is_not_finite(bad):
     assert not math.isfinite(optim.clip_grad_norm_(g, 1.0))
     with pytest.raises(ValueError, match="^max_norm: expected.*got -1"):
         optim.clip_grad_norm_({"a": np.ones(2)}, -1.0)
+
+
+def test_clipping_of_what_cannot_be_scaled():
+    good = {"a": np.ones(2)}
+    frozen = np.ones(2)
+    frozen.flags.writeable = False
+    with pytest.raises(
+        ValueError, match=r"^grads: expected a writable array for b, got a read-only"
+    ):
+        optim.clip_grad_norm_([good, {"b": frozen}], 1.0)
+    for bad, got in ((np.ones(2, int), "int64"), (3.0, "float"), (np.float32(3), "float32")):
+        with pytest.raises(TypeError, match=f"^grads: expected.* array for b, got {got}"):
+            optim.clip_grad_norm_([good, {"b": bad}], 1.0)
+    assert (good["a"] == 1).all(), "nothing changed"
 
 
 @pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])

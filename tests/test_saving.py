@@ -188,6 +188,14 @@ def test_modules_are_checked(modules, error, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_header_nobody_could_read(tmp_path, monkeypatch):
+    layer = fastrnn.Linear(2, 2)
+    monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)
+    with pytest.raises(ValueError, match="^modules: expected names that fit a header of 64 bytes"):
+        layer.save(tmp_path / "f")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     old, new = fastrnn.Linear(3, 2, seed=1), fastrnn.Linear(3, 2, seed=2)
     old.save(tmp_path / "f")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
@@ -47,7 +47,7 @@ def as_contiguous(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
 def as_floats(name: str, value: Any) -> Array:
     """Like `as_array`, of either dtype: float32 or float64."""
     array = value if type(value) is np.ndarray else _import_array(name, value)
-    if array.dtype not in _FLOATS:
+    if array.dtype not in FLOATS:
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
     return as_array(name, array, array.dtype)
 
@@ -129,7 +129,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
     """Return np.dtype float32 or float64, or raise TypeError."""
     try:
         # np.dtype(None) is float64
-        return _FLOATS[_FLOATS.index(np.dtype("V" if value is None else value))]
+        return FLOATS[FLOATS.index(np.dtype("V" if value is None else value))]
     except (TypeError, ValueError):
         message = f"dtype: expected np.float32 or np.float64, got {value!r}"
         raise TypeError(message) from None

@@ -254,6 +254,10 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
         at = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > MOST_HEADER:  # nobody could read it
+        raise ValueError(
+            f"modules: expected names that fit a header of {MOST_HEADER} bytes, got {len(text)}"
+        )
     with _replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:

@@ -18,6 +18,7 @@ from ._arguments import (
     as_choice,
     as_floats,
     as_indices,
+    as_size,
     shape_error,
     show_shape,
 )
@@ -60,7 +61,8 @@ def cross_entropy(
         reduction: "mean" (over the positions that count) or "sum".
 
     Raises:
-        TypeError: a dtype that is not float32 or float64; targets that are no integers.
+        TypeError: a dtype that is not float32 or float64; targets or an `ignore_index` that are no
+            integers.
         ValueError: a shape that does not fit; a class outside 0..C-1; an unknown reduction.
     """
     mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
@@ -72,7 +74,9 @@ def cross_entropy(
     if target.shape != logits.shape[:-1]:
         expected = f"{show_shape(logits.shape[:-1])} (that of logits without its last axis)"
         raise shape_error("target", expected, target.shape)
-    counted = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
+    counted = np.ones(target.shape, bool)
+    if ignore_index is not None:
+        counted = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
     wrong = counted & ((target < 0) | (target >= classes))
     if wrong.any():
         got = target[wrong].flat[0]

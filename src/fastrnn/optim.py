@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._arguments import Array, as_flag, as_real, show_shape
+from ._arguments import FLOATS, Array, as_flag, as_real, show_shape
 from ._module import Module
 from ._tape import Gradients
 
@@ -131,10 +131,11 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(modules, lr, weight_decay)
-        first, second = betas
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise TypeError(f"betas: expected a pair of numbers, got {betas!r}")
         self.betas = (
-            as_real("betas[0]", first, 0.0, 1.0, open_high=True),
-            as_real("betas[1]", second, 0.0, 1.0, open_high=True),
+            as_real("betas[0]", betas[0], 0.0, 1.0, open_high=True),
+            as_real("betas[1]", betas[1], 0.0, 1.0, open_high=True),
         )
         self.eps = as_real("eps", eps, 0.0)
 
@@ -197,11 +198,21 @@ def clip_grad_norm_(
 
     Returns:
         The norm before clipping.
+
+    Raises:
+        TypeError: a gradient that is no NumPy array of float32 or float64.
+        ValueError: a gradient that cannot be written to; a `max_norm` that is none. Nothing is
+            changed then.
     """
     max_norm = as_real("max_norm", max_norm, 0.0)
-    arrays = [array for gradients in _as_dicts(grads) for array in gradients.values()]
+    strict = as_flag("error_if_nonfinite", error_if_nonfinite)
+    arrays = [
+        _writable(name, array)
+        for gradients in _as_dicts(grads)
+        for name, array in gradients.items()
+    ]
     total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
-    if as_flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(total):
+    if strict and not math.isfinite(total):
         raise ValueError(f"grads: expected a finite norm, got {total}")
     scale = max_norm / (total + 1e-6)
     if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
@@ -222,6 +233,17 @@ def _as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
             )
         dicts.append(weights)
     return dicts
+
+
+def _writable(name: str, grad: Any) -> Array:
+    """Return a gradient that can be scaled where it lies, or raise."""
+    if not isinstance(grad, np.ndarray) or grad.dtype not in FLOATS:
+        got = grad.dtype if isinstance(grad, np.ndarray) else type(grad).__name__
+        raise TypeError(f"grads: expected a float32 or float64 array for {name}, got {got}")
+    if not grad.flags.writeable:
+        raise ValueError(f"grads: expected a writable array for {name}, got a read-only one")
+    found: Array = grad
+    return found
 
 
 def _check(module: Module, gradients: Mapping[str, Array]) -> None:

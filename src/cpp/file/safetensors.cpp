@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <system_error>
 
 namespace fastrnn {
@@ -196,6 +197,10 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   }
   header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8 bytes
+  if (header.size() > kMostHeaderBytes) {           // nobody could read it
+    throw std::invalid_argument("prefix: expected names that fit a header of " + std::to_string(kMostHeaderBytes) +
+                                " bytes, got " + std::to_string(header.size()));
+  }
   char length[8];
   for (int i = 0; i < 8; ++i) length[i] = char(uint64_t(header.size()) >> (8 * i) & 255);
   const fs::path there = fs::u8path(path);

@@ -121,6 +121,7 @@ void wrong_prefixes() {
   bad(save(path.c_str(), {{"rnn", layer}, {"rnn2", layer}}), "prefix: expected '' or a name and '.', got 'rnn'");
   bad(save(path.c_str(), {{"rnn.", layer}, {"rnn.", layer}}), "prefix: 'rnn.' a second time");
   bad(save(path.c_str(), {{"rnn.", layer}, {"", layer}}), "prefix: expected names for several modules, got ''");
+  bad(one(std::string(8000000, 'a') + '.'), "prefix: expected names that fit a header of 100000000 bytes");  // 13 times
   bad(one("."), "got '.'");
   bad(one(a63 + e), (a63 + "'").c_str());
   bad(one("rnn\xFF."), "prefix: expected UTF-8, got the byte 255 after 'rnn'");
