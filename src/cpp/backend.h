@@ -7,6 +7,7 @@ namespace fastrnn {
 
 enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
 constexpr int kCells = 4;
+constexpr const char* kCellNames[kCells] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
 
 template <class T>
 struct CellKernels {

@@ -158,6 +158,4 @@ fastrnn_config config_of(const Safetensors& file, const std::string& prefix);
 void copy_config(const fastrnn_config& from, fastrnn_config* to);
 void need_ready(const fastrnn_layer& layer);
 
-constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
-
 }  // namespace fastrnn

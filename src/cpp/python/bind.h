@@ -37,6 +37,9 @@ struct AnyNetwork {
 pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
                             int threads);
 
+// The plan of each layer for `steps` of `batch` rows, by the model of network/plan.h, not by running anything.
+pybind11::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads);
+
 // Refuses a network that was never packed.
 void check_packed(const AnyNetwork& any);
 

@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "network/threads.h"
 #include "python/arrays.h"
@@ -106,10 +106,10 @@ void freeze(AnyNetwork& any) {
 }
 
 py::tuple config_tuple(const AnyNetwork& any) {
-  static const char* const cells[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
   const Config& c = any.config();
   const char* const dtype = any.network.index() ? "float64" : "float32";
-  return py::make_tuple(cells[int(c.cell)], dtype, c.input, c.hidden, c.layers, c.bias, c.bidirectional, c.projection);
+  return py::make_tuple(kCellNames[int(c.cell)], dtype, c.input, c.hidden, c.layers, c.bias, c.bidirectional,
+                        c.projection);
 }
 
 struct PassArguments {
@@ -205,55 +205,6 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
       any_tape.tape);
 }
 
-// The plan of one layer in words and numbers.
-py::dict explain_layer(const Plan& p) {
-  static const char* const splits[] = {"none", "rows", "pipeline", "units"};
-  static const char* const why[] = {"one thread: more would cost more than they save",
-                                    "each thread has its own rows and never waits",
-                                    "too few rows: one thread multiplies the inputs that another will need",
-                                    "too few rows: each thread has its own units, and they meet at every step"};
-  py::dict d;
-  d["threads"] = p.threads, d["split"] = splits[int(p.split)];
-  d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
-  d["threads_from"] = p.threads == 1 ? "caller" : p.by_crew ? "helpers" : "region";
-  d["concurrent_directions"] = p.teams;
-  d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
-  for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
-  return d;
-}
-
-// By the model of network/plan.h, not by running anything.
-py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
-  const Use use = training ? Use::region : Use::inference;
-  return std::visit(
-      [&](const auto& net) {
-        using T = element_of<decltype(net)>;
-        const Config& c = net->config();
-        static const char* const cells[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};
-        py::list layers;
-        double flops = 0, step_bytes = 0, planned = 0, floor = 0;
-        const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
-        for (int layer = 0; layer < c.layers; ++layer) {
-          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), use);
-          layers.append(explain_layer(p));
-          const double gates = double(net->cell().gates) * c.hidden * c.directions();
-          const double weights =
-              gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
-          flops += 2 * weights * double(batch) * double(steps) * passes;
-          step_bytes += gates * c.output() * sizeof(T);
-          planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
-        }
-        py::dict d;
-        d["kernel"] = std::string(net->backend().name) + " " + cells[int(c.cell)] + " " + dtype_name<T>();
-        d["isa"] = net->backend().name, d["layers"] = layers, d["flops"] = flops;
-        d["recurrent_weight_bytes"] = step_bytes, d["packed_bytes"] = net->packed_bytes();
-        d["expected_us"] = planned / 1e3, d["limit_us"] = floor / 1e3;
-        d["expected_share_of_limit"] = planned > 0 ? floor / planned : 0.0;
-        return d;
-      },
-      any.network);
-}
-
 }  // namespace
 
 void check_packed(const AnyNetwork& any) {
@@ -273,15 +224,15 @@ void check_streams(const AnyNetwork& any, int threads) {
 
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                       int projection) {
-  static const std::map<std::string, Cell> cells = {
-      {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru}};
-  const auto found = cells.find(cell);
-  if (found == cells.end()) throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
+  const auto name = std::find(std::begin(kCellNames), std::end(kCellNames), cell);
+  if (name == std::end(kCellNames))
+    throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
+  const Cell found = Cell(name - std::begin(kCellNames));
   positive(projection, 0, "proj_size");
-  if (projection && (found->second != Cell::lstm || projection >= hidden)) {
+  if (projection && (found != Cell::lstm || projection >= hidden)) {
     throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
   }
-  return {found->second,
+  return {found,
           positive(input, 1, "input_size"),
           positive(hidden, 1, "hidden_size"),
           positive(layers, 1, "num_layers"),
