@@ -149,6 +149,7 @@ def test_bad_hyper_parameters(rule):
         for bad in (0.9, (0.9,), (0.9, 0.99, 0.999), None):
             with pytest.raises(TypeError, match="^betas: expected a pair"):
                 getattr(optim, rule)(layer, betas=bad)
+        assert getattr(optim, rule)(layer, betas=np.array([0.5, 0.75])).betas == (0.5, 0.75)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 5.0, 1e6])

@@ -131,11 +131,13 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(modules, lr, weight_decay)
-        if not isinstance(betas, Sequence) or len(betas) != 2:
-            raise TypeError(f"betas: expected a pair of numbers, got {betas!r}")
+        try:
+            first, second = betas
+        except (TypeError, ValueError):
+            raise TypeError(f"betas: expected a pair of numbers, got {betas!r}") from None
         self.betas = (
-            as_real("betas[0]", betas[0], 0.0, 1.0, open_high=True),
-            as_real("betas[1]", betas[1], 0.0, 1.0, open_high=True),
+            as_real("betas[0]", first, 0.0, 1.0, open_high=True),
+            as_real("betas[1]", second, 0.0, 1.0, open_high=True),
         )
         self.eps = as_real("eps", eps, 0.0)
 
