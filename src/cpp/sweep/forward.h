@@ -170,21 +170,22 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   finish_row<Cell>(a, r, 2 * block + 2, half);
 }
 
+// Blocks [begin, end), N at once as long as there are as many, then half of that.
+template <int N, class Cell, class T>
+FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down) {
+  const int groups = (end - begin) / N;
+  for (int i = 0; i < groups; ++i) row_blocks<N, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * N);
+  if constexpr (N > 1) row_groups<N / 2, Cell>(a, r, begin + groups * N, end, down);
+}
+
 // Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
 // where a walk in one direction finds nothing of what it needs (LSTM H256, two threads: 12.4 -> 11.3 us).
 template <class Cell, class T>
 [[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
                                    bool down) {
-  // Four sums hide the latency of an FMA on one unit. More blocks at once would put off the equations of the first one,
-  // which overlap with the product of the next; and eight panels of a power of two share the sets of the first-level cache
-  // (RNN H128 T100, one thread: 103 us with eight, 97 with panels a vector longer, 90 with four).
-  constexpr int V = Cell::accumulators == 1 ? 4 : 1;
-  const bool paired = kHalvesPay && V == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
-  const int groups = (blocks.end - blocks.begin) / V - paired;
-  for (int i = 0; i < groups; ++i) row_blocks<V, Cell, vec<T>>(a, r, blocks.begin + (down ? groups - 1 - i : i) * V);
-  if constexpr (V > 1) {
-    for (int block = blocks.begin + groups * V; block < blocks.end; ++block) row_blocks<1, Cell, vec<T>>(a, r, block);
-  }
+  constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
+  const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
+  row_groups<N, Cell>(a, r, blocks.begin, blocks.end - paired, down);
   if constexpr (kHalvesPay) {
     if (paired) return row_end<Cell>(a, r, blocks.end - 1);
     if (blocks.half >= 0) row_blocks<1, Cell, half_vec<T>>(a, r, blocks.half);
