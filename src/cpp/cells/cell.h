@@ -2,10 +2,11 @@
 //   accumulators            sums per hidden unit that a step ends with
 //   InputGates, HiddenGates which of them W x and U h add to (in the order of the gates in the weight matrices)
 //   saved                   vectors per unit kept for backward
+//   saved_by_output         which of them output() makes, a bit each
 //   has_cell_state          whether c travels beside h
 //   reads_h_prev, reads_h   whether forward or backward use the previous h elementwise, backward the new h
-//   forward, backward       the equations
-//   output                  where a cell state is: h from o and c, the last equation of forward
+//   gates, output, backward the equations; output: h, from what gates() left in kept
+//   output_apart            whether a tile computes the gates of all its rows first, and then h of all
 #pragma once
 
 #include "simd/math.h"
@@ -25,8 +26,9 @@ template <class V>
 struct CellForward {
   V h_prev, c_prev;
   V saved[kMaxGates];
-  V h;     // without a cell state
-  V c, o;  // with one: h = output(o, c)
+  V c;
+  V kept[2];  // what output() needs of gates()
+  V h;
 };
 
 template <class V>

@@ -32,38 +32,49 @@ FASTRNN_INLINE void start_row(const ForwardTask<T>& a, const RowStep<T>& r, int 
   }
 }
 
-// The cell's equations, all but h where there is a cell state.
 template <class Cell, class V, class T>
-FASTRNN_INLINE CellForward<V> run_cell(const ForwardTask<T>& a, const RowStep<T>& r, int block, const V* sums) {
-  const int unit = block * kLanesOf<V>;
+FASTRNN_INLINE CellForward<V> run_gates(const RowStep<T>& r, int block, const V* sums) {
   CellForward<V> s;
-  if constexpr (Cell::reads_h_prev) s.h_prev = load_first<V>(r.h_prev + unit, lanes_in<V>(a.hidden, block));
-  if constexpr (Cell::has_cell_state) s.c_prev = load<V>(r.c_prev + unit);
-  Cell::forward(sums, s);
+  if constexpr (Cell::has_cell_state) s.c_prev = load<V>(r.c_prev + block * kLanesOf<V>);
+  Cell::gates(sums, s);
   return s;
 }
 
 template <class Cell, class V, class T>
-FASTRNN_INLINE void store_state(const ForwardTask<T>& a, const RowStep<T>& r, int block, const CellForward<V>& s) {
-  const int unit = block * kLanesOf<V>;
-  if constexpr (Cell::has_cell_state) store(r.c + unit, s.c);
-  if (Cell::saved > 0 && r.saved) {
+FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const RowStep<T>& r, int block, CellForward<V>& s) {
+  if constexpr (Cell::reads_h_prev) {
+    s.h_prev = load_first<V>(r.h_prev + block * kLanesOf<V>, lanes_in<V>(a.hidden, block));
+  }
+  Cell::output(s);
+}
+
+// Onto the tape, where there is one: the vectors of `Which`, a bit each.
+template <class Cell, unsigned Which, class V, class T>
+FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const RowStep<T>& r, int block, const CellForward<V>& s) {
+  if (Which == 0 || Cell::saved == 0 || !r.saved) return;
 #pragma GCC unroll 4
-    for (int g = 0; g < Cell::saved; ++g) store(r.saved + g * a.pitch + unit, s.saved[g]);
+  for (int g = 0; g < Cell::saved; ++g) {
+    if (Which >> g & 1) store(r.saved + g * a.pitch + block * kLanesOf<V>, s.saved[g]);
   }
 }
 
+template <class Cell, class V, class T>
+FASTRNN_INLINE void store_c(const RowStep<T>& r, int block, const CellForward<V>& s) {
+  if constexpr (Cell::has_cell_state) store(r.c + block * kLanesOf<V>, s.c);
+}
+
 template <class V, class T>
-FASTRNN_INLINE void store_output(const ForwardTask<T>& a, const RowStep<T>& r, int block, V h) {
-  store_first(r.h + block * kLanesOf<V>, h, a.projection ? kLanesOf<V> : lanes_in<V>(a.hidden, block));
+FASTRNN_INLINE void store_h(const ForwardTask<T>& a, const RowStep<T>& r, int block, const CellForward<V>& s) {
+  store_first(r.h + block * kLanesOf<V>, s.h, a.projection ? kLanesOf<V> : lanes_in<V>(a.hidden, block));
 }
 
 template <class Cell, class V, class T>
 FASTRNN_INLINE void finish_row(const ForwardTask<T>& a, const RowStep<T>& r, int block, const V* sums) {
-  CellForward<V> s = run_cell<Cell>(a, r, block, sums);
-  if constexpr (Cell::has_cell_state) s.h = Cell::output(s.o, s.c);
-  store_state<Cell>(a, r, block, s);
-  store_output(a, r, block, s.h);
+  CellForward<V> s = run_gates<Cell>(r, block, sums);
+  run_output<Cell>(a, r, block, s);
+  store_c<Cell>(r, block, s);
+  store_saved<Cell, ~0u>(a, r, block, s);
+  store_h(a, r, block, s);
 }
 
 template <class Cell, class V>
@@ -92,16 +103,20 @@ struct ForwardPhase {
     const auto each = [&](auto visit) {
       for (int i = 0; i < height << width; ++i) visit(rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
     };
-    if constexpr (Cell::has_cell_state) {
-      // h waits for its c, and the next row's gates would wait with it: a core looks only so far ahead. All c first: LSTM
-      // B16, one thread, us: H20 225 to 206, H32 356 to 339, H64 1,149 to 1,112, B8 H128 with a tape 2,057 to 2,018.
-      // (h in a loop of its own for the others, too: GRU and RNN 1 to 5 % slower.)
-      each([&](const RowStep<T>& r, int b, V* o_c) {
-        const CellForward<V> s = run_cell<Cell>(a, r, b, o_c);
-        store_state<Cell>(a, r, b, s);
-        o_c[0] = s.o, o_c[1] = s.c;
+    if constexpr (Cell::output_apart) {
+      each([&](const RowStep<T>& r, int b, V* kept) {
+        const CellForward<V> s = run_gates<Cell>(r, b, kept);
+        store_c<Cell>(r, b, s);
+        store_saved<Cell, ~Cell::saved_by_output>(a, r, b, s);
+        kept[0] = s.kept[0], kept[1] = s.kept[1];
       });
-      each([&](const RowStep<T>& r, int b, const V* o_c) { store_output(a, r, b, Cell::output(o_c[0], o_c[1])); });
+      each([&](const RowStep<T>& r, int b, const V* kept) {
+        CellForward<V> s;
+        s.kept[0] = kept[0], s.kept[1] = kept[1];
+        run_output<Cell>(a, r, b, s);
+        store_saved<Cell, Cell::saved_by_output>(a, r, b, s);
+        store_h(a, r, b, s);
+      });
     } else {
       each([&](const RowStep<T>& r, int b, const V* done) { finish_row<Cell>(a, r, b, done); });
     }
