@@ -112,7 +112,8 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
 
 template <class T>
 Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  const LayerShape shape = layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)));
+  const LayerShape shape =
+      layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)), second_level_bytes());
   return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 

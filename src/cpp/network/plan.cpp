@@ -8,15 +8,18 @@ namespace {
 // Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
-constexpr double kL1Bytes = 24e3, kL2Bytes = 1.1e6, kL3Bytes = 16e6;
+constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
+constexpr double kCell = 30,
+                 kGate = 28;      // cycles of a row's vector of units, besides the product: LSTM 142, GRU 114, RNN 58
 constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
-constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
+constexpr double kHandOver = 3;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
 // proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
 // 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
 constexpr double kAwaited = 45;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
+constexpr double kHoisted = 50e3;       // bytes of weights from which they are worth a product for few rows
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
@@ -24,11 +27,11 @@ constexpr double kLong = 5e6;           // ns: now and then a region waits as lo
 
 // To read weights that are read at every step. A step walks up what the one before walked down, and so finds the share
 // that a cache holds.
-double read_time(double bytes) {
-  const double levels[][2] = {{kL1Bytes, kL1}, {kL2Bytes, kL2}, {kL3Bytes, kL3}};
+double read_time(const LayerShape& s, double bytes) {
+  const double levels[][2] = {{kL1Bytes, kL1}, {s.l2_bytes, kL2}, {kL3Bytes, kL3}};
   double ns = 0, held = 0;
   for (const auto& [size, bandwidth] : levels) {
-    const double here = std::clamp(bytes - held, 0.0, size - held);
+    const double here = std::clamp(bytes - held, 0.0, std::max(0.0, size - held));
     ns += here / bandwidth, held += here;
   }
   return ns + (bytes - held) / kMemory;
@@ -36,8 +39,13 @@ double read_time(double bytes) {
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
-// With few rows a tile reads each weight for little work: W x of many steps is one product then.
-bool hoists(double rows) { return rows < 8; }
+// With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is written
+// and read once more, and weights that lie in the first-level cache are read for nothing: LSTM B8 H16 T100, one thread, AVX2,
+// 113 us so and 100 without.
+bool hoists(const LayerShape& s, double rows) {
+  const double weights = double(s.gates) * s.hidden * (s.input + s.output) * s.element_bytes;
+  return rows < 2 || (rows < 8 && weights > kHoisted);
+}
 
 // Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
 struct StepTime {
@@ -46,11 +54,11 @@ struct StepTime {
 
 StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
-  const double hoisted = hoists(rows) ? s.input : 0, depth = s.output + s.input - hoisted;
+  const double hoisted = hoists(s, rows) ? s.input : 0, depth = s.output + s.input - hoisted;
   const double weights = outputs * depth * s.element_bytes, peak = core_gflops(s.lanes);
-  const double cell = rows * units * 5 * 8 / s.lanes / kCoreGhz;
+  const double cell = rows * units / s.lanes * (kCell + kGate * s.gates) / kCoreGhz;
   return {2 * rows * outputs * hoisted / peak,
-          kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(weights))};
+          kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(s, weights))};
 }
 
 // What is to be done, and where.
@@ -86,13 +94,13 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
 Plan finish(Plan plan, const Work& w) {
   const LayerShape& s = w.shape;
   const int team = plan.threads / plan.teams;
-  plan.hoist = w.steps > 1 && hoists(plan.split == Split::rows ? w.live / team : w.live);
+  plan.hoist = w.steps > 1 && hoists(s, plan.split == Split::rows ? w.live / team : w.live);
   const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
   plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * w.batch)), std::min<int64_t>(w.steps, 6), w.steps);
   if (plan.split == Split::pipeline) plan.chunk = kPipelineSteps;
   const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * w.live * matrix * (s.output + s.input);
   const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
-  plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), read_time(read));
+  plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), read_time(s, read));
   return plan;
 }
 
@@ -122,15 +130,17 @@ Choice fastest(const Work& w, int threads, unsigned allowed) {
 
 // Splits that the use and the amount of work allow, a bit each.
 unsigned allowed_splits(Use use, bool region, int directions) {
-  const unsigned pipeline = 1u << int(Split::pipeline), units = 1u << int(Split::units), all = (1u << kSplits) - 1;
+  constexpr unsigned all = (1u << kSplits) - 1, rows = 1u << int(Split::rows), pipeline = 1u << int(Split::pipeline);
   if (region) return use == Use::backward ? all & ~pipeline : all;
-  return use == Use::inference && directions == 1 ? pipeline | units : 0;
+  if (use != Use::inference) return 0;
+  return directions == 1 ? all : rows;
 }
 
 }  // namespace
 
-LayerShape layer_shape(const Config& c, int layer, int gates, int lanes, int element_bytes) {
-  return {gates, c.input_of(layer), c.hidden, c.output(), c.directions(), element_bytes, lanes, c.projection > 0};
+LayerShape layer_shape(const Config& c, int layer, int gates, int lanes, int element_bytes, double l2_bytes) {
+  return {gates, c.input_of(layer), c.hidden, c.output(), c.directions(), element_bytes,
+          lanes, c.projection > 0,  l2_bytes};
 }
 
 int threads_for(double flops, int lanes, int threads) {

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #endif
 
 namespace fastrnn {
@@ -171,6 +172,16 @@ int available_threads() {
   return forked() ? 1 : cores;
 #else
   return 1;
+#endif
+}
+
+double second_level_bytes() {
+  constexpr long usual = 1 << 20;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);  // once: on some machines it reads files
+  return double(found > 0 ? found : usual);
+#else
+  return double(usual);
 #endif
 }
 

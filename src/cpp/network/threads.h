@@ -19,6 +19,9 @@ bool has_openmp();
 bool forked();        // whether this is such a child
 void note_threads();  // that this process has used some
 
+// Bytes of a core's second-level cache; 1 MiB where the system does not tell.
+double second_level_bytes();
+
 void relax();           // a moment, for the other thread of a core
 int64_t nanoseconds();  // of a clock that only goes forward
 

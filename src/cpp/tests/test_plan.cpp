@@ -9,14 +9,19 @@ namespace {
 
 constexpr int kSteps = 100;
 
-LayerShape lstm(int hidden, int directions = 1) {
-  return {4, hidden, hidden, hidden, directions, 4, 16, false};  // float32 in vectors of 16
+LayerShape lstm(int hidden, int directions = 1, double l2_bytes = 1 << 20) {
+  return {4, hidden, hidden, hidden, directions, 4, 16, false, l2_bytes};  // float32 in vectors of 16
 }
 
 constexpr double kNear = 1, kFar = 3;  // how far the other core is
 
 Plan plan(const LayerShape& shape, int batch, int threads, Use use, double distance = 0) {
   return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, distance);
+}
+
+// W x goes into a product of its own where it saves reading, and not where the weights lie in the first-level cache anyway.
+void check_hoist(int hidden, int batch, bool hoist) {
+  CHECK(plan(lstm(hidden), batch, 1, Use::inference).hoist == hoist, "B%d H%d hoists", batch, hidden);
 }
 
 void check_rules(const LayerShape& shape, int batch, int threads, Use use) {
@@ -71,6 +76,15 @@ void test_plan() {
   check_distance(64, 16, Use::inference, Split::rows, Split::rows);
   check_distance(64, 1, Use::backward, Split::units, Split::none);
   check_distance(256, 1, Use::backward, Split::units, Split::units);
+  check_hoist(16, 1, true);
+  check_hoist(16, 4, false);
+  check_hoist(128, 4, true);
+  check_hoist(128, 16, false);
+  check_split(16, 2, Use::inference, Split::rows, true);  // too short for a region, long enough for the crew
+  // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
+  CHECK(plan(lstm(256, 1, 512e3), 8, 2, Use::inference).split == Split::units &&
+            plan(lstm(256, 1, 1e6), 8, 2, Use::inference).split == Split::rows,
+        "B8 H256 goes by units where the second-level cache is small, else by rows");
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);
