@@ -9,10 +9,11 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
-constexpr double kCell = 30,
-                 kGate = 28;      // cycles of a row's vector of units, besides the product: LSTM 142, GRU 114, RNN 58
+// Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row alone
+// hides most of them behind the product of its next units.
+constexpr double kCell = 30, kGate = 28, kCellAlone = 40;
 constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
-constexpr double kHandOver = 3;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
+constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
 // proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
 // 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
@@ -56,7 +57,8 @@ StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
   const double hoisted = hoists(s, rows) ? s.input : 0, depth = s.output + s.input - hoisted;
   const double weights = outputs * depth * s.element_bytes, peak = core_gflops(s.lanes);
-  const double cell = rows * units / s.lanes * (kCell + kGate * s.gates) / kCoreGhz;
+  const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
+  const double cell = rows * units / s.lanes * cycles / kCoreGhz;
   return {2 * rows * outputs * hoisted / peak,
           kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(s, weights))};
 }

@@ -104,6 +104,7 @@ struct ForwardPhase {
       for (int i = 0; i < height << width; ++i) visit(rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
     };
     if constexpr (Cell::output_apart) {
+      static_assert(A >= 2, "kept lies where the sums were");
       each([&](const RowStep<T>& r, int b, V* kept) {
         const CellForward<V> s = run_gates<Cell>(r, b, kept);
         store_c<Cell>(r, b, s);
