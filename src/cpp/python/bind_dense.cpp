@@ -34,7 +34,7 @@ int rows_in(py::handle object, const char* name) {
   return int(a.shape(0));
 }
 
-void pack(AnyDense& any, const py::object& weight, const py::object& bias) {
+void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
   std::visit(
       [&](auto& dense) {
         using T = decltype(element(*dense));
@@ -50,7 +50,7 @@ void check_packed(const AnyDense& any) {
   if (any.weight.is_none()) throw py::value_error("dense: pack() was never called");
 }
 
-void run(const AnyDense& any, py::object x, py::object y, int threads) {
+void run_dense(const AnyDense& any, py::object x, py::object y, int threads) {
   check_packed(any);
   const int rows = rows_in(x, "x");
   std::visit(
@@ -67,7 +67,7 @@ void run(const AnyDense& any, py::object x, py::object y, int threads) {
 }
 
 // y [..., O] of x [..., I]; None for an array that takes a closer look: a copy, or an error.
-py::object call(const AnyDense& any, py::handle input, int threads) {
+py::object call_dense(const AnyDense& any, py::handle input, int threads) {
   check_packed(any);
   return std::visit(
       [&](const auto& dense) -> py::object {
@@ -92,8 +92,8 @@ py::object call(const AnyDense& any, py::handle input, int threads) {
       any.dense);
 }
 
-void backward(const AnyDense& any, py::object x, py::object dy, py::object dx, py::object dweight, py::object dbias,
-              int threads) {
+void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object dx, py::object dweight,
+                    py::object dbias, int threads) {
   check_packed(any);
   const int rows = rows_in(x, "x");
   std::visit(
@@ -118,10 +118,10 @@ void backward(const AnyDense& any, py::object x, py::object dy, py::object dx, p
 void bind_dense(py::module_& m) {
   py::class_<AnyDense>(m, "Dense")
       .def(py::init(&make_dense))
-      .def("pack", &pack)
-      .def("call", &call)
-      .def("run", &run)
-      .def("backward", &backward);
+      .def("pack", &pack_dense)
+      .def("call", &call_dense)
+      .def("run", &run_dense)
+      .def("backward", &backward_dense);
 }
 
 }  // namespace fastrnn

@@ -148,7 +148,7 @@ void restore(StreamPool<T>& pool, const std::vector<int64_t>& ids, const std::ve
   if (!pool.restore({ids, next, free})) throw py::value_error("pool: these ids were never those of a pool of its size");
 }
 
-const char* const kStepDoc =
+const char* const kPoolStepDoc =
     "step(ids, x, out=None) -> y\n\nAdvance just these streams by one step. ids: integers [n] in any order, each once "
     "(an int64 array is\nused where it lies); x [n, I]; y [n, P] in the order of the ids, written into `out` when "
     "given "
@@ -177,7 +177,7 @@ void bind_pool(py::module_& m) {
           [](AnyPool& any, py::handle ids, py::handle x, py::handle out) {
             return claimed(any, [&](auto& p) { return step(p, any.step_flops, ids, x, out); });
           },
-          py::arg("ids"), py::arg("x"), py::arg("out") = py::none(), kStepDoc)
+          py::arg("ids"), py::arg("x"), py::arg("out") = py::none(), kPoolStepDoc)
       .def(
           "get_state", [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return get_state(p, id); }); },
           py::arg("id"))

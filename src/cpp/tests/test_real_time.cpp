@@ -18,19 +18,19 @@
 namespace fastrnn::tests {
 namespace {
 
-constexpr int kBatch = 2;
+constexpr int kRows = 2;
 
 // One of each of the calls that promise it, a few times; a head on top.
 template <class T>
 struct Audio {
   explicit Audio(const Config& config)
       : layer(ready_layer<T>(config)),
-        stream(required(layer.stream(kBatch))),
+        stream(required(layer.stream(kRows))),
         head(required(Linear<T>::make(config.output_size(), 3))),
-        x(draw<T>(size_t(kBatch * config.input_size * 8), 1)),
-        y(size_t(kBatch * config.output_size() * 8)),
-        h(size_t(config.num_layers * kBatch * config.output_size())),
-        c(size_t(config.num_layers * kBatch * config.hidden_size)),
+        x(draw<T>(size_t(kRows * config.input_size * 8), 1)),
+        y(size_t(kRows * config.output_size() * 8)),
+        h(size_t(config.num_layers * kRows * config.output_size())),
+        c(size_t(config.num_layers * kRows * config.hidden_size)),
         inputs(config.input_size),
         outputs(config.output_size()),
         lstm(config.cell == Cell::lstm) {
@@ -41,7 +41,7 @@ struct Audio {
   Status callback() FASTRNN_NONBLOCKING {
     T out[3];
     bool ok = stream.step(x.data(), y.data()) == Status::ok;
-    ok = ok && stream.process(8, x.data(), kBatch * inputs, inputs, y.data(), kBatch * outputs, outputs) == Status::ok;
+    ok = ok && stream.process(8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) == Status::ok;
     ok = ok && head.step(y.data(), out) == Status::ok;
     ok = ok && stream.get_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.set_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
