@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn._memory import _LARGE, empty
+from fastrnn._core import empty
 
+LARGE = (
+    1 << 16
+)  # bytes: from here on memory is kept; here also elements, so that any dtype is large
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
 each = pytest.mark.parametrize("dtype", FLOATS, ids=str)
 
 
 @each
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (3,), (100, 16, 128), (_LARGE,)], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (3,), (100, 16, 128), (LARGE,)], ids=str)
 def test_an_array_is_as_numpy_would_make_it(shape, dtype):
     made, wanted = empty(shape, dtype), np.empty(shape, dtype)
     assert made.shape == wanted.shape and made.dtype == wanted.dtype
@@ -26,11 +29,11 @@ def test_an_array_is_as_numpy_would_make_it(shape, dtype):
 
 @each
 def test_living_arrays_share_nothing(dtype):
-    arrays = [empty((_LARGE + i,), dtype) for i in range(40)]
+    arrays = [empty((LARGE + i,), dtype) for i in range(40)]
     for i, array in enumerate(arrays):
         array.fill(i)
     del arrays[::3]
-    arrays += [empty((_LARGE,), dtype) for _ in range(10)]
+    arrays += [empty((LARGE,), dtype) for _ in range(10)]
     for array in arrays[-10:]:
         array.fill(-1)
     kept = [i for i in range(40) if i % 3]
@@ -38,13 +41,13 @@ def test_living_arrays_share_nothing(dtype):
 
 
 def test_memory_comes_back_through_views():
-    array = empty((4, _LARGE), FLOATS[0])
+    array = empty((4, LARGE), FLOATS[0])
     address, view = array.ctypes.data, array[1:, ::2].T
     del array
-    assert empty((4, _LARGE), FLOATS[0]).ctypes.data != address, "a view still needs it"
+    assert empty((4, LARGE), FLOATS[0]).ctypes.data != address, "a view still needs it"
     del view
     gc.collect()
-    assert address in [a.ctypes.data for a in [empty((4, _LARGE), FLOATS[0]) for _ in range(4)]]
+    assert address in [a.ctypes.data for a in [empty((4, LARGE), FLOATS[0]) for _ in range(4)]]
 
 
 def test_results_of_a_step_survive_the_next():
@@ -65,7 +68,7 @@ def test_threads_share_the_pool():
 
     def work(value):
         for n in range(200):
-            array = empty((_LARGE // 4 + n % 7,), FLOATS[0])
+            array = empty((LARGE // 4 + n % 7,), FLOATS[0])
             array.fill(value)
             if not (array == value).all():
                 wrong.append(value)

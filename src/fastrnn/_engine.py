@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import _core
 from ._arguments import (
     Array,
     Shape,
@@ -17,7 +18,6 @@ from ._arguments import (
     shape_error,
     show_shape,
 )
-from ._memory import empty
 from ._packing import Packing
 from ._spec import Spec
 from ._tape import Gradients, Tape
@@ -37,6 +37,7 @@ class Engine:
             spec.network, partial(_pack, list(weights)), lambda network: network.freeze()
         )
         # Plain attributes: a property costs more than the check it feeds, on every call.
+        self._names = tuple(spec.shapes())
         self._dtype = spec.dtype
         self._is_lstm = spec.is_lstm
         self._input_size = spec.input_size
@@ -62,7 +63,6 @@ class Engine:
                 plain = lease.native.call(x, state, batch_first, threads)
                 if plain is not None:
                     return plain
-            # Alone, y gets the same pages again from malloc, which training's many arrays do not.
             y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
             lease.native.run(*native, dropout, key, threads)
         finally:
@@ -80,47 +80,58 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
-        y, final, native = self._bind(x, state, lengths, batch_first, empty)
-        lease = self.packing.acquire(threads, native[0])
+        lease = self.packing.acquire(threads, x, batch_first)
         try:
-            record = lease.native.forward(*native, dropout, key, threads)
+            plain = None
+            if lengths is None and dropout == 0.0:
+                plain = lease.native.plain_forward(x, state, batch_first, threads)
+            if plain is not None:
+                y, final, record = plain
+            else:
+                y, final, native = self._bind(x, state, lengths, batch_first, _core.empty)
+                record = lease.native.forward(*native, dropout, key, threads)
+                y.flags.writeable = False
         finally:
             lease.users.pop()
-        y.flags.writeable = False
-        steps, batch, _ = native[0].shape
-        tape = Tape(
-            record,
-            self,
-            lease.version,
-            steps=steps,
-            batch=batch,
-            batched=y.ndim == 3,
-            batch_first=batch_first and y.ndim == 3,
-        )
-        return y, final, tape
+        batched = y.ndim == 3
+        return y, final, Tape(record, self, lease.version, batched, batched and batch_first)
 
     def backward(self, tape: Tape, dy: Any, dstate: Any, threads: int) -> Gradients[Any]:
         """Return the gradients for those of the output, of the final state, or both."""
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
         tape.check(self, self.packing.version)
-        if dy is not None:
-            dy = self._time_major(tape, as_array("dy", dy, self._dtype))
-        names = ("dh", "dc") if self._is_lstm else ("dh",)
-        dh, dc = self._bind_state("dstate", names, dstate, tape.batch, tape.batched, "")
-        if dy is None and dh is None and dc is None:
-            raise ValueError("dy, dstate: expected a gradient for at least one, got None for both")
-        dx, dx_native = self._sequence(tape, self._input_size)
-        state, dh0, dc0 = self._new_state(tape.batch, tape.batched)
-        weights = {name: empty(shape, self._dtype) for name, shape in self.spec.shapes().items()}
-        grads = list(weights.values())
         lease = self.packing.acquire()
         try:
             tape.check(self, lease.version)
-            lease.native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
+            dx, state, grads = lease.native.plain_backward(
+                tape.native, dy, dstate, tape.batched, tape.batch_first, threads
+            ) or self._backward(lease.native, tape, dy, dstate, threads)
         finally:
             lease.users.pop()
-        return Gradients(dx, state, weights)
+        return Gradients(dx, state, dict(zip(self._names, grads, strict=True)))
+
+    def _backward(
+        self, native: _core.Network, tape: Tape, dy: Any, dstate: Any, threads: int
+    ) -> tuple[Array, Any, list[Array]]:
+        """Check and allocate here: dx, the gradient of the initial state, those of the weights."""
+        steps, batch = tape.native.steps, tape.native.batch
+        if dy is not None:
+            dy = self._time_major(tape, steps, batch, as_array("dy", dy, self._dtype))
+        names = ("dh", "dc") if self._is_lstm else ("dh",)
+        dh, dc = self._bind_state("dstate", names, dstate, batch, tape.batched, "")
+        if dy is None and dh is None and dc is None:
+            raise ValueError("dy, dstate: expected a gradient for at least one, got None for both")
+        if tape.batch_first:
+            dx = _core.empty((batch, steps, self._input_size), self._dtype)
+            dx_native = dx.transpose(1, 0, 2)
+        else:
+            dx_native = _core.empty((steps, batch, self._input_size), self._dtype)
+            dx = dx_native if tape.batched else dx_native.reshape(steps, self._input_size)
+        state, dh0, dc0 = self._new_state(batch, tape.batched)
+        grads = [_core.empty(shape, self._dtype) for shape in self.spec.shapes().values()]
+        native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
+        return dx, state, grads
 
     def _bind(
         self,
@@ -231,21 +242,13 @@ class Engine:
         swapped = batched and steps != batch and np.shape(value) == (steps,)
         return as_lengths(value, steps, batch, _axes_hint(batch_first) if swapped else "")
 
-    def _sequence(self, tape: Tape, width: int) -> tuple[Array, Array]:
-        """Allocate a sequence laid out like x: as the caller gets it, then as [T, B, width]."""
-        if tape.batch_first:
-            array = empty((tape.batch, tape.steps, width), self._dtype)
-            return array, array.transpose(1, 0, 2)
-        array = empty((tape.steps, tape.batch, width), self._dtype)
-        return (array if tape.batched else array.reshape(tape.steps, width)), array
-
-    def _time_major(self, tape: Tape, dy: Array) -> Array:
+    def _time_major(self, tape: Tape, steps: int, batch: int, dy: Array) -> Array:
         """Check dy against the tape's y and return it as [T, B, D*P]."""
-        expected: Shape = (tape.steps, tape.batch, self._y_size)
+        expected: Shape = (steps, batch, self._y_size)
         if not tape.batched:
-            expected = (tape.steps, self._y_size)
+            expected = (steps, self._y_size)
         elif tape.batch_first:
-            expected = (tape.batch, tape.steps, self._y_size)
+            expected = (batch, steps, self._y_size)
         if dy.shape != expected:
             raise shape_error("dy", f"{show_shape(expected)} (the shape of y)", dy.shape)
         if not tape.batched:

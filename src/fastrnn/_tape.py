@@ -28,34 +28,29 @@ class Gradients(Generic[S]):
 class Tape:
     """What one `forward` keeps for BPTT; good for any number of `backward` calls.
 
-    It refers to x, y and the initial state instead of copying them (change none of them before
-    `backward`) and belongs to the layer that made it, as long as that layer's weights stand still.
+    It refers to x and y instead of copying them (change neither before `backward`) and belongs to
+    the layer that made it, as long as that layer's weights stand still.
     """
 
-    __slots__ = ("batch", "batch_first", "batched", "native", "owner", "steps", "version")
+    __slots__ = ("batch_first", "batched", "native", "owner", "version")
 
     def __init__(
         self,
         native: Any,
         owner: object,
         version: int,
-        *,
-        steps: int = 0,
-        batch: int = 0,
         batched: bool = True,
         batch_first: bool = False,
     ) -> None:
         self.native = native
         self.owner = owner
         self.version = version
-        self.steps = steps
-        self.batch = batch
         self.batched = batched
         self.batch_first = batch_first
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept beyond x, y and the initial state."""
+        """Bytes kept beyond x and y."""
         return int(self.native.nbytes)
 
     def check(self, owner: object, version: int) -> None:

@@ -33,15 +33,37 @@ struct AnyNetwork {
   }
 };
 
-// (y, final state) of a whole pass, results made here; None for arguments that take a closer look: a copy, or an error.
+// What a pass forward leaves for the pass back.
+struct AnyTape {
+  std::variant<std::unique_ptr<Tape<float>>, std::unique_ptr<Tape<double>>> tape;
+  std::shared_ptr<AnyNetwork> network;
+  std::vector<pybind11::object> arrays;  // x and y: the tape refers to them
+
+  const RowOrder& order() const {
+    return std::visit([](const auto& t) -> const RowOrder& { return t->order; }, tape);
+  }
+  size_t nbytes() const {
+    return std::visit([](const auto& t) { return t->memory.bytes(); }, tape);
+  }
+};
+
+// Whole passes whose results are made here: (y, final state); the same and a tape, y then read-only; (dx, gradient of the
+// initial state, [those of the weights]). None for arguments that take a closer look: a copy, or an error.
 pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
                             int threads);
+pybind11::object plain_forward(const std::shared_ptr<AnyNetwork>& any, pybind11::handle x, pybind11::handle state,
+                               bool batch_first, int threads);
+pybind11::object plain_backward(const AnyNetwork& any, const AnyTape& tape, pybind11::handle dy,
+                                pybind11::handle dstate, bool batched, bool batch_first, int threads);
 
 // The plan of each layer for `steps` of `batch` rows, by the model of network/plan.h, not by running anything.
 pybind11::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads);
 
 // Refuses a network that was never packed.
 void check_packed(const AnyNetwork& any);
+
+// Refuses a tape of another network.
+void check_tape(const AnyNetwork& any, const AnyTape& tape);
 
 // Refuses a network that cannot be streamed.
 void check_streams(const AnyNetwork& any, int threads);

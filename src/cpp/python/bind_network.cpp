@@ -11,16 +11,6 @@
 namespace fastrnn {
 namespace {
 
-struct AnyTape {
-  std::variant<std::unique_ptr<Tape<float>>, std::unique_ptr<Tape<double>>> tape;
-  std::shared_ptr<AnyNetwork> network;
-  std::vector<py::object> arrays;  // x and y: the tape refers to them
-
-  size_t nbytes() const {
-    return std::visit([](const auto& t) { return t->memory.bytes(); }, tape);
-  }
-};
-
 int positive(int value, int least, const char* name) {
   if (value >= least && value <= 1 << 20) return value;
   throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) +
@@ -182,7 +172,7 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
 
 void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc,
               py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
-  if (any_tape.network.get() != &any) throw py::value_error("tape: recorded by another network");
+  check_tape(any, any_tape);
   std::visit(
       [&](const auto& tape) {
         using T = element_of<decltype(tape)>;
@@ -209,6 +199,10 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
 
 void check_packed(const AnyNetwork& any) {
   if (any.weights.empty()) throw py::value_error("network: pack() was never called");
+}
+
+void check_tape(const AnyNetwork& any, const AnyTape& tape) {
+  if (tape.network.get() != &any) throw py::value_error("tape: recorded by another network");
 }
 
 void check_streams(const AnyNetwork& any, int threads) {
@@ -247,7 +241,10 @@ int threads_of(int asked) {
 }
 
 void bind_network(py::module_& m) {
-  py::class_<AnyTape>(m, "Tape").def_property_readonly("nbytes", &AnyTape::nbytes);
+  py::class_<AnyTape>(m, "Tape")
+      .def_property_readonly("nbytes", &AnyTape::nbytes)
+      .def_property_readonly("steps", [](const AnyTape& any) { return any.order().steps(); })
+      .def_property_readonly("batch", [](const AnyTape& any) { return any.order().batch(); });
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
       .def(py::init(&make_network))
       .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1, py::arg("steps") = 1, py::arg("batch") = 1)
@@ -255,6 +252,8 @@ void bind_network(py::module_& m) {
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)
       .def("call", &plain_call)
+      .def("plain_forward", &plain_forward)
+      .def("plain_backward", &plain_backward)
       .def("run", &run)
       .def("forward", &forward)
       .def("backward", &backward)

@@ -3,10 +3,10 @@
 
 #include <chrono>
 
-#include "network/memory.h"
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/results.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -116,25 +116,13 @@ py::array_t<int64_t> clock_times(int64_t count) {
   return times;
 }
 
-// A new array, its memory kept for the next one when it is gone: fresh pages would cost a training step of LSTM T100 B16
-// H128 8 %. 64 MiB of it are kept at most. Never deleted: arrays may outlive everything else.
-template <class T>
-py::array empty_of(const std::vector<ssize_t>& shape) {
-  static Pool* const pool = new Pool(16, size_t(64) << 20);
-  size_t bytes = sizeof(T);
-  for (const ssize_t n : shape) bytes *= size_t(n);
-  auto block = std::make_unique<Block>(pool->take(bytes));
-  void* const data = block->data();
-  const py::capsule owner(block.get(), [](void* p) {
-    const std::unique_ptr<Block> gone(static_cast<Block*>(p));
-    pool->give(std::move(*gone));
-  });
-  block.release();
-  return py::array_t<T>(shape, static_cast<T*>(data), owner);
-}
-
-py::array empty(const std::vector<ssize_t>& shape, bool is_double) {
-  return is_double ? empty_of<double>(shape) : empty_of<float>(shape);
+py::object empty(const std::vector<ssize_t>& shape, const py::dtype& dtype) {
+  if (shape.size() > size_t(ArrayShape::kMost)) throw py::value_error("shape: expected at most 4 axes");
+  ArrayShape wanted = {int(shape.size()), {}};
+  std::copy(shape.begin(), shape.end(), wanted.size);
+  float* single = nullptr;
+  double* twice = nullptr;
+  return dtype.itemsize() == sizeof(double) ? result_array(wanted, twice) : result_array(wanted, single);
 }
 
 }  // namespace
