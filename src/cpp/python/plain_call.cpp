@@ -54,7 +54,7 @@ py::object make_state(const Network<T>& net, const Form& form, T*& h, T*& c) {
 }
 
 template <class T>
-struct Pass {
+struct PlainPass {
   Sequence<T> call = {};
   py::object y, state;
 };
@@ -62,7 +62,7 @@ struct Pass {
 // False where an argument takes a closer look. make(shape, data): how y is allocated.
 template <class T, class Make>
 bool bind(const Network<T>& net, py::handle input, py::handle state, bool batch_first, int threads, Make make,
-          Pass<T>& pass) {
+          PlainPass<T>& pass) {
   const Config& c = net.config();
   const PlainArray* const x = plain_array<T>(input);
   if (!x || (x->nd != 2 && x->nd != 3) || x->dimensions[x->nd - 1] != c.input) return false;
@@ -116,7 +116,7 @@ py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, boo
   return std::visit(
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
-        Pass<T> pass;
+        PlainPass<T> pass;
         // Alone, y gets the same pages again from malloc, which training's many arrays do not.
         if (!bind(*net, x, state, batch_first, threads, fresh_array<T>, pass)) return py::none();
         {
@@ -134,7 +134,7 @@ py::object plain_forward(const std::shared_ptr<AnyNetwork>& any, py::handle x, p
   return std::visit(
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
-        Pass<T> pass;
+        PlainPass<T> pass;
         if (!bind(*net, x, state, batch_first, threads, result_array<T>, pass)) return py::none();
         AnyTape tape;
         tape.network = any;
