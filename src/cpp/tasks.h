@@ -55,11 +55,11 @@ struct ForwardTask {
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
   Rows<const T> x;            // [T, B, I]
-  const T* w;                 // packed [H/W][I][gates][W], or null when the input part is in `hoisted`
+  const T* w;                 // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
   const T* hoisted;           // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
   int64_t hoisted_rows;
   const T* bias;        // [A][pitch]
-  const T* u;           // packed [H/W][P][gates][W]
+  const T* u;           // packed [H/W][P, gates][W]
   const T* projection;  // packed [P/W][H][W], or null
   Rows<T> y;            // [T, B, P]
   const T* h0;          // [B, P] by batch row
@@ -120,7 +120,7 @@ struct InputTask {
   const T* const* in;  // [rows] of [depth]
   T* const* out;       // [rows] of [input gates][pitch]
   int depth, hidden, pitch;
-  const T* packed;  // [H/W][depth][input gates][W]
+  const T* packed;  // [H/W][depth, input gates][W]
   const T* bias;    // [A][pitch]
 };
 

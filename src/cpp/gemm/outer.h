@@ -2,24 +2,24 @@
 // that the tile streams through memory whatever the strides of the caller's arrays.
 #pragma once
 
-#include "gemm/tile.h"
+#include "gemm/cover.h"
 
 namespace fastrnn {
 namespace {
 
-constexpr int kOuterBlocks = 4;
+constexpr int kOuterBlocks = 4, kOuterHeight = kAccumulators / kOuterBlocks;
 template <class T>
 constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel, at most kOuterColumns
 
 // From one packed group of a to the next: padded by a cache line, or all groups would fall into the same few sets.
-FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kMaxRows + kPad; }
+FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterHeight + kPad; }
 
-// Columns [begin, end) of a in groups of kMaxRows, zeros past the last: [groups][rows][kMaxRows], group_step apart. Row
+// Columns [begin, end) of a in groups of kOuterHeight, zeros past the last: [groups][rows][kOuterHeight], group_step apart. Row
 // by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one before. With
 // the padding of group_step: 117 -> 217 GFLOP/s (LSTM H256).
 template <class T>
 void pack_a(const OuterTask<T>& t, int begin, int end, int first, int rows, T* out) {
-  constexpr int R = kMaxRows;
+  constexpr int R = kOuterHeight;
   int column[kOuterRows + R];
   for (int m = begin; m < end; ++m) column[m - begin] = t.gate_column[m / t.hidden] + m % t.hidden;
   const int groups = (end - begin + R - 1) / R;
@@ -51,10 +51,10 @@ void pack_b(const OuterTask<T>& t, int first, int rows, int j, T* out) {
   }
 }
 
-// kMaxRows rows of c x V blocks. Both panels are padded with zeros; only `height` x `width` of the tile is stored.
+// kOuterHeight rows of c x V blocks. Both panels are padded with zeros; only `height` x `width` of the tile is stored.
 template <int V, class T>
 void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width, bool add) {
-  constexpr int W = kLanes<T>, R = kMaxRows;
+  constexpr int W = kLanes<T>, R = kOuterHeight;
   vec<T> acc[R][V] = {};
   for (int r = 0; r < height; ++r) {  // c comes from far away, once a block of time
     for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * c_step + v * W, 1);
@@ -101,8 +101,8 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
     const int blocks = blocks_of<T>(width);
     const auto tile = blocks == 1 ? outer_tile<1, T> : blocks == 2 ? outer_tile<2, T> : outer_tile<4, T>;
     const T* panel = a;
-    for (int m = begin; m < end; m += kMaxRows, panel += group_step(rows)) {
-      const int height = end - m < kMaxRows ? end - m : kMaxRows;
+    for (int m = begin; m < end; m += kOuterHeight, panel += group_step(rows)) {
+      const int height = end - m < kOuterHeight ? end - m : kOuterHeight;
       tile(panel, b, rows, t.c + ptrdiff_t(m) * t.columns + j, t.columns, height, width, add);
     }
   }

@@ -1,9 +1,9 @@
-// Weights in the order a register tile reads them: blocks of one vector of outputs, their gates interleaved, the depth
-// running, [outputs/W][K][gates][W]; outputs past the last are zero. The last block of a cell's units may be half as wide
-// (UnitBlocks).
+// Weights in the order a register tile reads them: blocks of one vector of outputs, the depth running, their gates interleaved,
+// kSide at a time, [outputs/W][group][K][gates of the group][W]; outputs past the last are zero. The last block of a cell's
+// units may be half as wide (UnitBlocks).
 #pragma once
 
-#include "gemm/tile.h"
+#include "gemm/cover.h"
 
 namespace fastrnn {
 namespace {
@@ -34,6 +34,8 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
     T* const panel = packed + ptrdiff_t(block) * depth * gates * W;
     for (int g = 0; g < gates; ++g) {
       const T* const rows = w + (ptrdiff_t(g) * outputs + block * W) * depth;
+      T* const to = panel + gate_start(g, depth) * W;
+      const ptrdiff_t step = group_size(gates, group_of(g)) * W;
       int k = 0;
       for (; lanes == W && k + W <= depth; k += W) {
         V square[W];
@@ -41,12 +43,12 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
         for (int j = 0; j < W; ++j) square[j] = load<V>(rows + ptrdiff_t(j) * depth + k);
         transpose(square);
 #pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) store(panel + (ptrdiff_t(k + i) * gates + g) * W, square[i]);
+        for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
       }
       for (; k < depth; ++k) {
         V column = {};
         for (int j = 0; j < lanes; ++j) column[j] = rows[ptrdiff_t(j) * depth + k];
-        store(panel + (ptrdiff_t(k) * gates + g) * W, column);
+        store(to + k * step, column);
       }
     }
   }

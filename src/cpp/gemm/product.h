@@ -2,21 +2,21 @@
 // once, dx = dgates W, and the dense layer.
 #pragma once
 
-#include "gemm/tile.h"
+#include "gemm/cover.h"
 
 namespace fastrnn {
 namespace {
 
 template <class T>
 struct ProductPhase {
-  static constexpr int accumulators = 1;
+  static constexpr int accumulators = 1, gates = 1;
   const ProductTask<T>& a;
   int row_begin;
 
   void tile(int row, int height, int block, int width) const {
     constexpr int W = kLanes<T>;
     row += row_begin;
-    vec<T> sums[kAccumulators];
+    vec<T> sums[kMostSums];
     Operand<T> ops[kMaxGates] = {};
     const ptrdiff_t segment = ptrdiff_t(a.depth) * W, panel = segment * a.segments;
     for (int s = 0; s < a.segments; ++s) {
@@ -26,12 +26,12 @@ struct ProductPhase {
       ops[s].depth = a.depth;
     }
     const Start<T> start = a.bias ? Start<T>(a.bias + block * W, nullptr, 0) : kFromZero<T>;
-    kPlainTiles<T>.at[height - 1][width](start, ops, a.segments, sums);
-    for (int i = 0; i < height << width; ++i) {
-      const int v = block + i % (1 << width), lanes = lanes_of<T>(a.outputs, v);
-      T* const out = a.out[row + (i >> width)] + v * W;
+    kPlainTiles<T>.at[height][width](start, ops, a.segments, sums);
+    each_sum(height, width, [&](int i, int r, int v) {
+      const int lanes = lanes_of<T>(a.outputs, block + v);
+      T* const out = a.out[row + r] + (block + v) * W;
       store_first(out, a.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
-    }
+    });
   }
 };
 
@@ -53,18 +53,18 @@ struct InputPhase {
   void tile(int row, int height, int block, int width) const {
     constexpr int W = kLanesOf<V>;
     row += row_begin;
-    V sums[kAccumulators];
+    V sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
     op.block_step = ptrdiff_t(a.depth) * gates * W;
     op.w = a.packed + block * op.block_step;
     op.depth = a.depth;
     const T* const bias = a.bias + block * W;  // that of the state's sums as well, which are not used
-    kCellTiles<Cell, V>.at[height - 1][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
-    for (int i = 0; i < height << width; ++i) {
-      T* const out = a.out[row + (i >> width)] + (block + i % (1 << width)) * W;
+    kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
+    each_sum(height, width, [&](int i, int r, int v) {
+      T* const out = a.out[row + r] + (block + v) * W;
       for (int g = 0; g < gates; ++g) store(out + g * a.pitch, sums[i * A + g]);
-    }
+    });
   }
 };
 

@@ -1,4 +1,4 @@
-// The register tile: R rows x V blocks x A accumulators, and the loops that cover a matrix with such tiles.
+// The register tile: R rows x V blocks x A accumulators.
 //
 // Each output element is one chain of FMAs in the order of k, from the value it starts at;
 // vectors run across outputs and K is never split: this is where the promise of equal bits is kept.
@@ -9,13 +9,26 @@
 namespace fastrnn {
 namespace {
 
-constexpr int kMaxRows = kAccumulators / 4;
+// Vectors of weights that the tallest tile multiplies each of its rows with at once: all four gates, or three where there are
+// 16 registers. There a tile of four rows walks three gates of one block after the other, then the fourth gate of three
+// blocks. So 8 rows are 4 4 and read all weights twice; three rows of all gates make them 3 3 2, of which two rows are fed 32
+// bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, us, so / before: LSTM B8 H256 T50 5,270 / 5,830,
+// B4 H32 62 / 76, GRU B8 H128 1,026 / 1,131. (Two gates, then two, of up to six rows: 5,121 quiet, but a tenth slower than
+// before beside busy neighbours, who share the ports for loads: 0.75 of them for each FMA, three gates take 0.58.)
+constexpr int kSide = kAccumulators > 16 ? 4 : 3;
+constexpr int kMaxRows = kAccumulators / kSide;
+
+// So the gates of a block are packed in groups of kSide, one group behind the other: [group][depth][gates of the group][W].
+constexpr int group_of(int g) { return g / kSide; }
+constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
+// Where gate g starts in the panel of a block, in vectors.
+FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
 // One product of a step: R rows of the left side, and a packed matrix.
 template <class T>
 struct Operand {
   const T* rows[kMaxRows];  // [R][depth]
-  const T* w;               // [V blocks, block_step apart][depth][gates][W]
+  const T* w;               // [V blocks, block_step apart][group][depth][gates of the group][W]
   ptrdiff_t block_step;
   int depth;
   const T* const* ahead = nullptr;  // [aheads] what the caller reads after the tile: a vector for each block
@@ -34,38 +47,39 @@ struct Start {
   constexpr Start(const T* all, const T* rest, ptrdiff_t pitch) : rows(), rest(rest), pitch(pitch) {
     for (const T*& row : rows) row = all;
   }
+  // Gate g of row r, where the first operand has `first` gates.
+  FASTRNN_INLINE const T* of(int r, int g, int first) const { return (g < first ? rows[r] : rest) + g * pitch; }
 };
 template <class T>
 constexpr T kZeros[8 * kLanes<T>] = {};  // for as many blocks as a tile has
 template <class T>
 constexpr Start<T> kFromZero{kZeros<T>, nullptr, 0};
 
-// acc[r][v][gate] += rows[r][k] * w[v][k][gate][:] for k = 0 .. depth-1.
-template <class G, class T, class Vector, int R, int V, int A>
-FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op) {
-  constexpr int W = kLanesOf<Vector>;
+// acc[r][v][gate] += rows[r][k] * w[block + v][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G.
+template <class G, int Begin = 0, int End = G::count, class T, class Vector, int R, int V, int A>
+FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int block = 0) {
+  constexpr int W = kLanesOf<Vector>, groups = group_of(G::count - 1) + 1;
   const T* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = op.rows[r];
-  const T* w = op.w;
+  const T* w[groups];
   const ptrdiff_t block_step = op.block_step;
+  for (int i = 0; i < groups; ++i) w[i] = op.w + block * block_step + gate_start(i * kSide, op.depth) * W;
+  const auto weights = [&](int v, int g) { return load<Vector>(w[group_of(g)] + v * block_step + g % kSide * W); };
   const int depth = op.depth;
-  for (int k = 0; k < depth; ++k, w += G::count * W) {
+  for (int k = 0; k < depth; ++k) {
     if constexpr (R == 1) {
       const Vector x = broadcast<Vector>(rows[0][k]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
-        for (int g = 0; g < G::count; ++g) {
-          Vector& sum = acc[0][v][G::index[g]];
-          sum = fma(x, load<Vector>(w + v * block_step + g * W), sum);
-        }
+        for (int g = Begin; g < End; ++g) acc[0][v][G::index[g]] = fma(x, weights(v, g), acc[0][v][G::index[g]]);
       }
     } else {
       Vector wk[V][G::count];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
-        for (int g = 0; g < G::count; ++g) wk[v][g] = load<Vector>(w + v * block_step + g * W);
+        for (int g = Begin; g < End; ++g) wk[v][g] = weights(v, g);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -73,10 +87,12 @@ FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op) {
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
-          for (int g = 0; g < G::count; ++g) acc[r][v][G::index[g]] = fma(x, wk[v][g], acc[r][v][G::index[g]]);
+          for (int g = Begin; g < End; ++g) acc[r][v][G::index[g]] = fma(x, wk[v][g], acc[r][v][G::index[g]]);
         }
       }
     }
+#pragma GCC unroll 2
+    for (int i = 0; i < groups; ++i) w[i] += group_size(G::count, i) * W;
   }
 }
 
@@ -84,6 +100,7 @@ FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op) {
 template <class G, class T, int A>
 FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], const T* row, const T* w, const T* w_half,
                                   int depth) {
+  static_assert(!kHalvesPay || kSide >= kMaxGates, "all gates of a step of the depth lie side by side");
   for (int k = 0; k < depth; ++k, w += G::count * kLanes<T>, w_half += G::count * kLanes<T> / 2) {
     const vec<T> x = broadcast<vec<T>>(row[k]);
     const half_vec<T> x_half = broadcast<half_vec<T>>(row[k]);
@@ -97,160 +114,70 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
 
 // Asks for the vectors of `ahead`, which the caller needs when the tile is done.
 template <class Vector, int V>
-FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op) {
+FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op, int block) {
   for (int i = 0; i < op.aheads; ++i) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) __builtin_prefetch(op.ahead[i] + v * kLanesOf<Vector>);
+    for (int v = 0; v < V; ++v) __builtin_prefetch(op.ahead[i] + (block + v) * kLanesOf<Vector>);
   }
 }
 
-// sums = start + ops[0] through the gates First, then each further operand through Rest, without leaving the registers.
-// What follows them (the cell's equations) is the caller's: it stands once a cell and not unrolled in every tile, which made
-// the code eight times as large and no faster.
-template <class First, class Rest, class Vector, int R, int V, int A>
-void tile(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
-          Vector* sums) {  // [R][V][A]
+// sums = start + ops[0] through the gates First, then each further operand through Rest, without leaving the registers. Of
+// the gates [Begin, End) and the blocks [block, block + V) of the tile's Side. What only Rest adds to enters behind ops[0].
+template <class First, class Rest, int Begin, int End, int Side, int R, int V, int A, class Vector>
+FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
+                         Vector* sums) {  // [R][Side][A]
+  constexpr int W = kLanesOf<Vector>, gates = End - Begin, all = R * V * gates;
   Vector acc[R][V][A];
 #pragma GCC unroll 24
-  for (int i = 0; i < R * V * A; ++i) {
-    const int r = i / (V * A), v = i / A % V, g = i % A;
-    const element<Vector>* const from = g < First::count ? start.rows[r] : start.rest;
-    acc[r][v][g] = load<Vector>(from + g * start.pitch + v * kLanesOf<Vector>);
+  for (int i = 0; i < all; ++i) {
+    const int r = i / (V * gates), v = i / gates % V, g = First::index[Begin + i % gates];
+    acc[r][v][g] = load<Vector>(start.of(r, g, First::count) + (block + v) * W);
   }
-  fetch<Vector, V>(ops[0]);
-  multiply<First>(acc, ops[0]);
+  fetch<Vector, V>(ops[0], block);
+  multiply<First, Begin, End>(acc, ops[0], block);
+#pragma GCC unroll 24
+  for (int i = 0; i < all; ++i) {
+    const int r = i / (V * gates), v = i / gates % V, g = First::index[Begin + i % gates];
+    const int next = Rest::index[Begin + i % gates];
+    if (next == g) continue;
+    sums[(r * Side + block + v) * A + g] = acc[r][v][g];
+    acc[r][v][next] = load<Vector>(start.of(r, next, First::count) + (block + v) * W);
+  }
   for (int i = 1; i < count; ++i) {
-    fetch<Vector, V>(ops[i]);
-    multiply<Rest>(acc, ops[i]);
+    fetch<Vector, V>(ops[i], block);
+    multiply<Rest, Begin, End>(acc, ops[i], block);
   }
 #pragma GCC unroll 24
-  for (int i = 0; i < R * V * A; ++i) sums[i] = acc[i / (V * A)][i / A % V][i % A];
-}
-
-// The tiles of one kind of product by height and width.
-template <class First, class Rest, class Vector, int A>
-struct TileTable {
-  using Function = void (*)(const Start<element<Vector>>&, const Operand<element<Vector>>*, int, Vector*);
-  static constexpr int widths = 4;  // 1, 2, 4, 8 blocks
-  Function at[kMaxRows][widths];
-
-  constexpr TileTable() : at() { fill<kMaxRows * widths - 1>(); }
-
-  template <int I>
-  constexpr void fill() {
-    constexpr int R = I / widths + 1, V = 1 << (I % widths);
-    constexpr int blocks = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : kAccumulators / (R * A);  // one half at most
-    if constexpr (V <= blocks) at[R - 1][I % widths] = tile<First, Rest, Vector, R, V, A>;
-    if constexpr (I > 0) fill<I - 1>();
-  }
-};
-
-template <class First, class Rest, class Vector, int A>
-constexpr TileTable<First, Rest, Vector, A> kTiles = {};
-
-template <class Cell, class V>
-constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;
-template <class T>
-constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, vec<T>, 1>;
-
-// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
-struct RowTiles {
-  int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
-
-  explicit RowTiles(int rows) : count(1), height(rows), tall(1) {
-    if (rows <= kMaxRows) return;
-    count = (rows + kMaxRows - 1) / kMaxRows;
-    height = (rows + count - 1) / count;
-    tall = rows - (height - 1) * count;
-  }
-};
-
-// log2 of the blocks side by side for tiles of a height: as many as the registers hold. One row alone needs eight sums
-// under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16 steps of
-// k and gained nothing from 64 to 512 units.)
-template <int A>
-struct Widest {
-  int at[kMaxRows + 1];
-  constexpr Widest() : at() {
-    for (int height = 1; height <= kMaxRows; ++height) {
-      int width = 3;
-      while (width > 0 && height * A << width > kAccumulators) --width;
-      at[height] = width;
-    }
-  }
-};
-template <int A>
-constexpr Widest<A> kWidest = {};
-
-// phase.tile(first row, rows, block, log2 of blocks) for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a
-// block's weights stay in the nearest cache while the rows pass.
-template <class Phase>
-FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
-  if (n <= 0) return;
-  const RowTiles rows(n);
-  int width = kWidest<Phase::accumulators>.at[rows.height];
-  for (; begin < end; begin += 1 << width) {
-    while (begin + (1 << width) > end) --width;
-    int row = 0;
-    for (int i = 0; i < rows.count; ++i) {
-      const int height = i < rows.tall ? rows.height : rows.height - 1;
-      phase.tile(row, height, begin, width);
-      row += height;
-    }
+  for (int i = 0; i < all; ++i) {
+    const int r = i / (V * gates), v = i / gates % V, g = Rest::index[Begin + i % gates];
+    sums[(r * Side + block + v) * A + g] = acc[r][v][g];
   }
 }
 
-// The part of `blocks` blocks that belongs to one of several threads.
-struct Blocks {
-  int begin = 0, end;
-  Blocks(int blocks, int part, int parts) : end(blocks) {
-    if (parts == 1) return;  // a step of a small stream notices the divisions: 10 ns each
-    begin = int(int64_t(blocks) * part / parts);
-    end = int(int64_t(blocks) * (part + 1) / parts);
+// The gates [Begin, End) of a tile: of all its blocks at once, where the registers hold them, or of one after the other.
+template <class First, class Rest, int Begin, int End, int R, int V, int A, class Vector>
+FASTRNN_INLINE void passes(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
+                           Vector* sums) {
+  constexpr int at_once = R * V * (End - Begin) <= kAccumulators ? V : 1;
+  for (int block = 0; block < V; block += at_once) {
+    pass<First, Rest, Begin, End, V, R, at_once, A>(block, start, ops, count, sums);
   }
-};
-
-template <class T>
-constexpr int blocks_of(int units) {
-  return (units + kLanes<T> - 1) / kLanes<T>;
 }
 
-// Lanes of a block that hold real units.
-template <class V>
-FASTRNN_INLINE int lanes_in(int units, int block) {
-  const int left = units - block * kLanesOf<V>;
-  return left < kLanesOf<V> ? left : kLanesOf<V>;
-}
-template <class T>
-FASTRNN_INLINE int lanes_of(int units, int block) {
-  return lanes_in<vec<T>>(units, block);
-}
-
-// Whether the last block of a cell's units is one of half a vector.
-template <class T>
-constexpr bool ends_in_half(int units) {
-  const int rest = units % kLanes<T>;
-  return kHalvesPay && rest > 0 && rest <= kLanes<T> / 2;
-}
-
-// The units of a cell that belong to one of several threads: whole vectors, and maybe half a vector behind them.
-template <class T>
-struct UnitBlocks : Blocks {
-  int half = -1;  // the half among blocks of its own width
-
-  UnitBlocks(int units, int part, int parts) : Blocks(blocks_of<T>(units), part, parts) {
-    if (part == parts - 1 && ends_in_half<T>(units)) half = 2 * --end;
+// A tile: all gates at once, or a group after the other. What follows the sums (the cell's equations) is the caller's: it
+// stands once a cell and not unrolled in every tile, which made the code eight times as large and no faster.
+template <class First, class Rest, class Vector, int R, int V, int A, int Group = 0>
+void tile(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
+          Vector* sums) {  // [R][V][A]
+  constexpr int gates = First::count, begin = Group * kSide;
+  static_assert(gates == Rest::count, "a pass takes as many gates of each product");
+  if constexpr (R * gates <= kAccumulators) {
+    passes<First, Rest, 0, gates, R, V, A>(start, ops, count, sums);
+  } else {
+    passes<First, Rest, begin, begin + group_size(gates, Group), R, V, A>(start, ops, count, sums);
+    if constexpr (begin + kSide < gates) tile<First, Rest, Vector, R, V, A, Group + 1>(start, ops, count, sums);
   }
-
-  // visit(a vector of the width, first block, last block) for either width.
-  template <class Visit>
-  FASTRNN_INLINE void each_width(Visit visit) const {
-    visit(vec<T>{}, begin, end);
-    if constexpr (kHalvesPay) {
-      if (half >= 0) visit(half_vec<T>{}, half, half + 1);
-    }
-  }
-};
+}
 
 }  // namespace
 }  // namespace fastrnn

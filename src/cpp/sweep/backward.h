@@ -9,7 +9,7 @@ namespace {
 // dh from the step after, or from the caller for rows that end here.
 template <class Cell, class T>
 struct BackwardPhase {
-  static constexpr int accumulators = 1;
+  static constexpr int accumulators = 1, gates = 1;
   using H = typename Cell::HiddenGates;
   const BackwardTask<T>& a;
   const Share& share;
@@ -25,18 +25,15 @@ struct BackwardPhase {
   void tile(int row, int height, int block, int width) const {
     constexpr int W = kLanes<T>;
     const int first = share.row_begin + (row + skip) * share.row_step;
-    vec<T> sums[kAccumulators];
+    vec<T> sums[kMostSums];
     if (ends_here) {
-      for (int i = 0; i < height << width; ++i) {
-        const T* const dh = a.dstate + ptrdiff_t(first + (i >> width) * share.row_step) * a.output_pitch;
-        sums[i] = load(dh + (block + i % (1 << width)) * W);
-      }
+      each_sum(height, width, [&](int i, int r, int v) {
+        sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_step) * a.output_pitch + (block + v) * W);
+      });
     } else {
       multiply_dgates(first, height, block, width, sums);
     }
-    for (int i = 0; i < height << width; ++i) {
-      finish(sums[i], first + (i >> width) * share.row_step, block + i % (1 << width));
-    }
+    each_sum(height, width, [&](int i, int r, int v) { finish(sums[i], first + r * share.row_step, block + v); });
   }
 
   void multiply_dgates(int first, int height, int block, int width, vec<T>* sums) const {
@@ -53,7 +50,7 @@ struct BackwardPhase {
       const int begin = reads * g / H::count;
       ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
     }
-    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, ops, H::count, sums);
+    kPlainTiles<T>.at[height][width](kFromZero<T>, ops, H::count, sums);
   }
 
   // What the cell reads once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
@@ -119,23 +116,22 @@ void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase,
 // dh before the projection: dh W_hr, then the cell.
 template <class Cell, class T>
 struct UnprojectPhase {
-  static constexpr int accumulators = 1;
+  static constexpr int accumulators = 1, gates = 1;
   const BackwardPhase<Cell, T>& phase;
 
   void tile(int row, int height, int block, int width) const {
     const BackwardTask<T>& a = phase.a;
     const int row_step = phase.share.row_step, first = phase.share.row_begin + row * row_step;
     const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
-    vec<T> sums[kAccumulators];
+    vec<T> sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * row_step) * a.output_pitch;
     op.depth = a.output;
     op.block_step = ptrdiff_t(a.output) * kLanes<T>;
     op.w = a.projection_t + block * op.block_step;
-    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, &op, 1, sums);
-    for (int i = 0; i < height << width; ++i) {
-      through_cell(a, phase, sums[i], first + (i >> width) * row_step, block + i % (1 << width));
-    }
+    kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
+    each_sum(height, width,
+             [&](int i, int r, int v) { through_cell(a, phase, sums[i], first + r * row_step, block + v); });
   }
 };
 

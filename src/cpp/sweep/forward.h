@@ -80,13 +80,13 @@ FASTRNN_INLINE void finish_row(const ForwardTask<T>& a, const RowStep<T>& r, int
 template <class Cell, class V>
 struct ForwardPhase {
   using T = element<V>;
-  static constexpr int accumulators = Cell::accumulators, A = accumulators;
+  static constexpr int accumulators = Cell::accumulators, A = accumulators, gates = Cell::InputGates::count;
   const ForwardTask<T>& a;
   const RowStep<T>* rows;
 
   void tile(int row, int height, int block, int width) const {
     constexpr int W = kLanesOf<V>;
-    V sums[kAccumulators];
+    V sums[kMostSums];
     Operand<T> ops[2];
     ops[0].depth = a.hoisted ? 0 : a.input;
     ops[0].block_step = ptrdiff_t(a.input) * Cell::InputGates::count * W;
@@ -99,9 +99,9 @@ struct ForwardPhase {
       start.rows[r] = rows[row + r].start + block * W;
       ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     }
-    kCellTiles<Cell, V>.at[height - 1][width](start, ops, 2, sums);
+    kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
     const auto each = [&](auto visit) {
-      for (int i = 0; i < height << width; ++i) visit(rows[row + (i >> width)], block + i % (1 << width), sums + i * A);
+      each_sum(height, width, [&](int i, int r, int v) { visit(rows[row + r], block + v, sums + i * A); });
     };
     if constexpr (Cell::output_apart) {
       static_assert(A >= 2, "kept lies where the sums were");
@@ -217,7 +217,7 @@ void forward_step(const ForwardTask<T>& task, const RowStep<T>& row) {
 // h = W_hr (o tanh(c)): the second phase of a step with projection (Sak, Senior & Beaufays 2014).
 template <class T>
 struct ProjectionPhase {
-  static constexpr int accumulators = 1;
+  static constexpr int accumulators = 1, gates = 1;
   const ForwardTask<T>& a;
   const Share& share;
   int64_t step;
@@ -226,18 +226,17 @@ struct ProjectionPhase {
     constexpr int W = kLanes<T>;
     const int first = share.row_begin + row * share.row_step;
     const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
-    vec<T> sums[kAccumulators];
+    vec<T> sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_step) * a.pitch;
     op.depth = a.hidden;
     op.block_step = ptrdiff_t(a.hidden) * W;
     op.w = a.projection + block * op.block_step;
-    kPlainTiles<T>.at[height - 1][width](kFromZero<T>, &op, 1, sums);
-    for (int i = 0; i < height << width; ++i) {
-      const int v = block + i % (1 << width);
-      T* const y = row_at(a.y, a.schedule, step, first + (i >> width) * share.row_step);
-      store_first(y + v * W, sums[i], lanes_of<T>(a.output, v));
-    }
+    kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
+    each_sum(height, width, [&](int i, int r, int v) {
+      T* const y = row_at(a.y, a.schedule, step, first + r * share.row_step);
+      store_first(y + (block + v) * W, sums[i], lanes_of<T>(a.output, block + v));
+    });
   }
 };
 

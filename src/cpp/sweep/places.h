@@ -8,7 +8,7 @@
 // dy comes last so that dh can be handed over between chunks of time without a change of bits.
 #pragma once
 
-#include "gemm/tile.h"
+#include "gemm/cover.h"
 
 namespace fastrnn {
 namespace {

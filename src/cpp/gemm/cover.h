@@ -1,0 +1,170 @@
+// How a matrix is covered with register tiles: their widths and heights, and whose blocks are whose.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them. Where they
+// do not hold one, as many as fill them with the gates of the last group. One row alone needs eight sums under way to hide
+// the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16 steps of k and gained
+// nothing from 64 to 512 units.)
+template <int A, int Count>
+struct Widest {
+  int at[kMaxRows + 1];
+  constexpr Widest() : at() {
+    for (int height = 1; height <= kMaxRows; ++height) {
+      int width = 8;
+      while (width > 1 && height * A * width > kAccumulators) width /= 2;
+      if (A == 1 && height * 3 == kAccumulators) width = 3;
+      if (height * A > kAccumulators && Count % kSide) width = kSide / (Count % kSide);
+      at[height] = width;
+    }
+  }
+};
+template <int A, int Count>
+constexpr Widest<A, Count> kWidest = {};
+constexpr int kMostSums = 3 * 4 * kMaxGates;  // of four rows x three blocks; with more registers half as many
+
+// The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
+FASTRNN_INLINE int narrowed(int width, int left) {
+  while (width > left) width = width == 3 ? 2 : width / 2;
+  return width == 3 && left == 4 ? 2 : width;
+}
+
+// The tiles of one kind of product by height and width.
+template <class First, class Rest, class Vector, int A>
+struct TileTable {
+  using Function = void (*)(const Start<element<Vector>>&, const Operand<element<Vector>>*, int, Vector*);
+  static constexpr int widths = 8;
+  Function at[kMaxRows + 1][widths + 1];
+
+  constexpr TileTable() : at() { fill<kMaxRows * widths - 1>(); }
+
+  // Of the widths that are used at this height, or at the next, beside whose tiles those of this one stand.
+  static constexpr bool used(int height, int width) {
+    if (sizeof(Vector) < FASTRNN_VECTOR_BYTES) return width == 1;  // one half at most
+    const auto& widest = kWidest<A, First::count>.at;
+    const int own = widest[height], taller = widest[height < kMaxRows ? height + 1 : height];
+    return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
+  }
+
+  template <int I>
+  constexpr void fill() {
+    constexpr int R = I / widths + 1, V = I % widths + 1;
+    if constexpr (used(R, V)) at[R][V] = tile<First, Rest, Vector, R, V, A>;
+    if constexpr (I > 0) fill<I - 1>();
+  }
+};
+
+template <class First, class Rest, class Vector, int A>
+constexpr TileTable<First, Rest, Vector, A> kTiles = {};
+
+template <class Cell, class V>
+constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;
+template <class T>
+constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, vec<T>, 1>;
+
+// Into how many tiles rows are cut: as few as can be. Only products (Count 1) of many rows have three rows of four blocks
+// rather than four of three: with fours RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but
+// 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
+template <int Count>
+constexpr int row_tiles(int rows) {
+  constexpr int full = kAccumulators / kMaxGates;
+  const bool many = Count == 1 && kSide < kMaxGates && (rows > 4 * kMaxRows || rows % full == 0);
+  const int height = many ? full : kMaxRows;
+  return (rows + height - 1) / height;
+}
+
+// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
+struct RowTiles {
+  int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
+
+  RowTiles(int rows, int count) : count(count), height(rows), tall(1) {
+    if (count == 1) return;
+    height = (rows + count - 1) / count;
+    tall = rows - (height - 1) * count;
+  }
+};
+
+// visit(i, row, block) for the sums of a tile, in their order.
+template <class Visit>
+FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
+  for (int row = 0, i = 0; row < height; ++row) {
+    for (int block = 0; block < width; ++block, ++i) visit(i, row, block);
+  }
+}
+
+// phase.tile(first row, rows, first block, blocks) for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a
+// block's weights stay in the nearest cache while the rows pass.
+template <class Phase>
+FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
+  if (n <= 0) return;
+  const RowTiles rows(n, row_tiles<Phase::gates>(n));
+  int width = kWidest<Phase::accumulators, Phase::gates>.at[rows.height];
+  for (; begin < end; begin += width) {
+    width = narrowed(width, end - begin);
+    int row = 0;
+    for (int i = 0; i < rows.count; ++i) {
+      const int height = i < rows.tall ? rows.height : rows.height - 1;
+      phase.tile(row, height, begin, width);
+      row += height;
+    }
+  }
+}
+
+// The part of `blocks` blocks that belongs to one of several threads.
+struct Blocks {
+  int begin = 0, end;
+  Blocks(int blocks, int part, int parts) : end(blocks) {
+    if (parts == 1) return;  // a step of a small stream notices the divisions: 10 ns each
+    begin = int(int64_t(blocks) * part / parts);
+    end = int(int64_t(blocks) * (part + 1) / parts);
+  }
+};
+
+template <class T>
+constexpr int blocks_of(int units) {
+  return (units + kLanes<T> - 1) / kLanes<T>;
+}
+
+// Lanes of a block that hold real units.
+template <class V>
+FASTRNN_INLINE int lanes_in(int units, int block) {
+  const int left = units - block * kLanesOf<V>;
+  return left < kLanesOf<V> ? left : kLanesOf<V>;
+}
+template <class T>
+FASTRNN_INLINE int lanes_of(int units, int block) {
+  return lanes_in<vec<T>>(units, block);
+}
+
+// Whether the last block of a cell's units is one of half a vector.
+template <class T>
+constexpr bool ends_in_half(int units) {
+  const int rest = units % kLanes<T>;
+  return kHalvesPay && rest > 0 && rest <= kLanes<T> / 2;
+}
+
+// The units of a cell that belong to one of several threads: whole vectors, and maybe half a vector behind them.
+template <class T>
+struct UnitBlocks : Blocks {
+  int half = -1;  // the half among blocks of its own width
+
+  UnitBlocks(int units, int part, int parts) : Blocks(blocks_of<T>(units), part, parts) {
+    if (part == parts - 1 && ends_in_half<T>(units)) half = 2 * --end;
+  }
+
+  // visit(a vector of the width, first block, last block) for either width.
+  template <class Visit>
+  FASTRNN_INLINE void each_width(Visit visit) const {
+    visit(vec<T>{}, begin, end);
+    if constexpr (kHalvesPay) {
+      if (half >= 0) visit(half_vec<T>{}, half, half + 1);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastrnn
