@@ -2,6 +2,7 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <string_view>
 
 #include "api/handles.h"
 #include "network/threads.h"
@@ -12,9 +13,12 @@ namespace fastrnn {
 fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept {
   if (!error) return status;
   error->status = status;
-  const size_t n = shown_bytes(message, std::strlen(message), sizeof error->message - 1);
-  std::memcpy(error->message, message, n);
-  error->message[n] = 0;
+  const std::string_view text(message, shown_bytes(message, std::strlen(message), sizeof error->message - 1));
+  std::memcpy(error->message, text.data(), text.size());
+  error->message[text.size()] = 0;
+  for (size_t i = 0; (i += utf8_bytes(text.substr(i))) < text.size(); ++i) {
+    error->message[i] = '?';  // a byte that is no UTF-8, of a name or a path that the message quotes
+  }
   return status;
 }
 

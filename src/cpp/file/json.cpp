@@ -19,7 +19,7 @@ void append_utf8(std::string& text, unsigned code) {
 }  // namespace
 
 // Shortest forms only, no surrogates, nothing above U+10FFFF (The Unicode Standard, table 3-7).
-size_t utf8_bytes(const std::string& text) {
+size_t utf8_bytes(std::string_view text) {
   size_t i = 0;
   while (i < text.size()) {
     const auto lead = static_cast<unsigned char>(text[i]);

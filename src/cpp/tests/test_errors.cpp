@@ -45,6 +45,7 @@ void wrong_weights() {
   refused(layer.set("weight_ih_l1", values, 18), Status::invalid_argument,
           "expected one of weight_ih_l0, weight_hh_l0");
   refused(layer.set((std::string(63, 'a') + "\xC3\xA9").c_str(), values, 18), Status::invalid_argument, "a'");
+  refused(layer.set("\xFFw\xC3\xA9\xC3", values, 18), Status::invalid_argument, "got '?w\xC3\xA9?'");
   refused(layer.set("weight_ih_l0", values, 17), Status::invalid_argument, "weight_ih_l0: expected 18 values, got 17");
   refused(layer.set("weight_ih_l0", nullptr, 18), Status::invalid_argument, "values");
   refused(layer.set(nullptr, values, 18), Status::invalid_argument, "name");
