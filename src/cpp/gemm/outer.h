@@ -14,8 +14,8 @@ constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel, 
 // From one packed group of a to the next: padded by a cache line, or all groups would fall into the same few sets.
 FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterHeight + kPad; }
 
-// Columns [begin, end) of a in groups of kOuterHeight, zeros past the last: [groups][rows][kOuterHeight], group_step apart. Row
-// by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one before. With
+// Columns [begin, end) of a in groups of kOuterHeight, zeros past the last: [groups][rows][kOuterHeight], group_step apart.
+// Row by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one before. With
 // the padding of group_step: 117 -> 217 GFLOP/s (LSTM H256).
 template <class T>
 void pack_a(const OuterTask<T>& t, int begin, int end, int first, int rows, T* out) {

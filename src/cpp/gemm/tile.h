@@ -12,9 +12,10 @@ namespace {
 // Vectors of weights that the tallest tile multiplies each of its rows with at once: all four gates, or three where there are
 // 16 registers. There a tile of four rows walks three gates of one block after the other, then the fourth gate of three
 // blocks. So 8 rows are 4 4 and read all weights twice; three rows of all gates make them 3 3 2, of which two rows are fed 32
-// bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, us, so / before: LSTM B8 H256 T50 5,270 / 5,830,
-// B4 H32 62 / 76, GRU B8 H128 1,026 / 1,131. (Two gates, then two, of up to six rows: 5,121 quiet, but a tenth slower than
-// before beside busy neighbours, who share the ports for loads: 0.75 of them for each FMA, three gates take 0.58.)
+// bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so / before, each the least of one
+// run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates, then two, of up to six rows: LSTM
+// B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and share the ports for loads: 0.75 of them for
+// each FMA, three gates take 0.58.)
 constexpr int kSide = kAccumulators > 16 ? 4 : 3;
 constexpr int kMaxRows = kAccumulators / kSide;
 
