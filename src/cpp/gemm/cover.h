@@ -28,10 +28,32 @@ constexpr Widest<A, Count> kWidest = {};
 constexpr int kMostSums = 3 * 4 * kMaxGates;  // of four rows x three blocks; with more registers half as many
 
 // The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
-FASTRNN_INLINE int narrowed(int width, int left) {
+constexpr int narrowed(int width, int left) {
   while (width > left) width = width == 3 ? 2 : width / 2;
   return width == 3 && left == 4 ? 2 : width;
 }
+
+// Into how many tiles rows are cut: as few as can be. Only products (Count 1) of many rows have three rows of four blocks
+// rather than four of three: with fours RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but
+// 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
+template <int Count>
+constexpr int row_tiles(int rows) {
+  constexpr int full = kAccumulators / kMaxGates;
+  const bool many = Count == 1 && kSide < kMaxGates && (rows > 4 * kMaxRows || rows % full == 0);
+  const int height = many ? full : kMaxRows;
+  return (rows + height - 1) / height;
+}
+
+// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
+struct RowTiles {
+  int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
+
+  constexpr RowTiles(int rows, int count) : count(count), height(rows), tall(1) {
+    if (count == 1) return;
+    height = (rows + count - 1) / count;
+    tall = rows - (height - 1) * count;
+  }
+};
 
 // The tiles of one kind of product by height and width.
 template <class First, class Rest, class Vector, int A>
@@ -40,7 +62,10 @@ struct TileTable {
   static constexpr int widths = 8;
   Function at[kMaxRows + 1][widths + 1];
 
-  constexpr TileTable() : at() { fill<kMaxRows * widths - 1>(); }
+  constexpr TileTable() : at() {
+    fill<kMaxRows * widths - 1>();
+    static_assert(complete(), "cover() asks for a tile that there is not");
+  }
 
   // Of the widths that are used at this height, or at the next, beside whose tiles those of this one stand.
   static constexpr bool used(int height, int width) {
@@ -48,6 +73,20 @@ struct TileTable {
     const auto& widest = kWidest<A, First::count>.at;
     const int own = widest[height], taller = widest[height < kMaxRows ? height + 1 : height];
     return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
+  }
+
+  // Whether cover() finds all tiles it asks for, and sums has room for theirs: the heights of so many rows repeat.
+  static constexpr bool complete() {
+    constexpr int most = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * widths;  // blocks that are left
+    for (int n = 1; n <= 16 * kMaxRows; ++n) {
+      const RowTiles rows(n, row_tiles<First::count>(n));
+      for (int left = 1; left <= most; ++left) {
+        const int width = narrowed(kWidest<A, First::count>.at[rows.height], left);
+        if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
+        if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
+      }
+    }
+    return true;
   }
 
   template <int I>
@@ -65,28 +104,6 @@ template <class Cell, class V>
 constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;
 template <class T>
 constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, vec<T>, 1>;
-
-// Into how many tiles rows are cut: as few as can be. Only products (Count 1) of many rows have three rows of four blocks
-// rather than four of three: with fours RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but
-// 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
-template <int Count>
-constexpr int row_tiles(int rows) {
-  constexpr int full = kAccumulators / kMaxGates;
-  const bool many = Count == 1 && kSide < kMaxGates && (rows > 4 * kMaxRows || rows % full == 0);
-  const int height = many ? full : kMaxRows;
-  return (rows + height - 1) / height;
-}
-
-// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
-struct RowTiles {
-  int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
-
-  RowTiles(int rows, int count) : count(count), height(rows), tall(1) {
-    if (count == 1) return;
-    height = (rows + count - 1) / count;
-    tall = rows - (height - 1) * count;
-  }
-};
 
 // visit(i, row, block) for the sums of a tile, in their order.
 template <class Visit>
