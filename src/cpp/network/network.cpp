@@ -117,7 +117,19 @@ Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int thr
   return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 
-template class Network<float>;
-template class Network<double>;
+// Each file instantiates what it defines. `template class` would be all of it once more where files are compiled as one unit,
+// and Clang refuses that.
+template Network<float>::Network(const Config&, const Backend&);
+template Network<double>::Network(const Config&, const Backend&);
+template void Network<float>::pack(const float* const*, int);
+template void Network<double>::pack(const double* const*, int);
+template void Network<float>::pack_backward(int) const;
+template void Network<double>::pack_backward(int) const;
+template int Network<float>::packing_threads(Use, int64_t, int, int) const;
+template int Network<double>::packing_threads(Use, int64_t, int, int) const;
+template Plan Network<float>::plan(int, int64_t, int, int64_t, int, Use, double) const;
+template Plan Network<double>::plan(int, int64_t, int, int64_t, int, Use, double) const;
+template ForwardTask<float> Network<float>::forward_task(int) const;
+template ForwardTask<double> Network<double>::forward_task(int) const;
 
 }  // namespace fastrnn
