@@ -58,13 +58,13 @@ def test_strided_input():
 def test_the_short_way_is_only_for_what_can_be_read_as_it_lies():
     linear, x = build(5, 7), np.zeros((2, 3, 5), np.float32)
     dense = linear._packing.acquire().native
-    assert dense.call(x, 1).shape == (2, 3, 7)
+    assert dense.plain_call(x, 1).shape == (2, 3, 7)
     others = [
         None, x.tolist(), x.astype(np.float64), x.view(np.recarray), x[:, ::2], x[:0], x[..., :4],
         x[0, 0, 0], x[None, None],
     ]  # fmt: skip
     for other in others:
-        assert dense.call(other, 1) is None
+        assert dense.plain_call(other, 1) is None
 
 
 def test_initial_values():

@@ -178,6 +178,31 @@ def test_the_gil_is_released(isa):
     assert sum(start + 0.001 < t < end - 0.001 for t in ticks) >= 3
 
 
+LEFT = """
+import threading
+import numpy as np
+import fastrnn
+started = threading.Event()
+lstm, linear = fastrnn.LSTM(64, 128, num_threads=1), fastrnn.Linear(64, 128)
+x = np.zeros((50, 16, 64), np.float32)
+works = [lambda: lstm(x), lambda: lstm(x, lengths=[50] * 16), lambda: lstm.forward(x),
+         lambda: linear(x), lambda: lstm.stream(4).process(x[:, :4])]
+def loop(work):
+    while True:
+        work()
+        started.set()
+for work in works:
+    threading.Thread(target=loop, args=(work,), daemon=True).start()
+started.wait()
+"""
+
+
+def test_daemon_threads_may_still_compute_when_python_ends():
+    for _ in range(3):
+        done = python("-c", LEFT)
+        assert done.returncode == 0, done.stderr
+
+
 def test_free_threaded_python_turns_the_gil_on():
     """what the module declares; elsewhere it is on anyway"""
     code = "import sys, fastrnn; print(getattr(sys, '_is_gil_enabled', lambda: True)())"

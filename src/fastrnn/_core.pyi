@@ -1,5 +1,7 @@
 """The compiled core: private, called only with arguments the Python layer has checked.
 
+But for the `plain_` methods: those check, and return None for arguments that take a closer look.
+
 Shapes: T steps, B rows, I input_size, H hidden_size, L num_layers, D directions, P = proj_size or
 H. A `threads` of 0 means the library's default.
 """
@@ -42,6 +44,10 @@ class Tape:
     def steps(self) -> int: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def batched(self) -> bool: ...
+    @property
+    def batch_first(self) -> bool: ...
 
 class Network:
     """The packed weights of a stack of layers; its shape never changes."""
@@ -66,14 +72,14 @@ class Network:
     ) -> None: ...
     def freeze(self) -> None: ...
     def weights(self) -> list[_Array]: ...
-    def call(
+    def plain_call(
         self, x: Any, state: Any, batch_first: bool, threads: int
     ) -> tuple[_Array, Any] | None: ...
     def plain_forward(
         self, x: Any, state: Any, batch_first: bool, threads: int
     ) -> tuple[_Array, Any, Tape] | None: ...
     def plain_backward(
-        self, tape: Tape, dy: Any, dstate: Any, batched: bool, batch_first: bool, threads: int
+        self, tape: Tape, dy: Any, dstate: Any, threads: int
     ) -> tuple[_Array, Any, list[_Array]] | None: ...
     def run(
         self,
@@ -100,6 +106,8 @@ class Network:
         dropout: float,
         seed: int,
         threads: int,
+        batched: bool,
+        batch_first: bool,
     ) -> Tape: ...
     def backward(
         self,
@@ -168,7 +176,7 @@ class Dense:
 
     def __init__(self, dtype: str, in_features: int, out_features: int, bias: bool) -> None: ...
     def pack(self, weight: _Array, bias: _Array | None) -> None: ...
-    def call(self, x: Any, threads: int) -> _Array | None: ...
+    def plain_call(self, x: Any, threads: int) -> _Array | None: ...
     def run(self, x: _Array, y: _Array, threads: int) -> None: ...
     def backward(
         self,

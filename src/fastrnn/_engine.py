@@ -60,14 +60,14 @@ class Engine:
         lease = self.packing.acquire(threads, x, batch_first)
         try:
             if lengths is None and dropout == 0.0:
-                plain = lease.native.call(x, state, batch_first, threads)
+                plain = lease.native.plain_call(x, state, batch_first, threads)
                 if plain is not None:
                     return plain
             y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
             lease.native.run(*native, dropout, key, threads)
+            return y, final
         finally:
             lease.users.pop()
-        return y, final
 
     def forward(
         self,
@@ -82,19 +82,18 @@ class Engine:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
         lease = self.packing.acquire(threads, x, batch_first)
         try:
-            plain = None
             if lengths is None and dropout == 0.0:
                 plain = lease.native.plain_forward(x, state, batch_first, threads)
-            if plain is not None:
-                y, final, record = plain
-            else:
-                y, final, native = self._bind(x, state, lengths, batch_first, _core.empty)
-                record = lease.native.forward(*native, dropout, key, threads)
-                y.flags.writeable = False
+                if plain is not None:
+                    y, final, record = plain
+                    return y, final, Tape(record, self, lease.version)
+            y, final, native = self._bind(x, state, lengths, batch_first, _core.empty)
+            record = lease.native.forward(*native, dropout, key, threads, y.ndim == 3, batch_first)
+            for array in (native[4], y):  # what is a view, too
+                array.flags.writeable = False
+            return y, final, Tape(record, self, lease.version)
         finally:
             lease.users.pop()
-        batched = y.ndim == 3
-        return y, final, Tape(record, self, lease.version, batched, batched and batch_first)
 
     def backward(self, tape: Tape, dy: Any, dstate: Any, threads: int) -> Gradients[Any]:
         """Return the gradients for those of the output, of the final state, or both."""
@@ -104,18 +103,19 @@ class Engine:
         lease = self.packing.acquire()
         try:
             tape.check(self, lease.version)
-            dx, state, grads = lease.native.plain_backward(
-                tape.native, dy, dstate, tape.batched, tape.batch_first, threads
-            ) or self._backward(lease.native, tape, dy, dstate, threads)
+            results = lease.native.plain_backward(tape.native, dy, dstate, threads)
+            if results is None:
+                results = self._backward(lease.native, tape.native, dy, dstate, threads)
         finally:
             lease.users.pop()
+        dx, state, grads = results
         return Gradients(dx, state, dict(zip(self._names, grads, strict=True)))
 
     def _backward(
-        self, native: _core.Network, tape: Tape, dy: Any, dstate: Any, threads: int
+        self, native: _core.Network, tape: _core.Tape, dy: Any, dstate: Any, threads: int
     ) -> tuple[Array, Any, list[Array]]:
         """Check and allocate here: dx, the gradient of the initial state, those of the weights."""
-        steps, batch = tape.native.steps, tape.native.batch
+        steps, batch = tape.steps, tape.batch
         if dy is not None:
             dy = self._time_major(tape, steps, batch, as_array("dy", dy, self._dtype))
         names = ("dh", "dc") if self._is_lstm else ("dh",)
@@ -130,7 +130,7 @@ class Engine:
             dx = dx_native if tape.batched else dx_native.reshape(steps, self._input_size)
         state, dh0, dc0 = self._new_state(batch, tape.batched)
         grads = [_core.empty(shape, self._dtype) for shape in self.spec.shapes().values()]
-        native.backward(tape.native, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
+        native.backward(tape, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
         return dx, state, grads
 
     def _bind(
@@ -242,7 +242,7 @@ class Engine:
         swapped = batched and steps != batch and np.shape(value) == (steps,)
         return as_lengths(value, steps, batch, _axes_hint(batch_first) if swapped else "")
 
-    def _time_major(self, tape: Tape, steps: int, batch: int, dy: Array) -> Array:
+    def _time_major(self, tape: _core.Tape, steps: int, batch: int, dy: Array) -> Array:
         """Check dy against the tape's y and return it as [T, B, D*P]."""
         expected: Shape = (steps, batch, self._y_size)
         if not tape.batched:
@@ -274,9 +274,13 @@ def _pack(
     weights: list[Array], network: Any, threads: int = 1, x: Any = None, batch_first: bool = False
 ) -> None:
     """Pack by the threads that a pass over x takes, which nobody has looked at yet."""
-    shape = x.shape if isinstance(x, np.ndarray) else ()
-    steps, batch = shape[:2] if len(shape) == 3 else (*shape[:1], 1) if len(shape) == 2 else (1, 1)
-    network.pack(weights, threads, *((batch, steps) if batch_first else (steps, batch)))
+    shape: Shape = x.shape if isinstance(x, np.ndarray) else ()
+    steps = batch = 1
+    if len(shape) == 3:
+        steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+    elif len(shape) == 2:
+        steps = shape[0]
+    network.pack(weights, threads, steps, batch)
 
 
 def _axes_hint(batch_first: bool) -> str:

@@ -126,7 +126,7 @@ class Linear(Module):
         """
         lease = self._packing.acquire()
         try:
-            plain = lease.native.call(x, self._threads or _threads.default)
+            plain = lease.native.plain_call(x, self._threads or _threads.default)
         finally:
             lease.users.pop()
         return self._run(x)[0] if plain is None else plain

@@ -32,21 +32,12 @@ class Tape:
     the layer that made it, as long as that layer's weights stand still.
     """
 
-    __slots__ = ("batch_first", "batched", "native", "owner", "version")
+    __slots__ = ("native", "owner", "version")
 
-    def __init__(
-        self,
-        native: Any,
-        owner: object,
-        version: int,
-        batched: bool = True,
-        batch_first: bool = False,
-    ) -> None:
+    def __init__(self, native: Any, owner: object, version: int) -> None:
         self.native = native
         self.owner = owner
         self.version = version
-        self.batched = batched
-        self.batch_first = batch_first
 
     @property
     def nbytes(self) -> int:

@@ -146,7 +146,7 @@ def backward(
     """Return the gradients for a tape of one of the `*_forward` functions.
 
     Args:
-        tape: from `rnn_forward`, `lstm_forward` or `gru_forward`.
+        tape: from `rnn_forward`, `lstm_forward` or `gru_forward`, or from a layer's `forward`.
         dy: in y's shape, or None.
         dstate: in the final state's shape, or None; for LSTM (dh, dc). At least one gradient.
 

@@ -1,5 +1,5 @@
-// Memory for tapes and workspaces: one aligned block each, cut up by an Arena, kept in a Pool between calls. Fresh pages
-// cost a fault per 4 KiB (a training step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
+// Memory for tapes, workspaces and results: one aligned block each, cut up by an Arena, kept in a Pool between calls. Fresh
+// pages cost a fault per 4 KiB (a training step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
 #include <cstddef>
@@ -58,7 +58,8 @@ class Arena {
 };
 
 // A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first. Threads may
-// share it.
+// share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked meanwhile for ever:
+// the tape it drops hung it there.)
 class Pool {
  public:
   explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
@@ -66,8 +67,7 @@ class Pool {
   }
 
   Block take(size_t bytes) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
+    if (const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock); lock) {
       for (auto block = kept_.begin(); block != kept_.end(); ++block) {
         if (block->bytes() < bytes || block->bytes() > 2 * bytes + kSmall) continue;
         Block found = std::move(*block);
@@ -80,7 +80,9 @@ class Pool {
   }
 
   void give(Block block) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    if (block.bytes() > bytes_) return;  // for its sake all others would go
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock) return;
     kept_bytes_ += block.bytes();
     kept_.push_back(std::move(block));
     while (kept_.size() > most_ || kept_bytes_ > bytes_) {

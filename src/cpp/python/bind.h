@@ -37,7 +37,8 @@ struct AnyNetwork {
 struct AnyTape {
   std::variant<std::unique_ptr<Tape<float>>, std::unique_ptr<Tape<double>>> tape;
   std::shared_ptr<AnyNetwork> network;
-  std::vector<pybind11::object> arrays;  // x and y: the tape refers to them
+  std::vector<pybind11::object> arrays;      // x and y: the tape refers to them
+  bool batched = true, batch_first = false;  // how the caller laid them out
 
   const RowOrder& order() const {
     return std::visit([](const auto& t) -> const RowOrder& { return t->order; }, tape);
@@ -54,7 +55,7 @@ pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11:
 pybind11::object plain_forward(const std::shared_ptr<AnyNetwork>& any, pybind11::handle x, pybind11::handle state,
                                bool batch_first, int threads);
 pybind11::object plain_backward(const AnyNetwork& any, const AnyTape& tape, pybind11::handle dy,
-                                pybind11::handle dstate, bool batched, bool batch_first, int threads);
+                                pybind11::handle dstate, int threads);
 
 // The plan of each layer for `steps` of `batch` rows, by the model of network/plan.h, not by running anything.
 pybind11::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads);

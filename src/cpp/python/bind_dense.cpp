@@ -5,6 +5,7 @@
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/plain.h"
+#include "python/unlocked.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -60,14 +61,14 @@ void run_dense(const AnyDense& any, py::object x, py::object y, int threads) {
         T* const out = writable<T>(y, "y", {rows, dense->output()});
         if (!out) throw py::type_error("y: expected an array");
         const int n = threads_of(threads);
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         dense->run(in, out, rows, n);
       },
       any.dense);
 }
 
 // y [..., O] of x [..., I]; None for an array that takes a closer look: a copy, or an error.
-py::object call_dense(const AnyDense& any, py::handle input, int threads) {
+py::object plain_dense(const AnyDense& any, py::handle input, int threads) {
   check_packed(any);
   return std::visit(
       [&](const auto& dense) -> py::object {
@@ -84,7 +85,7 @@ py::object call_dense(const AnyDense& any, py::handle input, int threads) {
         py::object y = fresh_array(shape, out);
         const int n = threads_of(threads);
         {
-          const py::gil_scoped_release release;
+          const Unlocked unlocked;
           dense->run(reinterpret_cast<const T*>(x->data), out, int(rows), n);
         }
         return y;
@@ -107,7 +108,7 @@ void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object
         T* const to_b = writable<T>(dbias, "dbias", {output});
         if (!up || !to_w) throw py::type_error("dy, dweight: expected arrays");
         const int n = threads_of(threads);
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         dense->backward(in, up, to_x, to_w, to_b, rows, n);
       },
       any.dense);
@@ -119,7 +120,7 @@ void bind_dense(py::module_& m) {
   py::class_<AnyDense>(m, "Dense")
       .def(py::init(&make_dense))
       .def("pack", &pack_dense)
-      .def("call", &call_dense)
+      .def("plain_call", &plain_dense)
       .def("run", &run_dense)
       .def("backward", &backward_dense);
 }

@@ -6,6 +6,7 @@
 #include "network/follower.h"
 #include "python/bind.h"
 #include "python/torch_call.h"
+#include "python/unlocked.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -68,7 +69,7 @@ class Pass {
     if (keep) {
       reserve = forward_with_tape(lease);
     } else {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       follow()->run(s);
     }
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
@@ -102,7 +103,7 @@ class Pass {
       results.append(std::move(dw));
     });
     g.weights = all ? gradients.data() : nullptr;
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const auto network = lease ? leased(*lease) : follow();
     check_reserve(*network, reserve);
     network->backward(sequence_, reserve.data<const char>(), g);
@@ -114,7 +115,7 @@ class Pass {
   py::object forward_with_tape(py::object& lease) {
     std::shared_ptr<const Network<T>> network;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       network = follow();
       network->pack_backward(network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
     }
@@ -124,7 +125,7 @@ class Pass {
     if (call_.lengths) whole.lengths = nullptr;
     const Tensor reserve = x_.fresh({1, {int64_t(network->reserve_bytes(whole) / sizeof(T))}});
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       check_reserve(*network, reserve);
       network->forward(sequence_, reserve.data<char>());
     }

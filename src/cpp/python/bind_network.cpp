@@ -6,6 +6,7 @@
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/unlocked.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -60,7 +61,7 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
         std::vector<py::object> kept;
         for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
         {
-          const py::gil_scoped_release release;
+          const Unlocked unlocked;
           net->pack(pointers.data(),
                     net->packing_threads(Use::region, steps, int(std::min<int64_t>(batch, INT32_MAX)), most));
         }
@@ -148,22 +149,23 @@ void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::
   std::visit(
       [&](const auto& net) {
         const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         net->run(s);
       },
       any.network);
 }
 
 AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object h0, py::object c0, py::object lengths,
-                py::object y, py::object hn, py::object cn, double dropout, uint64_t seed, int threads) {
+                py::object y, py::object hn, py::object cn, double dropout, uint64_t seed, int threads, bool batched,
+                bool batch_first) {
   check_packed(*any);
   return std::visit(
       [&](const auto& net) {
         const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
         AnyTape tape;
-        tape.network = any;
+        tape.network = any, tape.batched = batched, tape.batch_first = batched && batch_first;
         tape.arrays = {x, y};
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         tape.tape = net->forward(s);
         return tape;
       },
@@ -189,7 +191,7 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
         if (lstm) g.dc0 = writable<T>(dc0, "dc0", {parts, batch, c.hidden});
         const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
         g.weights = weights.data(), g.threads = threads_of(threads);
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         net.backward(*tape, g);
       },
       any_tape.tape);
@@ -243,6 +245,8 @@ int threads_of(int asked) {
 void bind_network(py::module_& m) {
   py::class_<AnyTape>(m, "Tape")
       .def_property_readonly("nbytes", &AnyTape::nbytes)
+      .def_readonly("batched", &AnyTape::batched)
+      .def_readonly("batch_first", &AnyTape::batch_first)
       .def_property_readonly("steps", [](const AnyTape& any) { return any.order().steps(); })
       .def_property_readonly("batch", [](const AnyTape& any) { return any.order().batch(); });
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
@@ -251,7 +255,7 @@ void bind_network(py::module_& m) {
       .def("freeze", &freeze)
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)
-      .def("call", &plain_call)
+      .def("plain_call", &plain_call)
       .def("plain_forward", &plain_forward)
       .def("plain_backward", &plain_backward)
       .def("run", &run)

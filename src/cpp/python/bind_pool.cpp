@@ -5,6 +5,7 @@
 
 #include "python/bind.h"
 #include "python/rows.h"
+#include "python/unlocked.h"
 
 namespace fastrnn {
 namespace {
@@ -104,7 +105,7 @@ py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x,
   const Config& c = pool.network().config();
   return step_rows_with<T>(n, c.input, c.output(), x, out, [&](const T* in, T* y) {
     if (double(n) * flops < kReleaseFlops) return pool.step(in, y);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     pool.step(in, y);
   });
 }

@@ -3,6 +3,7 @@
 
 #include "python/bind.h"
 #include "python/rows.h"
+#include "python/unlocked.h"
 #include "stream.h"
 
 namespace fastrnn {
@@ -66,7 +67,7 @@ py::object process(Stream<T>& s, py::object block, py::object out) {
   if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
     throw py::value_error("out: overlaps block in memory; pass an array of its own");
   }
-  const py::gil_scoped_release release;
+  const Unlocked unlocked;
   s.process(steps, {from, batch * c.input, c.input}, {to, batch * n, n});
   return result;
 }
@@ -157,7 +158,7 @@ py::array_t<int64_t> step_times(Stream<T>& s, const py::object& block, int64_t c
   std::vector<T> y(size_t(s.batch()) * size_t(c.output()));
   py::array_t<int64_t> times(count);
   int64_t* const to = times.mutable_data();
-  const py::gil_scoped_release release;
+  const Unlocked unlocked;
   for (int64_t i = 0; i < count; ++i) {
     const auto start = Clock::now();
     s.step(in + i % steps * width, y.data());

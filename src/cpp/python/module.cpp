@@ -1,12 +1,14 @@
 // The module fastrnn._core: view -> release the GIL -> call -> return.
 #include <pybind11/stl.h>
 
+#include <array>
 #include <chrono>
 
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/results.h"
+#include "python/unlocked.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -87,20 +89,21 @@ double read_gbs(const Backend& b, size_t bytes, int threads) {
 py::dict probe() {
   const Backend& b = current_backend();
   const int all = available_threads();
-  py::dict d;
-  const py::gil_scoped_release release;
-  const double values[] = {fma_gflops(b, 1),          fma_gflops(b, all),      read_gbs(b, 16 << 10, 1),
-                           read_gbs(b, 512 << 10, 1), read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
-  const py::gil_scoped_acquire acquire;
+  const auto measured = [&]() -> std::array<double, 6> {
+    const Unlocked unlocked;
+    return {fma_gflops(b, 1),          fma_gflops(b, all),      read_gbs(b, 16 << 10, 1),
+            read_gbs(b, 512 << 10, 1), read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
+  }();
   const char* const names[] = {"fma_gflops", "fma_gflops_all", "l1_gbs", "l2_gbs", "l3_gbs", "l3_gbs_all"};
-  for (int i = 0; i < 6; ++i) d[names[i]] = values[i];
+  py::dict d;
+  for (size_t i = 0; i < measured.size(); ++i) d[names[i]] = measured[i];
   return d;
 }
 
 // GFLOP/s of all cores together, the best of five runs of some milliseconds.
 double peak() {
   const Backend& b = current_backend();
-  const py::gil_scoped_release release;
+  const Unlocked unlocked;
   return fma_gflops(b, available_threads());
 }
 

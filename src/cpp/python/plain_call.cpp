@@ -5,6 +5,7 @@
 
 #include "python/bind.h"
 #include "python/results.h"
+#include "python/unlocked.h"
 
 namespace fastrnn {
 namespace {
@@ -27,25 +28,36 @@ struct Form {
   }
 };
 
-// Null for None; false where it cannot be read as it lies.
+// An array or None. Held: in a tuple it is the caller's alone, and another thread might resize it while it is read.
 template <class T>
-bool read(py::handle object, const ArrayShape& shape, const T*& data) {
-  if (object.is_none()) return true;
-  const PlainArray* const array = plain_array<T>(object);
-  if (!array || !(shape == *array)) return false;
-  data = reinterpret_cast<const T*>(array->data);
-  return true;
-}
+struct Given {
+  py::object object;
+  const T* data = nullptr;
+
+  // False where it cannot be read as it lies.
+  bool read(py::handle from, const ArrayShape& shape) {
+    if (from.is_none()) return true;
+    const PlainArray* const array = plain_array<T>(from);
+    if (!array || !(shape == *array)) return false;
+    object = py::reinterpret_borrow<py::object>(from);
+    data = reinterpret_cast<const T*>(array->data);
+    return true;
+  }
+};
 
 // h alone, or of an LSTM a pair (h, c).
 template <class T>
-bool read_state(const Network<T>& net, py::handle state, const Form& form, const T*& h, const T*& c) {
-  const Config& config = net.config();
-  if (!net.cell().has_cell_state || state.is_none()) return read(state, form.state(config.output()), h);
-  if (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != 2) return false;
-  return read(PyTuple_GET_ITEM(state.ptr(), 0), form.state(config.output()), h) &&
-         read(PyTuple_GET_ITEM(state.ptr(), 1), form.state(config.hidden), c);
-}
+struct GivenState {
+  Given<T> h, c;
+
+  bool read(const Network<T>& net, py::handle state, const Form& form) {
+    const Config& config = net.config();
+    if (!net.cell().has_cell_state || state.is_none()) return h.read(state, form.state(config.output()));
+    if (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != 2) return false;
+    return h.read(PyTuple_GET_ITEM(state.ptr(), 0), form.state(config.output())) &&
+           c.read(PyTuple_GET_ITEM(state.ptr(), 1), form.state(config.hidden));
+  }
+};
 
 template <class T>
 py::object make_state(const Network<T>& net, const Form& form, T*& h, T*& c) {
@@ -57,13 +69,15 @@ py::object make_state(const Network<T>& net, const Form& form, T*& h, T*& c) {
 template <class T>
 struct PlainPass {
   Sequence<T> call = {};
+  GivenState<T> initial;
+  bool batched = false;
   py::object y, state;
 };
 
 // False where an argument takes a closer look. make(shape, data): how y is allocated.
 template <class T, class Make>
-bool bind(const Network<T>& net, py::handle input, py::handle state, bool batch_first, int threads, Make make,
-          PlainPass<T>& pass) {
+bool bind_pass(const Network<T>& net, py::handle input, py::handle state, bool batch_first, int threads, Make make,
+               PlainPass<T>& pass) {
   const Config& c = net.config();
   const PlainArray* const x = plain_array<T>(input);
   if (!x || (x->nd != 2 && x->nd != 3) || x->dimensions[x->nd - 1] != c.input) return false;
@@ -71,10 +85,12 @@ bool bind(const Network<T>& net, py::handle input, py::handle state, bool batch_
   const ssize_t outer = x->dimensions[0], inner = batched ? x->dimensions[1] : 1;
   if (outer < 1 || inner < 1 || outer > INT_MAX || inner > INT_MAX) return false;
   const Form form = {batched, rows_first, rows_first ? inner : outer, rows_first ? outer : inner, c.parts()};
+  pass.batched = batched;
   Sequence<T>& s = pass.call;
   s.steps = form.steps, s.batch = int(form.batch);
   s.x = form.rows(reinterpret_cast<const T*>(x->data), c.input);
-  if (!read_state(net, state, form, s.h0, s.c0)) return false;
+  if (!pass.initial.read(net, state, form)) return false;
+  s.h0 = pass.initial.h.data, s.c0 = pass.initial.c.data;
   T* y = nullptr;
   pass.y = make(form.sequence(c.width()), y);
   s.y = form.rows(y, c.width());
@@ -84,14 +100,16 @@ bool bind(const Network<T>& net, py::handle input, py::handle state, bool batch_
 }
 
 template <class T>
-py::object backward(const Network<T>& net, const Tape<T>& tape, Form form, py::handle dy, py::handle dstate,
-                    int threads) {
+py::object backward_pass(const Network<T>& net, const Tape<T>& tape, Form form, py::handle dy, py::handle dstate,
+                         int threads) {
   const Config& c = net.config();
+  Given<T> output;
+  GivenState<T> final;
+  if (!output.read(dy, form.sequence(c.width())) || !final.read(net, dstate, form)) return py::none();
   Gradients<T> g = {};
-  const T* upstream = nullptr;
-  if (!read(dy, form.sequence(c.width()), upstream) || !read_state(net, dstate, form, g.dh, g.dc)) return py::none();
-  if ((!upstream && !g.dh && !g.dc) || form.steps < 1 || form.batch < 1) return py::none();
-  if (upstream) g.dy = form.rows(upstream, c.width());
+  if (output.data) g.dy = form.rows(output.data, c.width());
+  g.dh = final.h.data, g.dc = final.c.data;
+  if ((!output.data && !g.dh && !g.dc) || form.steps < 1 || form.batch < 1) return py::none();
   T* data = nullptr;
   py::object dx = result_array(form.sequence(c.input), data);
   g.dx = form.rows(data, c.input);
@@ -104,7 +122,7 @@ py::object backward(const Network<T>& net, const Tape<T>& tape, Form form, py::h
   });
   g.weights = pointers.data(), g.threads = threads_of(threads);
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     net.backward(tape, g);
   }
   return py::make_tuple(std::move(dx), std::move(dstate0), std::move(weights));
@@ -119,9 +137,9 @@ py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, boo
         using T = element_of<decltype(net)>;
         PlainPass<T> pass;
         // Alone, y gets the same pages again from malloc, which training's many arrays do not.
-        if (!bind(*net, x, state, batch_first, threads, fresh_array<T>, pass)) return py::none();
+        if (!bind_pass(*net, x, state, batch_first, threads, fresh_array<T>, pass)) return py::none();
         {
-          const py::gil_scoped_release release;
+          const Unlocked unlocked;
           net->run(pass.call);
         }
         return py::make_tuple(std::move(pass.y), std::move(pass.state));
@@ -136,12 +154,12 @@ py::object plain_forward(const std::shared_ptr<AnyNetwork>& any, py::handle x, p
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
         PlainPass<T> pass;
-        if (!bind(*net, x, state, batch_first, threads, result_array<T>, pass)) return py::none();
+        if (!bind_pass(*net, x, state, batch_first, threads, result_array<T>, pass)) return py::none();
         AnyTape tape;
-        tape.network = any;
+        tape.network = any, tape.batched = pass.batched, tape.batch_first = pass.batched && batch_first;
         tape.arrays = {py::reinterpret_borrow<py::object>(x), pass.y};
         {
-          const py::gil_scoped_release release;
+          const Unlocked unlocked;
           tape.tape = net->forward(pass.call);
         }
         py::detail::array_proxy(pass.y.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
@@ -150,16 +168,15 @@ py::object plain_forward(const std::shared_ptr<AnyNetwork>& any, py::handle x, p
       any->network);
 }
 
-py::object plain_backward(const AnyNetwork& any, const AnyTape& tape, py::handle dy, py::handle dstate, bool batched,
-                          bool batch_first, int threads) {
+py::object plain_backward(const AnyNetwork& any, const AnyTape& tape, py::handle dy, py::handle dstate, int threads) {
   check_packed(any);
   check_tape(any, tape);
   const RowOrder& order = tape.order();
-  const Form form = {batched, batched && batch_first, order.steps(), order.batch(), any.config().parts()};
+  const Form form = {tape.batched, tape.batch_first, order.steps(), order.batch(), any.config().parts()};
   return std::visit(
       [&](const auto& kept) {
         using T = element_of<decltype(kept)>;
-        return backward(*std::get<std::shared_ptr<Network<T>>>(any.network), *kept, form, dy, dstate, threads);
+        return backward_pass(*std::get<std::shared_ptr<Network<T>>>(any.network), *kept, form, dy, dstate, threads);
       },
       tape.tape);
 }

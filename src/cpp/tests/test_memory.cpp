@@ -36,6 +36,19 @@ void check_pool(size_t given, size_t taken, bool again) {
   CHECK(loan.bytes() >= taken, "%zu bytes of %zu", loan.bytes(), taken);
 }
 
+// A block that is larger than all a pool may keep goes itself, not the others.
+void check_limits() {
+  Pool pool(2, 3 * kMiB);
+  Block first(kMiB), second(kMiB);
+  const void* const kept[] = {first.data(), second.data()};
+  pool.give(std::move(first));
+  pool.give(std::move(second));
+  pool.give(Block(4 * kMiB));
+  const Block again = pool.take(kMiB), last = pool.take(kMiB);
+  CHECK(again.data() == kept[0] && last.data() == kept[1], "%p %p", static_cast<void*>(again.data()),
+        static_cast<void*>(last.data()));
+}
+
 }  // namespace
 
 void test_memory() {
@@ -47,6 +60,7 @@ void test_memory() {
   check_pool(3 * kMiB, 2 * kMiB, true);
   check_pool(3 * kMiB, 4 * kMiB, false);
   check_pool(9 * kMiB, kMiB, false);
+  check_limits();
 }
 
 }  // namespace fastrnn::tests
