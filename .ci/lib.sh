@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION
 unset FASTRNN_ISA FASTRNN_NUM_THREADS
 
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
 tree=$scratch/tree
 mkdir "$tree"
 git ls-files -z --cached --others --exclude-standard |
@@ -22,6 +22,19 @@ section() {
   [ -z "$section_name" ] || printf -- '-- %s: %d s\n' "$section_name" $((SECONDS - section_start))
   section_name=$1 section_start=$SECONDS
   printf '\n==== %s\n' "$1"
+}
+
+# beside COMMAND...: runs it while the sections that follow run; joined shows what it printed, and fails where it did.
+beside() {
+  "$@" >"$scratch/beside.log" 2>&1 &
+  beside=$!
+}
+
+joined() {
+  local status=0
+  wait "$beside" || status=$?
+  cat "$scratch/beside.log"
+  return "$status"
 }
 
 # readme_block NAME: the fenced block of README.md that follows the line <!-- setup: NAME -->.

@@ -1,5 +1,6 @@
 """The argument policy of the whole package, in one place.
 
+Calls whose arrays need no second look do not come here: python/plain.h of the core knows them.
 Arrays may be NumPy's or anything with ``__dlpack__`` or ``__array__``. What is C-contiguous is used
 where it lies; strided arrays too, as long as their last axis is dense and no stride is negative
 (else one copy is made). A wrong dtype is never cast. Every message names the argument first, then
@@ -26,7 +27,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an aligned ndarray of `dtype` whose last axis is dense, or raise TypeError.
 
-    The first three lines are the hot path: what the core can read as it is costs about 0.2 us.
+    The first three lines are for what the core can read as it is: about 0.2 us.
     """
     if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         flags = value.flags

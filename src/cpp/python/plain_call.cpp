@@ -136,8 +136,9 @@ py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, boo
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
         PlainPass<T> pass;
-        // Alone, y gets the same pages again from malloc, which training's many arrays do not.
-        if (!bind_pass(*net, x, state, batch_first, threads, fresh_array<T>, pass)) return py::none();
+        // Alone, y gets the same pages again from malloc; training's many arrays do not.
+        const auto make = fresh_array<T>;
+        if (!bind_pass(*net, x, state, batch_first, threads, make, pass)) return py::none();
         {
           const Unlocked unlocked;
           net->run(pass.call);
