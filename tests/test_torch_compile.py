@@ -150,23 +150,6 @@ def test_gradcheck(name, proj):
     assert torch.autograd.gradcheck(run, inputs)
 
 
-@pytest.mark.parametrize("watched", [False, True])
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
-def test_double_backward_is_a_clear_error(name, watched):
-    module, x = make(name)
-    x.requires_grad_()
-    if watched:  # through the operators
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False):
-            y = first(module(x))
-    else:
-        y = first(module(x))
-    gradient, *_ = torch.autograd.grad(y.sum(), [x, *module.parameters()], create_graph=True)
-    with pytest.raises(RuntimeError, match="double backward is not supported"):
-        gradient.square().sum().backward()
-
-
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])
 def test_autocast_computes_in_float32(name):
     module, x = make(name)

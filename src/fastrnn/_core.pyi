@@ -33,6 +33,9 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> _Array:
     gone, for the next one: fresh pages from the system would cost up to a tenth of a call.
     """
 
+def dropout_mask(size: int, dtype: np.dtype[Any], p: float, key: int, layer: int) -> _Array:
+    """What dropout multiplies the outputs of an inner layer with: [T, B, D * P], flat."""
+
 def clock_times(count: int) -> npt.NDArray[np.int64]: ...
 
 class Tape:
@@ -158,7 +161,7 @@ class Follower:
     def backward(
         self,
         x: _Tensor,
-        y: _Tensor,
+        y: _Tensor | None,
         reserve: _Tensor,
         weights: Sequence[_Tensor],  # not looked at where there is a lease
         call: tuple[Any, ...],

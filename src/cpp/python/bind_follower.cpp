@@ -75,11 +75,9 @@ class Pass {
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
   }
 
-  py::list backward(const Tensor& y, const Tensor& reserve, const py::sequence& weights, const py::tuple& upstream,
+  py::list backward(py::handle output, const Tensor& reserve, const py::sequence& weights, const py::tuple& upstream,
                     const py::tuple& wanted, const Lease* lease) {
-    check<T>(y, {"output"}, outputs(config_.width()));
-    if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
-    sequence_.y = rows<T>(y);
+    take_output(output);
     if (!lease) take_weights(weights);
     Gradients<T> g = {};
     g.threads = call_.threads;
@@ -111,6 +109,16 @@ class Pass {
   }
 
  private:
+  // None: h of a single step, which a cell does not read that has saved its gates.
+  void take_output(py::handle output) {
+    const bool gates_saved = kernels_of<T>(backend_).cells[int(config_.cell)].saved > 0;
+    if (output.is_none() && call_.layout == kStep && gates_saved) return;
+    const Tensor y = tensor_of(output, {"output"});
+    check<T>(y, {"output"}, outputs(config_.width()));
+    if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
+    sequence_.y = rows<T>(y);
+  }
+
   // Returns the tape, and a lease of the packed weights for one pass back.
   py::object forward_with_tape(py::object& lease) {
     std::shared_ptr<const Network<T>> network;
@@ -264,8 +272,7 @@ void bind_follower(py::module_& m) {
               const py::tuple& call, int threads, const py::tuple& upstream, const py::tuple& wanted,
               const Lease* lease) {
              return pass_of(any, x, call, threads, [&](auto&& pass) {
-               return pass.backward(tensor_of(y, {"output"}), tensor_of(reserve, {"reserve"}), weights, upstream,
-                                    wanted, lease);
+               return pass.backward(y, tensor_of(reserve, {"reserve"}), weights, upstream, wanted, lease);
              });
            })
       .def_property_readonly("packings",

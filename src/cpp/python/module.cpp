@@ -1,9 +1,11 @@
 // The module fastrnn._core: view -> release the GIL -> call -> return.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 
+#include "network/dropout.h"
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
@@ -128,6 +130,20 @@ py::object empty(const std::vector<ssize_t>& shape, const py::dtype& dtype) {
   return dtype.itemsize() == sizeof(double) ? result_array(wanted, twice) : result_array(wanted, single);
 }
 
+// What dropout multiplies the outputs of a layer with, n of them: [T, B, width].
+template <class T>
+py::array_t<T> mask_of(ssize_t n, double p, uint64_t key, int layer) {
+  py::array_t<T> mask(n);
+  std::fill_n(mask.mutable_data(), n, T(1));
+  dropout(mask.mutable_data(), size_t(n), p, key, layer, 1);
+  return mask;
+}
+
+py::array dropout_mask(ssize_t n, const py::dtype& dtype, double p, uint64_t key, int layer) {
+  if (dtype.itemsize() == sizeof(double)) return mask_of<double>(n, p, key, layer);
+  return mask_of<float>(n, p, key, layer);
+}
+
 }  // namespace
 }  // namespace fastrnn
 
@@ -145,6 +161,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("probe", &probe);
   m.def("peak", &peak);
   m.def("empty", &empty);
+  m.def("dropout_mask", &dropout_mask);
   bind_network(m);
   bind_follower(m);
   bind_dense(m);

@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from ._call import Call, Tensor
+from . import _composed
+from ._call import STEP, Call, Tensor
 from ._kernel import Kernel
 
-_AGAIN = (
-    b"fastrnn.torch: double backward is not supported (a gradient was differentiated again, after "
-    b"create_graph=True); use torch.nn's layer for that"
-)
-
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+_is_batched = torch._C._functorch.is_batchedtensor
+_is_batched_once = torch._C._functorch.is_legacy_batchedtensor
 
 
 class Recurrent(torch.autograd.Function):
@@ -37,8 +35,12 @@ class Recurrent(torch.autograd.Function):
         """Return y, hn, cn; None as in Kernel.forward."""
         y, hn, cn, reserve, lease = kernel.forward(x, h0, c0, weights, call, True)
         ctx.set_materialize_grads(False)
-        # The last three to be told, as of the others, when somebody changes them in between.
-        ctx.save_for_backward(x, y, reserve, *weights, call.batch_sizes, call.seed, call.lengths)
+        # A cell's h is its caller's to overwrite, unless backward reads it; second derivatives read
+        # h0 and c0. Of the last three one is to be told, too, when somebody changes them.
+        read = y if kernel.reads_step or call.layout != STEP else None
+        ctx.save_for_backward(
+            x, read, reserve, h0, c0, *weights, call.batch_sizes, call.seed, call.lengths
+        )
         ctx.call = kernel, call, lease
         return y, hn, cn
 
@@ -49,15 +51,15 @@ class Recurrent(torch.autograd.Function):
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.
             ctx.call = kernel, call, None
-        x, y, reserve, *weights, _, _, _ = ctx.saved_tensors
+        x, y, reserve, h0, c0, *weights, _, _, _ = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        wanted = (*needs[2:5], True in needs[5:])
-        if not torch.is_grad_enabled():  # but with create_graph=True
-            grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
+        if torch.is_grad_enabled() or _batched(upstream):  # with create_graph, is_grads_batched
+            inputs = (x, h0, c0, *weights)
+            config = kernel.config_for(weights)
+            grads = _composed.gradients(config, call, inputs, upstream, needs[2:])
         else:
-            with torch.no_grad():
-                grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
-            grads = _not_again(grads)
+            wanted = (*needs[2:5], True in needs[5:])
+            grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
         return (None, None, *grads)
 
 
@@ -65,10 +67,12 @@ class Recurrent(torch.autograd.Function):
 _apply = super(torch.autograd.Function, Recurrent).apply
 
 
-def _not_again(grads: list[Tensor | None]) -> list[Tensor | None]:
-    """The same gradients, but to differentiate one is an error: it would be silently wrong."""
-    delayed = torch._C._functions.DelayedError(_AGAIN, len(grads))
-    return list(delayed(*[None if g is None else g.detach().requires_grad_() for g in grads]))
+def _batched(upstream: tuple[Tensor | None, ...]) -> bool:
+    """Whether these are many gradients in one, as vmap and is_grads_batched hand them out."""
+    for dy in upstream:  # noqa: SIM110 (a generator takes twice the time)
+        if dy is not None and (_is_batched(dy) or _is_batched_once(dy)):
+            return True
+    return False
 
 
 def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any) -> bool:

@@ -41,6 +41,8 @@ class Kernel:
     ) -> None:
         self.config = (cell, input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
         self.is_lstm = cell == "lstm"
+        # Whether backward reads h of a single step: cells that save their gates do not.
+        self.reads_step = _SAVED[cell] == 0
         directions = 2 if bidirectional else 1
         self.parts = num_layers * directions
         self.input_size = input_size
@@ -60,6 +62,10 @@ class Kernel:
 
     def __deepcopy__(self, memo: Any) -> Kernel:
         return type(self)(*self.config)
+
+    def config_for(self, weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The arguments that it was made of."""
+        return self.config
 
     @property
     def packings(self) -> int:
@@ -117,7 +123,7 @@ class Kernel:
     def backward(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None,
         reserve: Tensor,
         weights: Sequence[Tensor],
         call: Call,
@@ -129,7 +135,8 @@ class Kernel:
 
         Args:
             x, weights, call: those of the pass forward; y, reserve, lease: what it returned.
-                Without the lease the weights are fingerprinted again.
+                Without the lease the weights are fingerprinted again. y may be None for a single
+                step, but where `reads_step`.
             upstream: the gradients of y, hn and cn, or None.
             wanted: of x, h0, c0, and of the weights together; the others are None.
 

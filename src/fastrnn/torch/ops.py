@@ -148,10 +148,15 @@ def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> li
 
 
 class _Operators:
-    """A kernel's two methods, through the operators."""
+    """A kernel's methods, through the operators."""
+
+    reads_step = True  # the operator's schema wants an output in any case
 
     def __init__(self, *options: Any) -> None:
         self.options = options
+
+    def config_for(self, weights: list[Tensor]) -> tuple[Any, ...]:
+        return config_of(weights, *self.options)
 
     def forward(
         self, x: Tensor, h0: Any, c0: Any, weights: Any, call: Call, keep: bool

@@ -1,0 +1,195 @@
+"""The layers' equations in torch's own operators, for derivatives that the kernels do not have.
+
+Some ten operators a step: slow, but differentiable as often as one likes, and under vmap. Backward
+computes by them what somebody wants to differentiate again, or for many gradients at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from .. import _core
+from ._call import BATCH, PACKED, STEP, UNBATCHED, Call, Tensor
+
+# W x + b of a step, h, c, [weight_hh, bias_hh] -> h, c; each a row for each of the batch
+_Step: TypeAlias = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], tuple[Tensor, Tensor]]
+
+
+def gradients(
+    config: tuple[Any, ...],
+    call: Call,
+    inputs: Sequence[Tensor | None],
+    upstream: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of x, h0, c0 and the weights, differentiable where grad mode is on.
+
+    Args:
+        config: a Kernel's.
+        inputs: x, h0, c0 and the weights of the pass forward, with their history.
+        upstream: the gradients of y, hn and cn, or None.
+        needs: which of the inputs' gradients are wanted; the others are None.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views: h0 may come from x, whose gradient is to have no part that went through h0.
+        own = [None if t is None else t.view_as(t) for t in inputs]
+        x, h0, c0, *weights = own
+        results = _forward(config, call, x, h0, c0, weights)
+    pairs = [
+        (result, dy)
+        for result, dy in zip(results, upstream, strict=True)
+        if result is not None and dy is not None
+    ]
+    wanted = [t for t, need in zip(own, needs, strict=True) if need]
+    found = iter(
+        torch.autograd.grad(
+            [result for result, _ in pairs],
+            wanted,
+            [dy for _, dy in pairs],
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
+    )
+    return [next(found) if need else None for need in needs]
+
+
+def _forward(
+    config: tuple[Any, ...],
+    call: Call,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: list[Tensor],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """y, hn and cn as Kernel.forward returns them."""
+    cell, _, hidden, layers, bias, bidirectional, proj = config
+    x, alive = _time_major(x, call)
+    steps, batch, _ = x.shape
+    parts, each = layers * (1 + bidirectional), 2 + 2 * bias + (proj > 0)
+    h = _parts(h0, x, (parts, batch, proj or hidden))
+    c = _parts(c0, x, (parts, batch, hidden))
+    for layer in range(layers):
+        if layer and call.dropout > 0:
+            x = x * _mask(x, call, layer - 1)
+        outputs = []
+        for part in range(layer * parts // layers, (layer + 1) * parts // layers):
+            own = weights[part * each : (part + 1) * each]
+            times = range(steps)[:: -1 if bidirectional and part % 2 else 1]
+            y, h[part], c[part] = _sweep(cell, x, alive, h[part], c[part], own, bias, times)
+            outputs.append(y)
+        x = torch.cat(outputs, -1)
+    hn, cn = _stacked(h, call), _stacked(c, call) if cell == "lstm" else None
+    return _laid_out(x, call), None if call.layout == STEP else hn, cn
+
+
+def _sweep(
+    cell: str,
+    x: Tensor,
+    alive: Tensor | None,
+    h: Tensor,
+    c: Tensor,
+    weights: Sequence[Tensor],
+    bias: bool,
+    times: range,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One direction of one layer: y [T, B, P], and the last h and c of each row."""
+    weight_ih, weight_hh, *others = weights
+    bias_ih, bias_hh = others[:2] if bias else (None, None)
+    projection = others[-1] if len(others) % 2 else None
+    gates, step = linear(x, weight_ih, bias_ih), _STEPS[cell]
+    y: list[Any] = [None] * len(times)
+    for t in times:
+        new_h, new_c = step(gates[t], h, c, (weight_hh, bias_hh))
+        if projection is not None:
+            new_h = linear(new_h, projection)
+        if alive is None:
+            y[t], h, c = new_h, new_h, new_c
+        else:
+            y[t] = torch.where(alive[t], new_h, 0)
+            h, c = torch.where(alive[t], new_h, h), torch.where(alive[t], new_c, c)
+    return torch.stack(y), h, c
+
+
+def _lstm(a: Tensor, h: Tensor, c: Tensor, u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    i, f, g, o = (a + linear(h, *u)).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def _gru(a: Tensor, h: Tensor, c: Tensor, u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    a_r, a_z, a_n = a.chunk(3, -1)
+    b_r, b_z, b_n = linear(h, *u).chunk(3, -1)
+    r, z = (a_r + b_r).sigmoid(), (a_z + b_z).sigmoid()
+    n = (a_n + r * b_n).tanh()
+    return n + z * (h - n), c
+
+
+def _rnn_tanh(a: Tensor, h: Tensor, c: Tensor, u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    return (a + linear(h, *u)).tanh(), c
+
+
+def _rnn_relu(a: Tensor, h: Tensor, c: Tensor, u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    return (a + linear(h, *u)).relu(), c
+
+
+_STEPS: dict[str, _Step] = {
+    "lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn_tanh, "rnn_relu": _rnn_relu
+}  # fmt: skip
+
+
+def _time_major(x: Tensor, call: Call) -> tuple[Tensor, Tensor | None]:
+    """The input as [T, B, I], and [T, B, 1], which of its rows are alive; None: all are."""
+    layout, lengths = call.layout, call.lengths
+    if layout == PACKED:
+        x, lengths = pad_packed_sequence(PackedSequence(x, call.batch_sizes))
+    elif layout == BATCH:
+        x = x.transpose(0, 1)
+    elif layout == UNBATCHED:
+        x = x[:, None]
+    elif layout == STEP:
+        x = x[None]
+    if lengths is None:
+        return x, None
+    alive = (torch.arange(x.shape[0])[:, None] < lengths)[..., None]
+    return torch.where(alive, x, 0), alive  # NaN behind an end would reach gradients as 0 * NaN
+
+
+def _laid_out(y: Tensor, call: Call) -> Tensor:
+    """The output [T, B, D * P] as the input lay."""
+    layout = call.layout
+    if layout == PACKED:
+        return torch.cat([y[t, :n] for t, n in enumerate(call.batch_sizes.tolist())])  # type: ignore[union-attr]
+    if layout == BATCH:
+        return y.transpose(0, 1)
+    if layout == UNBATCHED:
+        return y[:, 0]
+    return y[0] if layout == STEP else y
+
+
+def _parts(state: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+    """A state, however it lies, as [B, size] for each direction of each layer."""
+    return list(x.new_zeros(shape) if state is None else state.reshape(shape))
+
+
+def _stacked(parts: list[Tensor], call: Call) -> Tensor:
+    """The reverse of that."""
+    if call.layout == STEP:
+        return parts[0]
+    return torch.cat(parts) if call.layout == UNBATCHED else torch.stack(parts)
+
+
+def _mask(x: Tensor, call: Call, layer: int) -> Tensor:
+    """What dropout multiplies the outputs [T, B, D * P] of a layer with."""
+    assert call.seed is not None
+    dtype = np.dtype(np.float64 if x.dtype is torch.float64 else np.float32)
+    key = call.seed.item() % 2**64
+    return torch.from_numpy(_core.dropout_mask(x.numel(), dtype, call.dropout, key, layer)).view(
+        x.shape
+    )

@@ -1,0 +1,210 @@
+"""Gradients that are differentiated again, or asked for many at once: those of torch's layers."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn.utils.rnn import pack_sequence
+
+import fastrnn.torch
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
+LAYERS = {
+    "tanh": (torch.nn.RNN, {}),
+    "relu": (torch.nn.RNN, dict(nonlinearity="relu", bias=False)),
+    "LSTM": (torch.nn.LSTM, dict(bidirectional=True, num_layers=2)),
+    "proj": (torch.nn.LSTM, dict(proj_size=2, num_layers=2, bias=False)),
+    "GRU": (torch.nn.GRU, dict(bidirectional=True)),
+}
+CELLS = (torch.nn.RNNCell, torch.nn.LSTMCell, torch.nn.GRUCell)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(3)
+
+
+def numbers(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def twins(cls, **options):
+    theirs = cls(3, 4, dtype=torch.float64, **options)
+    ours = copy.deepcopy(theirs)
+    fastrnn.torch.accelerate(ours)
+    return theirs, ours
+
+
+def leaves(result):
+    if isinstance(result, torch.Tensor):
+        return [result]
+    data = getattr(result, "data", None)
+    return [data] if isinstance(data, torch.Tensor) else [t for r in result for t in leaves(r)]
+
+
+def scalar(result):
+    return sum((t * t).sin().sum() for t in leaves(result))
+
+
+def second(module, inputs, run):
+    """first and second derivatives with respect to inputs and weights, by two ways to ask"""
+    wanted = [*inputs, *module.parameters()]
+    first = torch.autograd.grad(scalar(run(module)), wanted, create_graph=True)
+    total = scalar(first) + sum(t.sum() for t in wanted)
+    again = torch.autograd.grad(total, wanted, retain_graph=True)
+    total.backward(inputs=wanted)
+    assert all(torch.equal(t.grad, g) for t, g in zip(wanted, again, strict=True))
+    for t in wanted:
+        t.grad = None
+    return [*first, *again]
+
+
+def assert_close(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-11)
+
+
+def states_of(name, options, *rows):
+    parts = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
+    h = numbers(parts, *rows, options.get("proj_size", 4))
+    return (h, numbers(parts, *rows, 4)) if name in ("LSTM", "proj") else (h,)
+
+
+@pytest.mark.parametrize("form", ["time", "batch", "unbatched", "packed", "no state"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_second_derivatives_of_layers(name, form):
+    cls, options = LAYERS[name]
+    theirs, ours = twins(cls, batch_first=form == "batch", **options)
+    rows = () if form == "unbatched" else (2,)
+    x = numbers(2, 5, 3) if form == "batch" else numbers(5, *rows, 3)
+    state = states_of(name, options, *rows)
+    hx = None if form == "no state" else state if len(state) == 2 else state[0]
+    given = [x] if hx is None else [x, *state]
+
+    def run(module):
+        if form == "packed":
+            return module(pack_sequence([x[:3, 0], x[:, 1]], enforce_sorted=False), hx)
+        return module(x, hx)
+
+    assert_close(second(ours, given, run), second(theirs, given, run))
+
+
+@pytest.mark.parametrize("cls", CELLS)
+def test_second_derivatives_of_cells(cls):
+    theirs, ours = twins(cls)
+    x, h, c = numbers(2, 3), numbers(2, 4), numbers(2, 4)
+    lstm = cls is torch.nn.LSTMCell
+
+    def run(module):
+        state = module(x, (h, c) if lstm else h)
+        return module(x, state)
+
+    given = [x, h, c] if lstm else [x, h]
+    assert_close(second(ours, given, run), second(theirs, given, run))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_second_derivatives_of_padded_batches(name):
+    """what lies behind an end is not read, NaN neither"""
+    cls, options = LAYERS[name]
+    theirs, ours = twins(cls, **options)
+    x = numbers(5, 3, 3)
+    with torch.no_grad():
+        x[2:, 0] = x[4:, 1] = torch.nan
+    lengths = [2, 4, 5]
+
+    def packed(module):
+        y, state = module(pack_sequence([x[:n, i] for i, n in enumerate(lengths)], False))
+        return y, state
+
+    actual = second(ours, [x], lambda module: module(x, lengths=lengths))
+    wanted = second(theirs, [x], packed)
+    assert_close([g.nan_to_num() for g in actual], [g.nan_to_num() for g in wanted])
+    assert all(g.isfinite().all() for g in actual)
+
+
+@pytest.mark.parametrize("lengths", [None, [2, 5]])
+def test_second_derivatives_with_dropout(lengths):
+    """the masks of the pass forward, which torch's operators do not draw"""
+    layer = fastrnn.torch.GRU(3, 4, num_layers=3, dropout=0.4, dtype=torch.float64)
+    x = numbers(5, 2, 3)
+
+    def run(x, *weights):
+        torch.manual_seed(7)
+        named = dict(zip((n for n, _ in layer.named_parameters()), weights, strict=True))
+        return torch.func.functional_call(layer, named, (x,), dict(lengths=lengths))
+
+    weights = list(layer.parameters())
+    kernels = torch.autograd.grad(scalar(run(x, *weights)), [x, *weights])
+    again = torch.autograd.grad(scalar(run(x, *weights)), [x, *weights], create_graph=True)
+    assert_close(again, kernels)
+    assert torch.autograd.gradgradcheck(lambda x: run(x, *weights)[0], (x,))
+
+
+def test_a_state_computed_from_the_input():
+    """its history is not the layer's to follow"""
+    theirs, ours = twins(torch.nn.GRU)
+    x = numbers(5, 2, 3)
+
+    def run(module):
+        return module(x, torch.cat([x[:1], x[:1, :, :1]], -1).exp())
+
+    assert_close(second(ours, [x], run), second(theirs, [x], run))
+
+
+@pytest.mark.parametrize("recorded", ["exported", "traced"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_second_derivatives_through_the_operators(recorded):
+    theirs, ours = twins(torch.nn.LSTM)
+    x = numbers(5, 2, 3)
+    if recorded == "exported":
+        program = torch.export.export(ours, (x.detach(),)).module()
+    else:
+        program = torch.jit.trace(ours, (x.detach(),))
+
+    def penalty(module):
+        (g,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum() + x.sum(), x)
+
+    assert_close(penalty(program), penalty(theirs))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_many_gradients_at_once(name):
+    cls, options = LAYERS[name]
+    _, ours = twins(cls, **options)
+    x = numbers(5, 2, 3)
+    y = ours(x)[0]
+    upstream = torch.randn(4, *y.shape, dtype=torch.float64)
+    wanted = [x, *ours.parameters()]
+    found = torch.autograd.grad(y, wanted, upstream, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(y, wanted, dy, retain_graph=True) for dy in upstream]
+    assert_close(found, [torch.stack(gs) for gs in zip(*one_by_one, strict=True)])
+    jacobian = torch.autograd.functional.jacobian
+    assert_close(*([jacobian(lambda x: ours(x)[0], x, vectorize=v)] for v in (True, False)))
+    hessian = torch.autograd.functional.hessian
+    assert_close(*([hessian(lambda x: scalar(ours(x)), x, vectorize=v)] for v in (True, False)))
+
+
+@pytest.mark.parametrize("cls", CELLS)
+def test_the_state_of_a_cell_is_its_callers_to_overwrite(cls):
+    """h[done] = 0, where an episode ends; a plain cell's h is its own derivative, as in torch"""
+    found = []
+    for module in twins(cls):
+        torch.manual_seed(5)
+        x, state = numbers(6, 2, 3), None
+        for step in x:
+            state = module(step, state)
+            for t in leaves(state):
+                t[0] = 0
+        if cls is torch.nn.RNNCell:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                scalar(state).backward()
+            continue
+        found.append(torch.autograd.grad(scalar(state), [x, *module.parameters()]))
+    assert_close(*found or ([], []))
