@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
+import fastrnn.__main__
 from test_process import python
 
 
@@ -37,6 +38,14 @@ def test_cmake_dir():
     assert headers == {"fastrnn.h", "fastrnn.hpp", "version.h"}
     libraries = [path for path in folder.parents[1].iterdir() if path.is_file()]
     assert len(libraries) == 1, "the shared library"
+
+
+def test_cmake_dir_of_a_package_without_the_library(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fastrnn.__main__, "__file__", str(tmp_path / "__main__.py"))
+    with pytest.raises(SystemExit) as left:
+        fastrnn.__main__.main(["cmake-dir"])
+    streams = capsys.readouterr()
+    assert left.value.code == 2 and streams.out == "" and str(tmp_path) in streams.err
 
 
 def test_version():

@@ -152,7 +152,7 @@ def test_bad_hyper_parameters(rule):
         assert getattr(optim, rule)(layer, betas=np.array([0.5, 0.75])).betas == (0.5, 0.75)
 
 
-@pytest.mark.parametrize("max_norm", [0.5, 5.0, 1e6])
+@pytest.mark.parametrize("max_norm", [0.5, 5.0, 1e6, math.inf])
 def test_clipping_matches_torch(max_norm):
     torch = pytest.importorskip("torch")
     grads = list(random_gradients(NET.build(), 2))
@@ -182,6 +182,8 @@ def test_clipping_of_what_is_not_finite(bad):
     with pytest.raises(ValueError, match="finite"):
         optim.clip_grad_norm_(g, 1.0, error_if_nonfinite=True)
     assert (g["b"] == 1).all(), "nothing changed"
+    assert not math.isfinite(optim.clip_grad_norm_(g, math.inf))
+    assert (g["b"] == 1).all(), "watched, not changed"
     assert not math.isfinite(optim.clip_grad_norm_(g, 1.0))
     with pytest.raises(ValueError, match="^max_norm: expected.*got -1"):
         optim.clip_grad_norm_({"a": np.ones(2)}, -1.0)

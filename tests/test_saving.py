@@ -210,8 +210,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
                 new.save(tmp_path / "f")
         assert [p.name for p in tmp_path.iterdir()] == ["f"], "no temporary file stays"
         assert_same_bits(fastrnn.load(tmp_path / "f").state_dict(), old.state_dict())
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError) as caught:
         new.save(tmp_path / "nowhere" / "f")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "f"), "the name that was given"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
@@ -223,3 +224,8 @@ def test_links_and_modes(tmp_path):
     mask = os.umask(0o022)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o666 & ~mask
+    (tmp_path / "real").chmod(0o600)
+    fastrnn.Linear(1, 1).save(tmp_path / "link")
+    assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o600, "nobody else may read it now"
+    fastrnn.Linear(1, 1).save(tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~mask

@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(Explanation(info()))
         return 0
     if options.command == "cmake-dir":
-        print((Path(__file__).parent / "lib" / "cmake" / "fastrnn").as_posix())
+        folder = Path(__file__).parent / "lib" / "cmake" / "fastrnn"
+        if not folder.is_dir():
+            parser.error(f"cmake-dir: this package was built without the C++ library ({folder})")
+        print(folder.as_posix())
         return 0
     if options.command == "latency":
         return _latency(parser, options)

@@ -169,8 +169,9 @@ def as_real(
     high: float = math.inf,
     *,
     open_high: bool = False,
+    infinite: bool = False,
 ) -> float:
-    """Return a finite float in low..high (high excluded when `open_high`)."""
+    """Return a finite float, with `infinite` maybe inf, in low..high (without, if `open_high`)."""
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
@@ -178,11 +179,13 @@ def as_real(
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {value!r}") from None
     above = number >= high if open_high else number > high
-    if not math.isfinite(number) or number < low or above:
+    finite = math.isfinite(number) or (infinite and number == math.inf)
+    if not finite or number < low or above:
+        kind = "a number" if infinite else "a finite number"
         if low == -math.inf:
-            expected = "a finite number"
+            expected = kind
         elif high == math.inf:
-            expected = f"a finite number >= {low:g}"
+            expected = f"{kind} >= {low:g}"
         else:
             expected = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")

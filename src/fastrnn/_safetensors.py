@@ -17,6 +17,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, TypeAlias
@@ -267,11 +268,18 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` when the block ends well."""
+    """Open a new file that takes the place of `path`, and its mode, when the block ends well."""
     target = os.path.realpath(as_path(path))  # a link stays a link
     temporary = f"{target}.{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb") as file:
+        file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)
+    except OSError as error:
+        error.filename = target  # the name that the caller knows
+        raise
+    try:
+        with file:
+            with contextlib.suppress(OSError):  # no such file yet; a file system without modes
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())

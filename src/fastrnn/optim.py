@@ -191,11 +191,11 @@ def clip_grad_norm_(
     """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
 
     All are multiplied by min(1, max_norm / (norm + 1e-6)), torch's rule; the norm is summed in
-    float64.
+    float64. With max_norm = inf nothing is changed: a norm to watch.
 
     Args:
         grads: one or several `Gradients` or weights dicts; only the weights' gradients count.
-        max_norm: number >= 0.
+        max_norm: number >= 0, or inf.
         error_if_nonfinite: raise ValueError, changing nothing, when the norm is NaN or infinite.
 
     Returns:
@@ -206,7 +206,7 @@ def clip_grad_norm_(
         ValueError: a gradient that cannot be written to; a `max_norm` that is none. Nothing is
             changed then.
     """
-    max_norm = as_real("max_norm", max_norm, 0.0)
+    max_norm = as_real("max_norm", max_norm, 0.0, infinite=True)
     strict = as_flag("error_if_nonfinite", error_if_nonfinite)
     arrays = [
         _writable(name, array)
@@ -216,7 +216,7 @@ def clip_grad_norm_(
     total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
     if strict and not math.isfinite(total):
         raise ValueError(f"grads: expected a finite norm, got {total}")
-    scale = max_norm / (total + 1e-6)
+    scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0
     if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
         with np.errstate(invalid="ignore"):  # Inf times zero
             for array in arrays:

@@ -208,6 +208,9 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   beside += ".part";
   std::ofstream stream(beside, std::ios::binary | std::ios::trunc);
   if (!stream) throw IoError("path: cannot write beside '" + path + "': " + std::strerror(errno));
+  std::error_code ignored;
+  const fs::file_status replaced = fs::status(there, ignored);
+  if (fs::exists(replaced)) fs::permissions(beside, replaced.permissions(), ignored);  // not those of a new file
   stream.write(length, 8).write(header.data(), std::streamsize(header.size()));
   for (const TensorToWrite& t : tensors) {
     stream.write(static_cast<const char*>(t.data), std::streamsize(t.bytes));
@@ -216,7 +219,6 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   std::error_code failed;
   if (stream) fs::rename(beside, there, failed);
   if (!stream || failed) {
-    std::error_code ignored;
     fs::remove(beside, ignored);
     throw IoError("path: cannot write '" + path + "'" + (failed ? ": " + failed.message() : std::string()));
   }
