@@ -51,6 +51,57 @@ def test_gradients_match_central_differences(reduction):
         assert numeric == pytest.approx(gradient.flat[k], rel=1e-6, abs=1e-8)
 
 
+ELEMENTWISE = {"mse": "mse_loss", "bce_with_logits": "binary_cross_entropy_with_logits"}
+elementwise = pytest.mark.parametrize("name", ELEMENTWISE)
+
+
+@reductions
+@both_dtypes
+@elementwise
+def test_elementwise_losses_match_torch(name, dtype, reduction):
+    torch = pytest.importorskip("torch")
+    pred = 5 * random(5, 3, 2, dtype=dtype)
+    target = np.random.default_rng(1).random((5, 3, 2)).astype(dtype)
+    pred[0], target[1] = 200 * pred[0], 1
+    loss, gradient = getattr(losses, name)(pred, target, reduction=reduction)
+    theirs = torch.from_numpy(pred).requires_grad_()
+    function = getattr(torch.nn.functional, ELEMENTWISE[name])
+    wanted = function(theirs, torch.from_numpy(target), reduction=reduction)
+    wanted.backward()
+    rtol = 1e-5 if dtype == "float32" else 1e-12
+    assert loss == pytest.approx(wanted.item(), rel=rtol)
+    assert gradient.dtype == dtype and gradient.shape == pred.shape
+    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=10 * rtol, atol=rtol / 10)
+
+
+@reductions
+@elementwise
+def test_gradients_of_elementwise_losses(name, reduction):
+    loss = getattr(losses, name)
+    pred, target = random(4, 3), np.random.default_rng(1).random((4, 3))
+    options = dict(mask=np.array([True, False, True, True]), reduction=reduction)
+    gradient = loss(pred, target, **options)[1]
+    for k in range(pred.size):
+        numeric = slope(lambda: loss(pred, target, **options)[0], pred, k)
+        assert numeric == pytest.approx(gradient.flat[k], rel=1e-6, abs=1e-8)
+
+
+@reductions
+@elementwise
+def test_what_a_mask_leaves_out_is_not_looked_at(name, reduction):
+    loss, lengths = getattr(losses, name), [2, 4, 0]
+    pred, target = random(4, 3, 2), np.random.default_rng(1).random((4, 3, 2))
+    mask = np.arange(4)[:, None] < lengths
+    wanted, gradient = loss(pred[mask], target[mask], reduction=reduction)
+    pred[~mask], target[~mask] = np.nan, np.inf
+    found, dpred = loss(pred, target, mask=mask, reduction=reduction)
+    assert found == pytest.approx(wanted, rel=1e-14)
+    np.testing.assert_allclose(dpred[mask], gradient, rtol=1e-14)
+    assert not dpred[~mask].any()
+    nothing, dpred = loss(pred, target, mask=np.zeros(4, bool), reduction=reduction)
+    assert (math.isnan(nothing) if reduction == "mean" else nothing == 0) and not dpred.any()
+
+
 @reductions
 @both_dtypes
 @pytest.mark.parametrize("ignore_index", [None, 2, -100])
@@ -113,6 +164,17 @@ def test_bad_input():
         losses.mse(x, x.astype(np.float32))
     with pytest.raises(TypeError, match="^pred: expected"):
         losses.mse(np.array([1, 2]), np.array([1, 2]))
+    with pytest.raises(TypeError, match="^mask: expected dtype bool, got int64"):
+        losses.mse(x, x, mask=np.ones(3, np.int64))
+    with pytest.raises(
+        ValueError, match=r"^mask: expected shape \[3, 4\].*its first axes.*got \[4\]"
+    ):
+        losses.mse(x, x, mask=np.ones(4, bool))
+    with pytest.raises(TypeError, match="^logits: expected"):
+        losses.bce_with_logits(np.array([1, 2]), np.array([1, 2]))
+    for wrong in (1.5, -0.1, np.nan):
+        with pytest.raises(ValueError, match=rf"^target: expected values in 0..1, got {wrong}"):
+            losses.bce_with_logits(x, np.full_like(x, wrong))
     with pytest.raises(ValueError, match=r"^reduction: expected.*mean.*got 'none'"):
         losses.mse(x, x, reduction="none")
     with pytest.raises(ValueError, match=r"^target: expected shape \[3\].*got \[3, 4\]"):

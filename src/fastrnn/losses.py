@@ -1,8 +1,11 @@
 """Losses, each with its gradient: `loss, dpred = mse(pred, target)`.
 
-Both return a Python float, summed in float64, and the gradient in the prediction's shape and dtype.
-`reduction` is "mean" (over all elements for `mse`, over all counted targets for `cross_entropy`) or
-"sum". The mean of nothing is NaN, as in torch, with gradient zero.
+They return a Python float, summed in float64, and the gradient in the prediction's shape and dtype.
+`reduction` is "mean" (over all that counts) or "sum". The mean of nothing is NaN, as in torch, with
+gradient zero. What does not count, by `mask` or `ignore_index`, is not looked at and may be NaN.
+For rows that end at `lengths`::
+
+    mask = np.arange(T)[:, None] < lengths    # [T, B]
 """
 
 from __future__ import annotations
@@ -24,29 +27,83 @@ from ._arguments import (
 )
 
 
-def mse(pred: Any, target: Any, *, reduction: str = "mean") -> tuple[float, Array]:
+def mse(
+    pred: Any, target: Any, *, mask: Any = None, reduction: str = "mean"
+) -> tuple[float, Array]:
     """Mean squared error and its gradient with respect to `pred`.
 
     Args:
         pred: float32 or float64, any shape.
         target: the same shape and dtype.
+        mask: bool, in the shape of pred's first axes, for example [T, B]: what counts.
         reduction: "mean" or "sum".
 
     Raises:
-        TypeError: a dtype that is not float32 or float64, or not the same.
+        TypeError: a dtype that is not float32 or float64, or not the same; a mask that is not bool.
         ValueError: shapes that differ (nothing is broadcast), an unknown reduction.
     """
+    pred, target, counted, count = _elementwise("pred", pred, target, mask, reduction)
+    difference = np.subtract(pred, target, out=np.zeros_like(pred), where=counted)
+    loss = float(np.square(difference, dtype=np.float64).sum())
+    return _divided(loss, count), difference * (2.0 / max(count, 1))
+
+
+def bce_with_logits(
+    logits: Any, target: Any, *, mask: Any = None, reduction: str = "mean"
+) -> tuple[float, Array]:
+    """Binary cross-entropy of sigmoid(logits), and its gradient with respect to `logits`.
+
+    For answers that are yes or no, each for itself: is this frame speech, which tags hold.
+    loss = log(1 + e^x) - target x, computed so that nothing overflows.
+
+    Args:
+        logits: float32 or float64, any shape.
+        target: the same shape and dtype, each in 0..1.
+        mask: bool, in the shape of logits' first axes, for example [T, B]: what counts.
+        reduction: "mean" or "sum".
+
+    Raises:
+        TypeError: a dtype that is not float32 or float64, or not the same; a mask that is not bool.
+        ValueError: shapes that differ (nothing is broadcast); a target outside 0..1 that counts; an
+            unknown reduction.
+    """
+    logits, target, counted, count = _elementwise("logits", logits, target, mask, reduction)
+    wrong = counted & ~((target >= 0) & (target <= 1))
+    if wrong.any():
+        raise ValueError(f"target: expected values in 0..1, got {target[wrong].flat[0]}")
+    x, target = np.where(counted, logits, 0), np.where(counted, target, 0)
+    small = np.exp(-np.abs(x))
+    losses = np.maximum(x, 0) - x * target + np.log1p(small)
+    gradient = np.where(x >= 0, 1, small) / (1 + small) - target
+    gradient[~counted] = 0
+    gradient /= max(count, 1)
+    return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
+
+
+def _elementwise(
+    name: str, pred: Any, target: Any, mask: Any, reduction: str
+) -> tuple[Array, Array, Any, int]:
+    """The arguments checked: prediction, target, what counts of them, what to divide by."""
     mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
-    pred = as_floats("pred", pred)
+    pred = as_floats(name, pred)
     target = as_array("target", target, pred.dtype)
     if target.shape != pred.shape:
-        raise shape_error("target", f"{show_shape(pred.shape)} (that of pred)", target.shape)
-    difference = pred - target
-    loss = float(np.square(difference, dtype=np.float64).sum())
-    if not mean:
-        return loss, 2.0 * difference
-    count = difference.size
-    return (loss / count if count else float("nan")), difference * (2.0 / max(count, 1))
+        raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
+    if mask is None:
+        return pred, target, np.True_, pred.size if mean else 1
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
+    if mask.shape != pred.shape[: mask.ndim]:
+        expected = f"{show_shape(pred.shape)} (that of {name}), or its first axes"
+        raise shape_error("mask", expected, mask.shape)
+    counted = mask.reshape(mask.shape + (1,) * (pred.ndim - mask.ndim))
+    counted = np.broadcast_to(counted, pred.shape)
+    return pred, target, counted, int(np.count_nonzero(counted)) if mean else 1
+
+
+def _divided(loss: float, count: int) -> float:
+    return loss / count if count else float("nan")
 
 
 def cross_entropy(
@@ -99,9 +156,6 @@ def _cross_entropy(
     np.put_along_axis(gradient, place, chosen - 1, axis=-1)
     # Not multiplied by `counted`: what is ignored may be NaN or Inf.
     gradient[~counted] = 0
-    loss = float(losses[counted].sum(dtype=np.float64))
-    count = int(np.count_nonzero(counted))
-    if not mean:
-        return loss, gradient
+    count = int(np.count_nonzero(counted)) if mean else 1
     gradient /= max(count, 1)
-    return (loss / count if count else float("nan")), gradient
+    return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
