@@ -165,7 +165,8 @@ def _laid_out(y: Tensor, call: Call) -> Tensor:
     """The output [T, B, D * P] as the input lay."""
     layout = call.layout
     if layout == PACKED:
-        return torch.cat([y[t, :n] for t, n in enumerate(call.batch_sizes.tolist())])  # type: ignore[union-attr]
+        assert call.batch_sizes is not None
+        return torch.cat([y[t, :n] for t, n in enumerate(call.batch_sizes.tolist())])
     if layout == BATCH:
         return y.transpose(0, 1)
     if layout == UNBATCHED:
