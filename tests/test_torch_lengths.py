@@ -293,3 +293,12 @@ def test_opcheck():
     lengths, weights = torch.tensor(LENGTHS), list(layer.parameters())
     arguments = (x, None, None, None, 0, lengths, 0, 0.0, None, weights, "gru", 1, True, False)
     torch.library.opcheck(torch.ops.fastrnn.recurrent.default, arguments)
+
+
+@pytest.mark.parametrize("lengths", [[2, 5], torch.tensor([2, 5])], ids=["list", "tensor"])
+def test_lengths_lie_where_the_tensors_do(lengths):
+    """whatever the default device is"""
+    layer, x = fastrnn.torch.GRU(3, 4), torch.randn(5, 2, 3)
+    wanted = layer(x, lengths=lengths)[0]
+    with torch.device("meta"):
+        assert torch.equal(layer(x, lengths=lengths)[0], wanted)

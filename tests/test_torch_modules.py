@@ -305,3 +305,15 @@ def test_threads_are_torchs_unless_set(monkeypatch):
             assert asked[-1] == (default or threads)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cls", [torch.nn.GRU, torch.nn.GRUCell])
+def test_a_pickle_holds_what_torchs_does(cls, tmp_path):
+    """not what the first call made: who allows certain classes need not allow others then"""
+    module = getattr(fastrnn.torch, cls.__name__)(3, 4)
+    x = torch.randn(2, 3)
+    wanted = module(x)
+    assert "_kernel" in vars(module)
+    copied = copy.deepcopy(module)
+    assert set(vars(copied)) == set(vars(cls(3, 4)))
+    assert all(torch.equal(a, b) for a, b in zip(copied(x), wanted, strict=True))

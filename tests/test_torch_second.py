@@ -7,8 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 import fastrnn.torch
+from fastrnn.torch import _composed
+from fastrnn.torch._call import TIME, Call
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -209,3 +212,59 @@ def test_the_state_of_a_cell_is_its_callers_to_overwrite(cls):
             continue
         found.append(torch.autograd.grad(scalar(state), [x, *module.parameters()]))
     assert_close(*found or ([], []))
+
+
+@pytest.mark.parametrize("lengths", [None, [2, 5]])
+def test_memory_grows_with_the_steps_not_with_their_square(lengths):
+    """gates[t] would have a gradient as large as all steps together"""
+    layer, x = fastrnn.torch.GRU(3, 4, dtype=torch.float64), numbers(5, 2, 3)
+    layer(x)
+    call = Call(TIME, 2, 0.0, None, None, lengths and torch.tensor(lengths))
+    y, *_ = _composed._forward(layer._kernel.config, call, x, None, None, list(layer.parameters()))
+    names, seen, ahead = set(), set(), [y.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            names.add(node.name())
+            ahead += [following for following, _ in node.next_functions]
+    assert "UnbindBackward0" in names and "SelectBackward0" not in names, names
+
+
+def test_autocast_does_not_round_them():
+    layer = fastrnn.torch.GRU(3, 4)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    wanted = torch.autograd.grad(scalar(layer(x)), x, create_graph=True)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        assert torch.equal(torch.autograd.grad(scalar(y), x, create_graph=True)[0], wanted)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_row_without_steps_may_start_from_anything(name):
+    cls, options = LAYERS[name]
+    _, ours = twins(cls, **options)
+    x, state = numbers(5, 2, 3), states_of(name, options, 2)
+    with torch.no_grad():
+        for t in (x, *state):
+            t[:, 1] = torch.nan
+    hx = state if len(state) == 2 else state[0]
+
+    def gradients(**how):
+        y = ours(x, hx, lengths=[5, 0])[0]
+        return torch.autograd.grad(y.square().sum(), list(ours.parameters()), **how)
+
+    assert_close(gradients(create_graph=True), gradients())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_checkpoint_that_draws_other_masks(again):
+    """the gradient is that of the pass computed last, as torch's"""
+    layer = fastrnn.torch.GRU(3, 4, num_layers=2, dropout=0.5, dtype=torch.float64)
+    x = numbers(5, 2, 3)
+    torch.manual_seed(1)
+    y = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
+    torch.manual_seed(2)
+    found = torch.autograd.grad(y[0].sum(), x, create_graph=again)
+    torch.manual_seed(2)
+    assert_close(found, torch.autograd.grad(layer(x)[0].sum(), x))

@@ -51,7 +51,10 @@ class Recurrent(torch.autograd.Function):
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.
             ctx.call = kernel, call, None
-        x, y, reserve, h0, c0, *weights, _, _, _ = ctx.saved_tensors
+        x, y, reserve, h0, c0, *weights, batch_sizes, seed, lengths = ctx.saved_tensors
+        if batch_sizes is not None or seed is not None or lengths is not None:
+            # Checkpointing may have computed forward again, with another seed.
+            call = Call(call.layout, call.batch, call.dropout, batch_sizes, seed, lengths)
         needs = ctx.needs_input_grad
         if torch.is_grad_enabled() or _batched(upstream):  # with create_graph, is_grads_batched
             inputs = (x, h0, c0, *weights)

@@ -33,30 +33,30 @@ def gradients(
     Args:
         config: a Kernel's.
         inputs: x, h0, c0 and the weights of the pass forward, with their history.
-        upstream: the gradients of y, hn and cn, or None.
+        upstream: the gradients of y, hn and cn, or None. Where all are, the gradients are zeros.
         needs: which of the inputs' gradients are wanted; the others are None.
     """
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views: h0 may come from x, whose gradient is to have no part that went through h0.
-        own = [None if t is None else t.view_as(t) for t in inputs]
-        x, h0, c0, *weights = own
-        results = _forward(config, call, x, h0, c0, weights)
-    pairs = [
-        (result, dy)
-        for result, dy in zip(results, upstream, strict=True)
-        if result is not None and dy is not None
-    ]
-    wanted = [t for t, need in zip(own, needs, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(
-            [result for result, _ in pairs],
-            wanted,
-            [dy for _, dy in pairs],
-            create_graph=create_graph,
-            materialize_grads=True,
+    with torch.autocast("cpu", enabled=False):  # the caller's; forward has none either
+        with torch.enable_grad():
+            # Views: h0 may come from x, whose gradient is to have no part that went through h0.
+            views = [None if t is None else t.view_as(t) for t in inputs]
+            x, h0, c0, *weights = views
+            results = _forward(config, call, x, h0, c0, weights)
+        pairs = [
+            (result, dy)
+            for result, dy in zip(results, upstream, strict=True)
+            if result is not None and dy is not None
+        ]
+        found = iter(
+            torch.autograd.grad(
+                [result for result, _ in pairs],
+                [view for view, need in zip(views, needs, strict=True) if need],
+                [dy for _, dy in pairs],
+                create_graph=create_graph,
+                materialize_grads=True,
+            )
         )
-    )
     return [next(found) if need else None for need in needs]
 
 
@@ -71,7 +71,7 @@ def _forward(
     """y, hn and cn as Kernel.forward returns them."""
     cell, _, hidden, layers, bias, bidirectional, proj = config
     x, alive = _time_major(x, call)
-    steps, batch, _ = x.shape
+    batch = x.shape[1]
     parts, each = layers * (1 + bidirectional), 2 + 2 * bias + (proj > 0)
     h = _parts(h0, x, (parts, batch, proj or hidden))
     c = _parts(c0, x, (parts, batch, hidden))
@@ -80,35 +80,47 @@ def _forward(
             x = x * _mask(x, call, layer - 1)
         outputs = []
         for part in range(layer * parts // layers, (layer + 1) * parts // layers):
-            own = weights[part * each : (part + 1) * each]
-            times = range(steps)[:: -1 if bidirectional and part % 2 else 1]
-            y, h[part], c[part] = _sweep(cell, x, alive, h[part], c[part], own, bias, times)
+            cell_weights = _CellWeights(bias, proj > 0, weights[part * each : (part + 1) * each])
+            reverse = bidirectional and part % 2 == 1
+            y, h[part], c[part] = _sweep(
+                _STEPS[cell], x, alive, h[part], c[part], cell_weights, reverse
+            )
             outputs.append(y)
         x = torch.cat(outputs, -1)
     hn, cn = _stacked(h, call), _stacked(c, call) if cell == "lstm" else None
     return _laid_out(x, call), None if call.layout == STEP else hn, cn
 
 
+class _CellWeights:
+    """Those of one direction of one layer."""
+
+    def __init__(self, bias: bool, projects: bool, weights: list[Tensor]) -> None:
+        biases: list[Any] = weights[2:4] if bias else [None, None]
+        self.weight_ih, self.weight_hh = weights[:2]
+        self.bias_ih, self.bias_hh = biases
+        self.weight_hr = weights[-1] if projects else None
+
+
 def _sweep(
-    cell: str,
+    step: _Step,
     x: Tensor,
     alive: Tensor | None,
     h: Tensor,
     c: Tensor,
-    weights: Sequence[Tensor],
-    bias: bool,
-    times: range,
+    w: _CellWeights,
+    reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One direction of one layer: y [T, B, P], and the last h and c of each row."""
-    weight_ih, weight_hh, *others = weights
-    bias_ih, bias_hh = others[:2] if bias else (None, None)
-    projection = others[-1] if len(others) % 2 else None
-    gates, step = linear(x, weight_ih, bias_ih), _STEPS[cell]
-    y: list[Any] = [None] * len(times)
-    for t in times:
-        new_h, new_c = step(gates[t], h, c, (weight_hh, bias_hh))
-        if projection is not None:
-            new_h = linear(new_h, projection)
+    # All steps at once by unbind: the gradient of gates[t] would be T times as large as itself.
+    gates = linear(x, w.weight_ih, w.bias_ih).unbind()
+    y: list[Any] = [None] * len(gates)
+    for t in range(len(gates))[:: -1 if reverse else 1]:
+        # A row that has ended steps from zeros: its overflow would reach gradients as 0 * NaN.
+        old_h = h if alive is None else torch.where(alive[t], h, 0)
+        old_c = c if alive is None else torch.where(alive[t], c, 0)
+        new_h, new_c = step(gates[t], old_h, old_c, (w.weight_hh, w.bias_hh))
+        if w.weight_hr is not None:
+            new_h = linear(new_h, w.weight_hr)
         if alive is None:
             y[t], h, c = new_h, new_h, new_c
         else:
@@ -157,7 +169,8 @@ def _time_major(x: Tensor, call: Call) -> tuple[Tensor, Tensor | None]:
         x = x[None]
     if lengths is None:
         return x, None
-    alive = (torch.arange(x.shape[0])[:, None] < lengths)[..., None]
+    times = torch.arange(x.shape[0], device=lengths.device)
+    alive = (times[:, None] < lengths)[..., None]
     return torch.where(alive, x, 0), alive  # NaN behind an end would reach gradients as 0 * NaN
 
 
@@ -166,7 +179,8 @@ def _laid_out(y: Tensor, call: Call) -> Tensor:
     layout = call.layout
     if layout == PACKED:
         assert call.batch_sizes is not None
-        return torch.cat([y[t, :n] for t, n in enumerate(call.batch_sizes.tolist())])
+        sizes = call.batch_sizes.tolist()
+        return torch.cat([rows[:n] for rows, n in zip(y.unbind(), sizes, strict=True)])
     if layout == BATCH:
         return y.transpose(0, 1)
     if layout == UNBATCHED:
@@ -176,7 +190,7 @@ def _laid_out(y: Tensor, call: Call) -> Tensor:
 
 def _parts(state: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     """A state, however it lies, as [B, size] for each direction of each layer."""
-    return list(x.new_zeros(shape) if state is None else state.reshape(shape))
+    return list((x.new_zeros(shape) if state is None else state.reshape(shape)).unbind())
 
 
 def _stacked(parts: list[Tensor], call: Call) -> Tensor:

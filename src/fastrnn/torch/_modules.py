@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,11 @@ class IrregularCallError(Exception):
 
 class ForeignTensorsError(IrregularCallError):
     """One with another dtype or device than kernels are for."""
+
+
+def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What is copied and pickled of a module: not the kernel of its first call."""
+    return {name: value for name, value in state.items() if name != "_kernel"}
 
 
 def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 
 from ._call import STEP, Call
-from ._modules import IrregularCallError, cast, compute, dtype_of, states_of, weights_of
+from ._modules import (
+    IrregularCallError,
+    cast,
+    compute,
+    dtype_of,
+    states_of,
+    weights_of,
+    without_kernel,
+)
 
 _WEIGHTS = ("weight_ih", "weight_hh")
 _BIASES = ("bias_ih", "bias_hh")
@@ -16,6 +24,9 @@ _BIASES = ("bias_ih", "bias_hh")
 
 class _Cell(torch.nn.RNNCellBase, ABC):
     """A cell of torch.nn with another forward."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_kernel(vars(self))
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run one step; see torch.nn for arguments, results and errors."""

@@ -19,6 +19,7 @@ from ._modules import (
     dtype_of,
     states_of,
     weights_of,
+    without_kernel,
 )
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
@@ -34,6 +35,9 @@ class _Layer(torch.nn.RNNBase):
     """
 
     _torch: Any  # the class in torch.nn
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_kernel(super().__getstate__())
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """Run over whole sequences; see torch.nn for arguments, results and errors.
@@ -132,7 +136,7 @@ def _as_lengths(value: Any, input: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
         value = value.astype(np.int64)  # any byte order and strides
     try:
-        lengths = torch.as_tensor(value)
+        lengths = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         message = f"lengths: expected integers [B], got {type(value).__name__}: {error}"
         raise TypeError(message) from None
