@@ -11,6 +11,7 @@ set(library_sources
   src/cpp/api/stream.cpp
   src/cpp/api/weights.cpp
   src/cpp/file/json.cpp
+  src/cpp/file/replacing_file.cpp
   src/cpp/file/safetensors.cpp)
 set(public_headers src/cpp/include/fastrnn/fastrnn.h src/cpp/include/fastrnn/fastrnn.hpp)
 configure_file(src/cpp/include/fastrnn/version.h.in generated/include/fastrnn/version.h @ONLY)

@@ -1,6 +1,10 @@
 """What concerns the whole process: environment variables, info, threads, fork, the GIL."""
 
+import copy
+import ctypes
+import ctypes.util
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -176,6 +180,58 @@ def test_the_gil_is_released(isa):
         thread.join()
     assert end - start > 0.01, "the work was too short to tell"
     assert sum(start + 0.001 < t < end - 0.001 for t in ticks) >= 3
+
+
+UPWARD = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000, "arm64": 0x400000}
+
+
+@pytest.mark.skipif(platform.machine() not in UPWARD, reason="how it rounds upwards is not known")
+def test_the_callers_rounding_does_not_change_a_bit(isa):
+    """on its own thread, where packing and equations would follow it"""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    layer = fastrnn.LSTM(16, 32, num_threads=2, seed=1)
+    x = np.random.default_rng(1).standard_normal((20, 6, 16)).astype(np.float32)
+    dy = np.ones((20, 6, 32), np.float32)
+
+    def results(layer):
+        y, _, tape = layer.forward(x)
+        stream = layer.stream(6)
+        found = [y, layer(x)[0], layer.backward(tape, dy).input, *(stream.step(row) for row in x)]
+        return [a.tobytes() for a in found]
+
+    wanted, other = results(copy.deepcopy(layer)), copy.deepcopy(layer)
+    mode = libm.fegetround()
+    libm.fesetround(UPWARD[platform.machine()])
+    try:
+        found = results(other)
+        kept = libm.fegetround()
+    finally:
+        libm.fesetround(mode)
+    assert kept == UPWARD[platform.machine()], "it is the caller's again"
+    assert found == wanted
+
+
+TRAPS = """
+import ctypes, ctypes.util
+import numpy as np
+import fastrnn
+layer = fastrnn.LSTM(4, 8, seed=1)
+x = np.full((3, 1, 4), 200, np.float32)
+stream, weights = layer.stream(), layer.state_dict()
+layer(x)
+ctypes.CDLL(ctypes.util.find_library("m")).feenableexcept(1 | 4 | 8 | 16)  # all but inexact
+layer(x), stream.step(x[0, 0])
+y, _, tape = layer.forward(x)
+layer.backward(tape, y)
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc", reason="glibc's function"
+)
+def test_nothing_traps():
+    """a caller who has signals for overflow and the like gets none from here"""
+    assert python("-c", TRAPS).returncode == 0
 
 
 LEFT = """

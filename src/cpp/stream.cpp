@@ -104,7 +104,7 @@ void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
     }
   };
   if (threads_ == 1) {
-    const FlushDenormals flush;
+    const KernelMode mode;
     part({0, 1, nullptr}, 0, steps);
   } else if (region_threads_awake()) {
     parallel(threads_, [&](const Team& team) { part(team, 0, steps); });
@@ -118,7 +118,7 @@ template <class T>
 void Stream<T>::step(const T* x, T* y) noexcept {
   const Config& c = network_->config();
   if (!rows_.empty()) {
-    const FlushDenormals flush;
+    const KernelMode mode;
     std::memcpy(y, step_row(x), size_t(c.output()) * sizeof(T));
     return;
   }
@@ -134,7 +134,7 @@ template <class T>
 void Stream<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
   const size_t output = size_t(network_->config().output());
   if (!rows_.empty()) {
-    const FlushDenormals flush;
+    const KernelMode mode;
     for (int64_t t = 0; t < steps; ++t) {
       std::memcpy(y.data + t * y.step, step_row(x.data + t * x.step), output * sizeof(T));
     }

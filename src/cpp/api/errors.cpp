@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "api/handles.h"
+#include "file/replacing_file.h"
 #include "network/threads.h"
 #include "registry.h"
 

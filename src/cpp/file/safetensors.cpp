@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "file/replacing_file.h"
+
 namespace fastrnn {
 namespace {
 
@@ -86,25 +88,45 @@ uint64_t little_endian(const char* bytes) {
   return value;
 }
 
-}  // namespace
+constexpr size_t kLengthBytes = 8;
 
-Safetensors Safetensors::parse(const char* file, size_t bytes) {
-  if (bytes < 8) throw FormatError("expected at least 8 bytes, got " + std::to_string(bytes));
-  const uint64_t header = little_endian(file);
+// Bytes of the header of a file of so many, of which `length` are the first.
+size_t header_bytes(const char* length, uint64_t file_bytes) {
+  const uint64_t header = little_endian(length), left = file_bytes - kLengthBytes;
   if (header > kMostHeaderBytes) {
     throw FormatError("header: expected at most " + std::to_string(kMostHeaderBytes) + " bytes, its length says " +
                       std::to_string(header));
   }
-  if (header > bytes - 8) {
+  if (header > left) {
     throw FormatError("header: its length says " + std::to_string(header) + " bytes, the file has " +
-                      std::to_string(bytes - 8) + " left");
+                      std::to_string(left) + " left");
   }
-  Safetensors parsed;
-  const size_t data_bytes = bytes - 8 - size_t(header);
-  parsed.read_header(file + 8, size_t(header), data_bytes);
-  parsed.data_ = Block(data_bytes);
-  if (data_bytes) std::memcpy(parsed.data_.data(), file + 8 + header, data_bytes);
-  return parsed;
+  return size_t(header);
+}
+
+}  // namespace
+
+// read(to, bytes): the next bytes of a file of so many.
+template <class Read>
+Safetensors Safetensors::of(uint64_t file_bytes, Read read) {
+  if (file_bytes < kLengthBytes) throw FormatError("expected at least 8 bytes, got " + std::to_string(file_bytes));
+  char length[kLengthBytes];
+  read(length, kLengthBytes);
+  std::string header(header_bytes(length, file_bytes), '\0');
+  read(header.data(), header.size());
+  Safetensors file;
+  const uint64_t data_bytes = file_bytes - kLengthBytes - header.size();
+  file.read_header(header.data(), header.size(), data_bytes);
+  file.data_ = Block(size_t(data_bytes));
+  read(file.data_.data(), size_t(data_bytes));
+  return file;
+}
+
+Safetensors Safetensors::parse(const char* file, size_t bytes) {
+  return of(bytes, [&](char* to, size_t count) {
+    if (count) std::memcpy(to, file, count);
+    file += count;
+  });
 }
 
 Safetensors Safetensors::open(const std::string& path) {
@@ -117,10 +139,10 @@ Safetensors Safetensors::open(const std::string& path) {
   if (!stream) throw IoError("path: cannot open '" + path + "': " + std::strerror(errno));
   const std::streamoff bytes = stream.tellg();
   if (bytes < 0) throw IoError("path: cannot tell the size of '" + path + "'");
-  const Block file{size_t(bytes)};
   stream.seekg(0);
-  if (!stream.read(file.data(), bytes)) throw IoError("path: cannot read '" + path + "'");
-  return parse(file.data(), size_t(bytes));
+  return of(uint64_t(bytes), [&](char* to, size_t count) {
+    if (!stream.read(to, std::streamsize(count))) throw IoError("path: cannot read '" + path + "'");
+  });
 }
 
 void Safetensors::read_header(const char* header, size_t bytes, uint64_t data_bytes) {
@@ -203,25 +225,11 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   }
   char length[8];
   for (int i = 0; i < 8; ++i) length[i] = char(uint64_t(header.size()) >> (8 * i) & 255);
-  const fs::path there = fs::u8path(path);
-  fs::path beside = there;
-  beside += ".part";
-  std::ofstream stream(beside, std::ios::binary | std::ios::trunc);
-  if (!stream) throw IoError("path: cannot write beside '" + path + "': " + std::strerror(errno));
-  std::error_code ignored;
-  const fs::file_status replaced = fs::status(there, ignored);
-  if (fs::exists(replaced)) fs::permissions(beside, replaced.permissions(), ignored);  // not those of a new file
-  stream.write(length, 8).write(header.data(), std::streamsize(header.size()));
-  for (const TensorToWrite& t : tensors) {
-    stream.write(static_cast<const char*>(t.data), std::streamsize(t.bytes));
-  }
-  stream.close();
-  std::error_code failed;
-  if (stream) fs::rename(beside, there, failed);
-  if (!stream || failed) {
-    fs::remove(beside, ignored);
-    throw IoError("path: cannot write '" + path + "'" + (failed ? ": " + failed.message() : std::string()));
-  }
+  ReplacingFile file(path);
+  file.write(length, sizeof length);
+  file.write(header.data(), header.size());
+  for (const TensorToWrite& t : tensors) file.write(t.data, t.bytes);
+  file.commit();
 }
 
 }  // namespace fastrnn

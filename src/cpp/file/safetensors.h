@@ -11,11 +11,6 @@
 
 namespace fastrnn {
 
-// The operating system could not do it.
-struct IoError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 constexpr uint64_t kMostHeaderBytes = 100000000;  // as the reference implementation has it
 
 struct StoredTensor {
@@ -38,6 +33,8 @@ class Safetensors {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
+  template <class Read>
+  static Safetensors of(uint64_t file_bytes, Read read);
   void read_header(const char* header, size_t bytes, uint64_t data_bytes);
   void check_layout(uint64_t data_bytes) const;
 
@@ -55,7 +52,7 @@ struct TensorToWrite {
   size_t bytes;
 };
 
-// Writes a file beside `path`, then renames it. Throws IoError.
+// In place of what there is (ReplacingFile). Throws IoError.
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
                        std::vector<TensorToWrite> tensors);
 

@@ -288,7 +288,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
                                  Use::backward, regions_distance());
     BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, *pool_);
     parallel(plan.threads, body);
-    const FlushDenormals flush;
+    const KernelMode mode;
     body.finish();
     if (layer && tape.call.dropout > 0) dropout(dx.data, n, tape.call.dropout, tape.call.seed, layer - 1, plan.threads);
     dy = {dx.data, dx.step, dx.row};

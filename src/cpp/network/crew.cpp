@@ -48,7 +48,7 @@ Crew::Parts::Parts(int n) : parts(n) {
 }
 
 int Crew::Parts::run() {
-  const FlushDenormals flush;
+  const KernelMode mode;
   int n = 0;
   for (int part = next.fetch_add(1); part < parts; part = next.fetch_add(1), ++n) body(context, part);
   return n;
@@ -59,7 +59,7 @@ Crew::Gathering::Gathering() {
     Gathering& g = static_cast<Gathering&>(job);
     const int rank = g.ranks.fetch_add(1);
     for (Spin spin; g.size.load(std::memory_order_acquire) == 0;) spin();
-    const FlushDenormals flush;
+    const KernelMode mode;
     g.body(g.context, {rank, g.size.load(), &g.barrier});
   };
 }
@@ -121,7 +121,7 @@ void Crew::share(Parts& job, double ns) noexcept {
   const uint64_t offered = offer(job, helpers, false);
   call_for(helpers, ns);
   {
-    const FlushDenormals flush;
+    const KernelMode mode;
     job.body(job.context, 0);
   }
   const int ran = 1 + job.run();
@@ -139,7 +139,7 @@ void Crew::gather(Gathering& job, int threads, bool called, double patience) noe
   const int taken = withdraw(job, offered);
   job.size.store(1 + taken, std::memory_order_release);
   {
-    const FlushDenormals flush;
+    const KernelMode mode;
     job.body(job.context, {0, 1 + taken, &job.barrier});
   }
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
@@ -180,6 +180,7 @@ bool Crew::start(Helper& helper) noexcept {
 }
 
 void Crew::serve(Helper& helper) noexcept {
+  forget_priority();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     helper.place.end(), helper.awake.store(true);

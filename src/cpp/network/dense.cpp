@@ -70,14 +70,14 @@ template <class T>
 void Dense<T>::step(const T* x, T* y) const noexcept {
   const int offset = 0;
   const ProductTask<T> task = {&x, &y, 1, input_, &offset, values<T>(forward_block_), values<T>(bias_), output_, false};
-  const FlushDenormals flush;
+  const KernelMode mode;
   kernels_.product(task, {0, 1, 1, 0, 1, nullptr, nullptr});
 }
 
 // In blocks, as every sum over rows.
 template <class T>
 void Dense<T>::add_rows(const T* dy, int rows, T* dbias) const {
-  const FlushDenormals flush;
+  const KernelMode mode;
   const Loan work(pool_, size_t(output_) * sizeof(T));
   T* const sums = reinterpret_cast<T*>(work.data());
   std::fill_n(dbias, output_, T(0));

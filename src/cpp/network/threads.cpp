@@ -199,6 +199,17 @@ void KeptOff::begin(std::thread&) {}
 void KeptOff::end() {}
 #endif
 
+void forget_priority() {
+#if defined(__linux__)
+  int policy = SCHED_OTHER;
+  sched_param priority = {};
+  pthread_getschedparam(pthread_self(), &policy, &priority);
+  if (policy != SCHED_FIFO && policy != SCHED_RR) return;
+  priority.sched_priority = 0;
+  pthread_setschedparam(pthread_self(), SCHED_OTHER, &priority);
+#endif
+}
+
 void Spin::operator()() {
   if (rounds_ < 4000) {
     ++rounds_;
@@ -221,7 +232,7 @@ void Barrier::wait(int size) {
 void parallel(int threads, void (*body)(void* context, const Team&), void* context) {
   Barrier barrier;
   if (threads <= 1 || forked()) {
-    const FlushDenormals flush;
+    const KernelMode mode;
     return body(context, Team{0, 1, &barrier});
   }
 #if defined(_OPENMP)
@@ -235,12 +246,12 @@ void parallel(int threads, void (*body)(void* context, const Team&), void* conte
     const Team team = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
     if (may_sleep) assemble(team);
     if (measures) measure_distance(team);
-    const FlushDenormals flush;
+    const KernelMode mode;
     body(context, team);
   }
   region_end.store(nanoseconds(), std::memory_order_relaxed);
 #else
-  const FlushDenormals flush;
+  const KernelMode mode;
   body(context, Team{0, 1, &barrier});
 #endif
 }

@@ -45,26 +45,27 @@ class Barrier {
   alignas(64) std::atomic<int> round_{0};
 };
 
-// Denormals flushed to zero (FTZ and DAZ) while it lives: a decaying state would otherwise cost a hundred cycles an
-// operation. Restores the caller's mode.
-class FlushDenormals {
+// The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or threads that
+// started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or a decaying state
+// would cost a hundred cycles an operation.
+class KernelMode {
  public:
 #if defined(__x86_64__)
-  FlushDenormals() : saved_(__builtin_ia32_stmxcsr()) {
-    __builtin_ia32_ldmxcsr(unsigned(saved_) | 0x8040u);  // FTZ, DAZ
+  KernelMode() : saved_(__builtin_ia32_stmxcsr()) {
+    __builtin_ia32_ldmxcsr(0x9fc0u);  // FTZ, all exceptions masked, DAZ
   }
-  ~FlushDenormals() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
+  ~KernelMode() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
 #elif defined(__aarch64__)
-  FlushDenormals() {
+  KernelMode() {
     asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    asm volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t(1) << 24)));  // FZ: results and inputs
+    asm volatile("msr fpcr, %0" : : "r"(uint64_t(1) << 24));  // FZ: results and inputs
   }
-  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+  ~KernelMode() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
 #else
-  FlushDenormals() : saved_(0) {}
-  ~FlushDenormals() {}
+  KernelMode() : saved_(0) {}
+  ~KernelMode() {}
 #endif
-  FlushDenormals(const FlushDenormals&) = delete;
+  KernelMode(const KernelMode&) = delete;
 
  private:
   uint64_t saved_;
@@ -84,6 +85,10 @@ class KeptOff {
   bool kept_ = false;
 #endif
 };
+
+// A thread that a real-time thread has started is one no more: it spins between its jobs, which would keep a core from all
+// ordinary threads.
+void forget_priority();
 
 // Some threads of a region: this one's rank among them, and where they meet.
 struct Team {

@@ -44,7 +44,7 @@ py::array map(const Kernels<T>& kernels, const std::string& name, const py::arra
   const ssize_t n = x.size();
   py::array_t<T> y(n);
   const T* const in = contiguous<T>(x, "x", {n});
-  const FlushDenormals flush;
+  const KernelMode mode;
   function(in, y.mutable_data(), n);
   return y;
 }

@@ -1,7 +1,6 @@
 // Files of weights: round trips, what is wrong with a file in words, and a hundred thousand damaged ones.
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 
 #include "tests/api_check.h"
 
@@ -279,26 +278,10 @@ Bytes damaged(Bytes file, uint64_t seed) {
   return file;
 }
 
-// What replaces a file is as private as it was.
-void kept_mode() {
-  namespace fs = std::filesystem;
-  const std::string path = scratch_file("mode.safetensors");
-  const Layer<float> gru = ready_layer<float>(config_of(Cell::gru, 2, 3, 1, 0, false, false));
-  const fs::perms owner = fs::perms::owner_read | fs::perms::owner_write;
-  required(save(path.c_str(), {{"gru.", gru}}));
-  fs::permissions(path, owner);
-  required(save(path.c_str(), {{"gru.", gru}}));
-#if !defined(_WIN32)
-  CHECK(fs::status(path).permissions() == owner, "mode %o", unsigned(fs::status(path).permissions()));
-#endif
-  fs::remove(path);
-}
-
 }  // namespace
 
 void test_files() {
   saved<float>("float.safetensors"), saved<double>("double.safetensors");
-  kept_mode();
   wrong_files();
   layers_of_wrong_files();
   heads_of_wrong_files();

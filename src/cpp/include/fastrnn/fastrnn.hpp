@@ -368,9 +368,9 @@ class Linear {
 // A module and the prefix of its names, for save(): its own name and a '.', or "" for a module that is alone.
 struct Module : fastrnn_module {
   template <class T>
-  Module(const char* prefix, const Layer<T>& layer) noexcept : fastrnn_module{prefix, layer.handle(), nullptr} {}
+  Module(const char* name, const Layer<T>& module) noexcept : fastrnn_module{name, module.handle(), nullptr} {}
   template <class T>
-  Module(const char* prefix, const Linear<T>& linear) noexcept : fastrnn_module{prefix, nullptr, linear.handle()} {}
+  Module(const char* name, const Linear<T>& module) noexcept : fastrnn_module{name, nullptr, module.handle()} {}
 };
 
 template <size_t n>
