@@ -24,6 +24,16 @@ def slope(loss, array, k):
     return (values[0] - values[1]) / 2e-6
 
 
+def assert_like_torch(loss, gradient, wanted, theirs):
+    """`wanted` is torch's loss of the tensor `theirs`"""
+    wanted.backward()
+    expected = theirs.grad.numpy()
+    rtol = 1e-5 if expected.dtype == np.float32 else 1e-12
+    assert loss == pytest.approx(wanted.item(), rel=rtol)
+    assert gradient.dtype == expected.dtype and gradient.shape == expected.shape
+    np.testing.assert_allclose(gradient, expected, rtol=10 * rtol, atol=rtol / 10)
+
+
 @reductions
 @both_dtypes
 def test_mse(dtype, reduction):
@@ -67,11 +77,7 @@ def test_elementwise_losses_match_torch(name, dtype, reduction):
     theirs = torch.from_numpy(pred).requires_grad_()
     function = getattr(torch.nn.functional, ELEMENTWISE[name])
     wanted = function(theirs, torch.from_numpy(target), reduction=reduction)
-    wanted.backward()
-    rtol = 1e-5 if dtype == "float32" else 1e-12
-    assert loss == pytest.approx(wanted.item(), rel=rtol)
-    assert gradient.dtype == dtype and gradient.shape == pred.shape
-    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=10 * rtol, atol=rtol / 10)
+    assert_like_torch(loss, gradient, wanted, theirs)
 
 
 @reductions
@@ -121,11 +127,7 @@ def test_cross_entropy_matches_torch(dtype, reduction, ignore_index):
         reduction=reduction,
         **({} if ignore_index is None else {"ignore_index": ignore_index}),
     )
-    wanted.backward()
-    rtol = 1e-5 if dtype == "float32" else 1e-12
-    assert loss == pytest.approx(wanted.item(), rel=rtol)
-    assert gradient.dtype == dtype and gradient.shape == logits.shape
-    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=10 * rtol, atol=rtol / 10)
+    assert_like_torch(loss, gradient, wanted, theirs)
 
 
 @both_dtypes

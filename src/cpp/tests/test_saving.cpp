@@ -23,7 +23,7 @@ bool same(const Layer<float>& a, const Layer<float>& b) {
   return true;
 }
 
-// Each in a folder of its own, which holds nothing else afterwards.
+// A folder of its own for each test, removed afterwards.
 struct Folder {
   fs::path path = scratch_file("saving");
   Folder() { fs::create_directory(path); }

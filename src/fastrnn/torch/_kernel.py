@@ -64,7 +64,7 @@ class Kernel:
         return type(self)(*self.config)
 
     def config_for(self, weights: Sequence[Tensor]) -> tuple[Any, ...]:
-        """The arguments that it was made of."""
+        """The arguments that it was made of. (Operators find theirs from the weights.)"""
         return self.config
 
     @property
