@@ -134,10 +134,10 @@ def test_a_file_of_other_origin(reader, tmp_path):
 def test_other_dtypes_beside_ours(reader, tmp_path):
     """a file of other origin may hold what we cannot read, as long as nobody asks for it"""
     body = np.float32([1, 2]).tobytes() + b"\x00" * 4
-    header = {"a.x": entry(), "b.x": entry("BF16", (2,), (8, 12))}
+    header = {"a.x": entry(), "b.x": entry("I16", (2,), (8, 12))}
     (tmp_path / "f").write_bytes(assemble(header, body))
     assert fastrnn.load_tensors(tmp_path / "f", "a.")["x"].tolist() == [1, 2]
-    with pytest.raises(ValueError, match=r"'b.x': expected dtype F32 or F64, got BF16"):
+    with pytest.raises(ValueError, match=r"'b.x': expected dtype F32, F64, F16, BF16, got I16"):
         fastrnn.load_tensors(tmp_path / "f")
     with pytest.raises(ValueError, match=r"^prefix: expected.*got 'c'"):
         fastrnn.load_tensors(tmp_path / "f", "c")

@@ -130,8 +130,8 @@ def test_tensors_that_do_not_fit(reader, tmp_path):
     for edit, message in (
         (lambda _, t: t.pop("weight_hr_l1"), r"missing: \['weight_hr_l1'\], unexpected: \[\]"),
         (lambda _, t: t.update(extra=np.zeros(1, np.float32)), r"unexpected: \['extra'\]"),
-        (lambda _, t: t.clear(), "expected tensors of one dtype, F32 or F64, got no tensor"),
-        (double, "expected tensors of one dtype, F32 or F64, got F32, F64"),
+        (lambda _, t: t.clear(), "expected tensors of F64, or of F32, F16 and BF16, got no tensor"),
+        (double, "expected tensors of F64, or of F32, F16 and BF16, got F32, F64"),
         (stray, "'elsewhere.weight': expected a tensor of a module"),
         (lambda m, _: m.update({"other.cell": "linear"}), "one module without a name, or several"),
     ):

@@ -33,6 +33,7 @@ MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
 _MOST_BYTES = 2**63 - 1
 _MOST_AXES = 32  # NumPy 1's
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # read as F32, which holds them exactly
 # What other dtypes of the format weigh, so that a file that also holds them is still understood.
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16,
@@ -183,26 +184,45 @@ def _check_cover(tensors: Mapping[str, Entry], size: int) -> None:
         _reject(f"expected {at} bytes of tensors, got {size}: {size - at} belong to none")
 
 
+def dtype_read(stored: str) -> np.dtype[Any] | None:
+    """Return what a tensor of this dtype of the format is read as; None: it is not read."""
+    dtype = DTYPES.get("F32" if stored in _HALVES else stored)
+    return dtype and dtype.newbyteorder("=")
+
+
 def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
-    """Read some of a file's tensors, bit for bit, each into a writable array of its own.
+    """Read some of a file's tensors, each value as it is, each into a writable array of its own.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a tensor is neither F32 nor F64; the file has changed meanwhile.
+        ValueError: a tensor is none of F32, F64, F16 and BF16; the file has changed meanwhile.
     """
     for name, entry in wanted.items():
-        if entry.dtype not in DTYPES:
+        if dtype_read(entry.dtype) is None:
+            expected = ", ".join([*DTYPES, *_HALVES])
             raise ValueError(
-                f"{header.path}: {name!r}: expected dtype F32 or F64, got {entry.dtype}"
+                f"{header.path}: {name!r}: expected dtype {expected}, got {entry.dtype}"
             )
+    halves = {name: entry for name, entry in wanted.items() if entry.dtype in _HALVES}
+    whole = {name: entry for name, entry in wanted.items() if name not in halves}
     read = _read_mapped if _package() else _read_plain
-    arrays = read(header, wanted)
+    # NumPy has no bfloat16, so that the package cannot hand one over.
+    arrays = read(header, whole) | {
+        name: _widened(array) for name, array in _read_plain(header, halves).items()
+    }
     for name, entry in wanted.items():
-        array, dtype = arrays[name], DTYPES[entry.dtype]
-        if array.shape != entry.shape or array.dtype != dtype:
+        array, dtype = arrays[name], dtype_read(entry.dtype)
+        if array.shape != entry.shape or array.dtype.newbyteorder("=") != dtype:
             raise ValueError(f"{header.path}: {name!r}: changed while it was read")
-        arrays[name] = np.require(array, dtype.newbyteorder("="), ["C", "A", "W"])
-    return arrays
+        arrays[name] = np.require(array, dtype, ["C", "A", "W"])
+    return {name: arrays[name] for name in wanted}
+
+
+def _widened(halves: Array) -> Array:
+    """Return F16, or the bits of BF16, which are the upper half of a float32's, as float32."""
+    if halves.dtype.kind == "f":
+        return halves.astype(np.float32)
+    return np.left_shift(halves, 16, dtype=np.uint32).view(np.float32)
 
 
 def _package() -> bool:
@@ -227,7 +247,7 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
     arrays = {}
     with open(header.path, "rb", buffering=0) as file:
         for name, entry in wanted.items():
-            arrays[name] = array = np.empty(entry.shape, DTYPES[entry.dtype])
+            arrays[name] = array = np.empty(entry.shape, (DTYPES | _HALVES)[entry.dtype])
             file.seek(header.start + entry.begin)
             left = array.reshape(-1).view(np.uint8).data
             while left:  # one call reads at most 2 GiB on Linux

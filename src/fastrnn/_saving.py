@@ -10,7 +10,7 @@ from ._arguments import Array, show_shape
 from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
-from ._safetensors import DTYPES, FORMAT, Entry, Header, Path, read_header, read_tensors, write
+from ._safetensors import FORMAT, Entry, Header, Path, dtype_read, read_header, read_tensors, write
 from ._spec import MOST_SIZE, Spec
 from .layers import GRU, LSTM, RNN
 
@@ -64,7 +64,8 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
 def load(path: Path) -> Any:
     """Load what `layer.save` or `save` wrote: the layer, or a dict of modules by name.
 
-    The weights are those saved, bit for bit. As a new one, a layer is in training mode, uses
+    The weights are those saved, bit for bit; F16 and BF16, of a file that was made smaller since,
+    become float32, which holds them exactly. As a new one, a layer is in training mode, uses
     `fastrnn.get_num_threads()` threads and draws a fresh seed for its dropout. Where the
     `safetensors` package is installed it reads the tensors' bytes; nothing else depends on it.
 
@@ -89,7 +90,9 @@ def load(path: Path) -> Any:
 
 
 def load_tensors(path: Path, prefix: str = "") -> dict[str, Array]:
-    """Load the tensors of any safetensors file by name, bit for bit.
+    """Load the tensors of any safetensors file by name: F32 and F64 bit for bit.
+
+    F16 and BF16 become float32, which holds each of their values.
 
     For files of other origin::
 
@@ -101,8 +104,8 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Array]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no safetensors file or a damaged one; a tensor asked for is neither F32
-            nor F64; none has a name that starts with `prefix`.
+        ValueError: it is no safetensors file or a damaged one; a tensor asked for is none of
+            F32, F64, F16 and BF16; none has a name that starts with `prefix`.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected a string, got {prefix!r}")
@@ -151,11 +154,11 @@ def _module(header: Header, prefix: str, fields: Mapping[str, str]) -> Module:
         for name, entry in header.tensors.items()
         if name.rpartition(".")[0] == prefix[:-1]
     }
-    kinds = {entry.dtype for entry in found.values()}
-    if len(kinds) != 1 or not kinds <= DTYPES.keys():
-        shown = ", ".join(sorted(kinds)) or "no tensor"
-        raise _MisfitError(f"expected tensors of one dtype, F32 or F64, got {shown}")
-    dtype = DTYPES[kinds.pop()].newbyteorder("=")
+    kinds = {dtype_read(entry.dtype) for entry in found.values()}
+    dtype = kinds.pop() if len(kinds) == 1 else None
+    if dtype is None:
+        shown = ", ".join(sorted({entry.dtype for entry in found.values()})) or "no tensor"
+        raise _MisfitError(f"expected tensors of F64, or of F32, F16 and BF16, got {shown}")
     cell = _text(fields, "cell")
     if cell == "linear":
         sizes = (

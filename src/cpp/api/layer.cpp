@@ -66,10 +66,8 @@ char* values_of(const fastrnn_layer& layer, size_t index) {
   return std::visit([&](const auto& typed) { return reinterpret_cast<char*>(typed.parameters[index]); }, layer.typed);
 }
 
-void put(fastrnn_layer& layer, size_t index, const void* values) {
-  Parameter& p = layer.parameters[index];
-  std::memcpy(values_of(layer, index), values, p.count() * element_bytes(layer));
-  p.set = true;
+void set(fastrnn_layer& layer, size_t index) {
+  layer.parameters[index].set = true;
   layer.prepared = 0;
 }
 
@@ -130,7 +128,10 @@ void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& pr
                                         "' has no place in the layer, which has " + names_of(layer)};
     }
   }
-  for (size_t i = 0; i < found.size(); ++i) put(layer, i, file.data(*found[i]));
+  for (size_t i = 0; i < found.size(); ++i) {
+    file.copy(*found[i], values_of(layer, i));
+    set(layer, i);
+  }
 }
 
 void prepare(fastrnn_layer& layer, int threads) {
@@ -242,7 +243,9 @@ fastrnn_status fastrnn_layer_set(fastrnn_layer* layer, const char* name, const v
     if (count != found->count()) {
       refuse(found->name + ": expected " + std::to_string(found->count()) + " values, got " + std::to_string(count));
     }
-    put(*layer, size_t(found - all.begin()), values);
+    const size_t index = size_t(found - all.begin());
+    std::memcpy(values_of(*layer, index), values, count * element_bytes(*layer));
+    set(*layer, index);
   });
 }
 

@@ -27,14 +27,14 @@ std::unique_ptr<fastrnn_linear> make(int in_features, int out_features, bool bia
   return made;
 }
 
-// weight and bias may be unaligned.
-void set(fastrnn_linear& linear, const void* weight, const void* bias) {
+// copy(0, to) writes the weight into a vector, copy(1, to) the bias; the caller's may be unaligned.
+template <class Copy>
+void set(fastrnn_linear& linear, Copy copy) {
   std::visit(
       [&](auto& typed) {
-        const size_t element = sizeof(typed.weight[0]);
-        std::memcpy(typed.weight.data(), weight, typed.weight.size() * element);
-        if (bias) std::memcpy(typed.bias.data(), bias, typed.bias.size() * element);
-        typed.dense->pack(typed.weight.data(), bias ? typed.bias.data() : nullptr);
+        copy(0, typed.weight);
+        if (linear.bias) copy(1, typed.bias);
+        typed.dense->pack(typed.weight.data(), linear.bias ? typed.bias.data() : nullptr);
       },
       linear.typed);
   linear.ready = true;
@@ -65,7 +65,7 @@ std::unique_ptr<fastrnn_linear> load(const Safetensors& file, const std::string&
   const StoredTensor& w = stored(file, weight, dtype, shape, 2);
   const StoredTensor* const b = has_bias ? &stored(file, bias, dtype, shape, 1) : nullptr;
   auto made = make(int(shape[1]), int(shape[0]), has_bias, dtype);
-  set(*made, file.data(w), b ? file.data(*b) : nullptr);
+  set(*made, [&](int i, auto& to) { file.copy(i ? *b : w, to.data()); });
   return made;
 }
 
@@ -107,7 +107,7 @@ fastrnn_status fastrnn_linear_set(fastrnn_linear* linear, const void* weight, co
     need(linear, "linear"), need(weight, "weight");
     if (linear->bias) need(bias, "bias");
     if (!linear->bias && bias) refuse("bias: expected NULL, the layer was made without");
-    set(*linear, weight, bias);
+    set(*linear, [&](int i, auto& to) { std::memcpy(to.data(), i ? bias : weight, to.size() * sizeof to[0]); });
   });
 }
 

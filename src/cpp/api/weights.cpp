@@ -64,8 +64,8 @@ const StoredTensor& stored(const Safetensors& file, const std::string& name, int
                            int rank) {
   const StoredTensor* const t = file.find(name);
   if (!t) wrong("weights: expected a tensor '" + name + "', which the file does not have");
-  if (t->dtype != kDtypes[dtype]) {
-    wrong(name + ": expected dtype " + kDtypes[dtype] + ", got " + t->dtype);
+  if (dtype_of_stored(file, name) != dtype) {
+    wrong(name + ": expected dtype " + (dtype ? "F64" : "F32, F16 or BF16") + ", got " + t->dtype);
   }
   if (t->shape.size() != size_t(rank) || std::memcmp(t->shape.data(), shape, size_t(rank) * sizeof *shape) != 0) {
     wrong(name + ": expected shape " + shape_text(shape, size_t(rank)) + ", got " +
@@ -77,10 +77,9 @@ const StoredTensor& stored(const Safetensors& file, const std::string& name, int
 int dtype_of_stored(const Safetensors& file, const std::string& name) {
   const StoredTensor* const t = file.find(name);
   if (!t) wrong("weights: expected a tensor '" + name + "', which the file does not have");
-  for (int dtype = 0; dtype < 2; ++dtype) {
-    if (t->dtype == kDtypes[dtype]) return dtype;
-  }
-  wrong(name + ": expected dtype F32 or F64, got " + t->dtype);
+  if (t->dtype == "F64") return FASTRNN_FLOAT64;
+  if (t->dtype == "F32" || t->half()) return FASTRNN_FLOAT32;
+  wrong(name + ": expected dtype F32, F64, F16 or BF16, got " + t->dtype);
 }
 
 fastrnn_config config_of(const Safetensors& file, const std::string& prefix) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -82,17 +83,31 @@ void read_metadata(JsonReader& json, std::map<std::string, std::string>& metadat
   json.expect('}');
 }
 
-uint64_t little_endian(const char* bytes) {
+uint64_t little_endian(const char* bytes, int count) {
   uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  for (int i = count - 1; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
   return value;
+}
+
+float float_of(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// binary16: 5 bits of exponent, 10 of fraction.
+float of_binary16(uint32_t half) {
+  const uint32_t sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13, exponent = half >> 10 & 31;
+  if (exponent == 31) return float_of(sign | 0x7f800000 | rest);                            // infinity, NaN
+  if (exponent == 0) return std::copysign(float(half & 0x3ff) * 0x1p-24f, float_of(sign));  // zero, denormal
+  return float_of(sign | (rest + ((127 - 15) << 23)));
 }
 
 constexpr size_t kLengthBytes = 8;
 
 // Bytes of the header of a file of so many, of which `length` are the first.
 size_t header_bytes(const char* length, uint64_t file_bytes) {
-  const uint64_t header = little_endian(length), left = file_bytes - kLengthBytes;
+  const uint64_t header = little_endian(length, kLengthBytes), left = file_bytes - kLengthBytes;
   if (header > kMostHeaderBytes) {
     throw FormatError("header: expected at most " + std::to_string(kMostHeaderBytes) + " bytes, its length says " +
                       std::to_string(header));
@@ -197,6 +212,20 @@ void Safetensors::check_layout(uint64_t data_bytes) const {
 const StoredTensor* Safetensors::find(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+void Safetensors::copy(const StoredTensor& tensor, void* to) const {
+  const char* const from = data(tensor);
+  if (!tensor.half()) {
+    if (tensor.bytes()) std::memcpy(to, from, size_t(tensor.bytes()));
+    return;
+  }
+  const bool upper = tensor.dtype == "BF16";  // the upper half of an F32
+  for (size_t i = 0; i < tensor.bytes() / 2; ++i) {
+    const uint32_t half = uint32_t(little_endian(from + 2 * i, 2));
+    const float value = upper ? float_of(half << 16) : of_binary16(half);
+    std::memcpy(static_cast<char*>(to) + sizeof value * i, &value, sizeof value);
+  }
 }
 
 void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,

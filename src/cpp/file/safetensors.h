@@ -19,6 +19,7 @@ struct StoredTensor {
   uint64_t begin, end;  // bytes, from the start of the data
 
   uint64_t bytes() const { return end - begin; }
+  bool half() const { return dtype == "F16" || dtype == "BF16"; }  // which F32 holds exactly
 };
 
 class Safetensors {
@@ -30,6 +31,8 @@ class Safetensors {
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // by begin
   const StoredTensor* find(const std::string& name) const;               // null: there is none
   const char* data(const StoredTensor& tensor) const { return data_.data() + tensor.begin; }
+  // Its values, halves as F32, the others as they are. to: perhaps not aligned.
+  void copy(const StoredTensor& tensor, void* to) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:

@@ -13,6 +13,7 @@ int main() {
   test_errors();
   test_real_time();
   test_files();
+  test_halves();
   test_saving();
   test_mutations();
   test_out_of_memory();

@@ -148,8 +148,8 @@ void layers_of_wrong_files() {
   load(meta("-2", "1") + w + "," + u + "}", 24, "integer from 1 to 1048576, got '-2'");
   load(meta((std::string(31, 'x') + "\xC3\xA9").c_str(), "1") + w + "," + u + "}", 24, "x'");
   load(meta("2", "1") + w + "," + u + "," + tensor("bias_ih_l0", "F32", "2", "24,32") + "}", 32, "has no place");
-  load(meta("2", "1") + w + "," + tensor("weight_hh_l0", "F16", "2,4", "8,24") + "}", 24,
-       "expected dtype F32, got F16");
+  load(meta("2", "1") + w + "," + tensor("weight_hh_l0", "I16", "2,4", "8,24") + "}", 24,
+       "expected dtype F32, F64, F16 or BF16, got I16");
   const Bytes foreign = file_of("{" + tensor("rnn.weight_ih_l0", "F32", "2,1", "0,8") + "," +
                                     tensor("rnn.weight_hh_l0", "F32", "2,2", "8,24") + "}",
                                 24);

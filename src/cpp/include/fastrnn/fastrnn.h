@@ -157,7 +157,7 @@ typedef struct fastrnn_layer fastrnn_layer;
 FASTRNN_API fastrnn_status fastrnn_layer_create(const fastrnn_config* config, fastrnn_layer** out,
                                                 fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* fastrnn_weights_config, create, assign and prepare (on one thread) in one. A file of another dtype than the one asked
- * for is FASTRNN_FORMAT. */
+ * for is FASTRNN_FORMAT; F16 and BF16 count as F32, which holds them exactly. */
 FASTRNN_API fastrnn_status fastrnn_layer_load(const fastrnn_weights* weights, const char* prefix, int32_t dtype,
                                               fastrnn_layer** out, fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* Streams made of it stay usable; tapes do not. */
@@ -174,8 +174,9 @@ FASTRNN_API fastrnn_status fastrnn_layer_at(const fastrnn_layer* layer, size_t i
 /* Copies one weight, C order, of the layer's dtype; `count` must be its number of elements. */
 FASTRNN_API fastrnn_status fastrnn_layer_set(fastrnn_layer* layer, const char* name, const void* values, size_t count,
                                              fastrnn_error* error) FASTRNN_NOEXCEPT;
-/* Copies all weights from the tensors named prefix + name. Shapes and dtypes must be the layer's; tensors of the prefix
- * that the layer does not have are an error, those of other prefixes are not looked at. */
+/* Copies all weights from the tensors named prefix + name. Shapes and dtypes must be the layer's, F16 and
+ * BF16 become float32; tensors of the prefix that the layer does not have are an error, those of other prefixes are not
+ * looked at. */
 FASTRNN_API fastrnn_status fastrnn_layer_assign(fastrnn_layer* layer, const fastrnn_weights* weights,
                                                 const char* prefix, fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* Packs the weights for the kernels. Needed once all weights are set, and again when one has changed. Streams made
