@@ -18,7 +18,9 @@ def build(inputs, outputs, dtype="float32", **options):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("leading", [(), (1,), (7,), (5, 3), (2, 3, 4), (0,), (3, 0), (301,)])
+@pytest.mark.parametrize(
+    "leading", [(), (1,), (7,), (5, 3), (2, 3, 4), (0,), (3, 0), (301,), (777,)]
+)
 @pytest.mark.parametrize("sizes", [(1, 1), (5, 1), (1, 7), (13, 17), (70, 33)])
 @both_dtypes
 def test_matches_numpy(dtype, sizes, leading, bias):

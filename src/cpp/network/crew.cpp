@@ -115,7 +115,7 @@ int Crew::withdraw(Job& job, uint64_t offered) noexcept {
   return taken;
 }
 
-void Crew::share(Parts& job, double ns) noexcept {
+void Crew::hand_out(Parts& job, double ns) noexcept {
   const int helpers = helpers_for(job.parts);
   if (ns > 0) job.offered_at = nanoseconds();
   const uint64_t offered = offer(job, helpers, false);
@@ -130,7 +130,7 @@ void Crew::share(Parts& job, double ns) noexcept {
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
 }
 
-void Crew::gather(Gathering& job, int threads, bool called, double patience) noexcept {
+void Crew::assemble(Gathering& job, double patience, int threads, bool called) noexcept {
   const int helpers = helpers_for(threads);
   const bool all = called && patience > kAnswer;  // worth it to wait for those who wake now
   job.offered_at = nanoseconds();

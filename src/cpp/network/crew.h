@@ -38,14 +38,14 @@ class Crew {
     Parts job(parts);
     job.body = [](void* context, int part) { (*static_cast<std::remove_reference_t<Body>*>(context))(part); };
     job.context = &body;
-    share(job, ns);
+    hand_out(job, ns);
   }
 
   // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake, or
   // wake within a twentieth of `ns`: it may wait for the others of its team.
   template <class Body>
   void gather(int threads, double ns, Body&& body) noexcept {
-    gather(threads, call_for(helpers_for(threads), ns), ns / 20, body);
+    gather_within(ns / 20, threads, call_for(helpers_for(threads), ns), body);
   }
 
   // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as can be gathered. As long as
@@ -57,7 +57,7 @@ class Crew {
     for (int64_t begin = 0, end = 0; begin < steps; begin = end) {
       const double left = ns * double(steps - begin);
       const bool called = call_for(everybody - 1, left);
-      gather(threads, called, begin == 0 ? left / 20 : 0, [&](const Team& team) {
+      gather_within(begin == 0 ? left / 20 : 0, threads, called, [&](const Team& team) {
         const int64_t last = team.size == everybody || !called ? steps : std::min(steps, begin + few);
         if (team.rank == 0) end = last;
         body(team, begin, last);
@@ -120,16 +120,16 @@ class Crew {
 
   Crew() = default;
   static int helpers_for(int threads) { return std::min({threads, available_threads(), kMost + 1}) - 1; }
-  void share(Parts& job, double ns) noexcept;
+  void hand_out(Parts& job, double ns) noexcept;
+  // patience: ns; called: those who sleep have been.
   template <class Body>
-  void gather(int threads, bool called, double patience, Body&& body) noexcept {
+  void gather_within(double patience, int threads, bool called, Body&& body) noexcept {
     Gathering job;
     job.body = [](void* context, const Team& team) { (*static_cast<std::remove_reference_t<Body>*>(context))(team); };
     job.context = &body;
-    gather(job, threads, called, patience);
+    assemble(job, patience, threads, called);
   }
-  // called: those who sleep have been.
-  void gather(Gathering& job, int threads, bool called, double patience) noexcept;
+  void assemble(Gathering& job, double patience, int threads, bool called) noexcept;
   static int64_t few_steps(double ns);
   // Offers are a bit for each helper; awake: to none who sleeps. Who has taken the job is no longer offered it.
   uint64_t offer(Job& job, int helpers, bool awake) noexcept;

@@ -13,6 +13,24 @@ T* values(const Block& block) {
   return reinterpret_cast<T*>(block.data());
 }
 
+// Rows whose addresses a thread keeps at a time, on its stack: whole tiles, whatever their height.
+constexpr int kRowsAtOnce = 240;
+
+// This thread's part of a product, the rows `depth` and `outputs` apart.
+template <class T>
+void product_part(const Kernels<T>& kernels, ProductTask<T> task, const T* in, T* out, const Share& share) {
+  const T* from[kRowsAtOnce];
+  T* to[kRowsAtOnce];
+  task.in = from, task.out = to;
+  for (int first = share.row_begin; first < share.row_end; first += kRowsAtOnce) {
+    const int rows = std::min(kRowsAtOnce, share.row_end - first);
+    for (int i = 0; i < rows; ++i) {
+      from[i] = in + ptrdiff_t(first + i) * task.depth, to[i] = out + ptrdiff_t(first + i) * task.outputs;
+    }
+    kernels.product(task, {0, rows, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -37,13 +55,8 @@ void Dense<T>::pack(const T* weight, const T* bias) {
 template <class T>
 void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
                        int threads) const {
-  const size_t n = size_t(rows);
-  const Loan work(pool_, 2 * n * sizeof(T*));
-  const T** const from = reinterpret_cast<const T**>(work.data());
-  T** const to = reinterpret_cast<T**>(work.data()) + n;
-  for (ptrdiff_t i = 0; i < rows; ++i) from[i] = in + i * depth, to[i] = out + i * outputs;
   const int offset = 0;
-  const ProductTask<T> task = {from, to, 1, depth, &offset, packed, bias, outputs, false};
+  const ProductTask<T> task = {nullptr, nullptr, 1, depth, &offset, packed, bias, outputs, false};
   const double flops = 2.0 * rows * depth * outputs;
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
@@ -54,7 +67,7 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
     } else {
       share.unit_part = team.rank, share.unit_parts = team.size;
     }
-    kernels_.product(task, share);
+    product_part(kernels_, task, in, out, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
   if (workers == 1 || !suits_crew(ns) || region_threads_awake()) return parallel(workers, part);

@@ -24,7 +24,10 @@ constexpr double kHoisted = 50e3;       // bytes of weights from which they are 
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
-constexpr double kLong = 5e6;           // ns: now and then a region waits as long for its threads to wake
+// Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too little of
+// that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
+constexpr double kTeamsMayTake = 1.3;  // times as long, by the model
+constexpr double kLong = 5e6;          // ns: now and then a region waits as long for its threads to wake
 
 // To read weights that are read at every step. A step walks up what the one before walked down, and so finds the share
 // that a cache holds.
@@ -166,10 +169,8 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   const Choice one = fastest(work, threads, allowed);
   plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
   if (region && s.directions == 2 && threads > 1) {
-    // Each direction on its own threads: no barrier between them, and more rows for each. The model sees too little of
-    // that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
     const Choice each = fastest(work, threads / 2, allowed);
-    if (each.ns <= 1.3 * plan.planned_ns) {
+    if (each.ns <= kTeamsMayTake * plan.planned_ns) {
       plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }

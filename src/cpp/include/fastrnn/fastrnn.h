@@ -284,7 +284,7 @@ FASTRNN_API int32_t fastrnn_linear_out_features(const fastrnn_linear* linear) FA
 /* Copies and packs. weight [O, I]; bias [O], or NULL where the layer has none. */
 FASTRNN_API fastrnn_status fastrnn_linear_set(fastrnn_linear* linear, const void* weight, const void* bias,
                                               fastrnn_error* error) FASTRNN_NOEXCEPT;
-/* x [N, I] to y [N, O], contiguous, not overlapping. `rows` from 0 to 2^31 - 1. Takes memory from a pool. */
+/* x [N, I] to y [N, O], contiguous, not overlapping. `rows` from 0 to 2^31 - 1. */
 FASTRNN_API fastrnn_status fastrnn_linear_run(const fastrnn_linear* linear, const void* x, void* y, int64_t rows,
                                               int32_t threads, fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* One row, real-time safe: x [I] to y [O], not overlapping. The bits of fastrnn_linear_run. */
