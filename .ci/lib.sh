@@ -24,16 +24,17 @@ section() {
   printf '\n==== %s\n' "$1"
 }
 
-# beside COMMAND...: runs it while the sections that follow run; joined shows what it printed, and fails where it did.
+# beside FUNCTION: runs it while the sections that follow run; joined FUNCTION shows what it printed, and fails where it did.
+declare -A running
 beside() {
-  "$@" >"$scratch/beside.log" 2>&1 &
-  beside=$!
+  "$1" >"$scratch/$1.log" 2>&1 &
+  running[$1]=$!
 }
 
 joined() {
   local status=0
-  wait "$beside" || status=$?
-  cat "$scratch/beside.log"
+  wait "${running[$1]}" || status=$?
+  cat "$scratch/$1.log"
   return "$status"
 }
 
@@ -56,20 +57,18 @@ run_readme() {
   bash -euo pipefail -c "$block"
 }
 
-closing_lines=
-
-# suite NAME COMMAND...: runs a test suite and remembers its last line for closing().
+# suite NAME COMMAND...: runs a test suite, keeps what it prints as NAME.log, and its last line for closing().
 suite() {
-  local log=$scratch/suite.log name=$1
+  local name=$1
   shift
-  "$@" 2>&1 | tee "$log"
-  closing_lines+="$(printf '%-24s %s' "$name" "$(grep -v '^[[:space:]]*$' "$log" | tail -n 1)")"$'\n'
+  "$@" 2>&1 | tee "$scratch/$name.log"
+  printf '%-24s %s\n' "$name" "$(grep -v '^[[:space:]]*$' "$scratch/$name.log" | tail -n 1)" >>"$scratch/closing"
 }
 
 # closing: how every suite ended.
 closing() {
   section Summary
-  printf '%s' "$closing_lines"
+  cat "$scratch/closing"
   printf 'all passed in %d s\n' "$SECONDS"
 }
 
