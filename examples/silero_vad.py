@@ -78,26 +78,9 @@ class Detector:
 
 
 def lstm_from_onnx(w: np.ndarray, r: np.ndarray, b: np.ndarray) -> fastrnn.LSTM:
-    """Return a layer from an ONNX LSTM's W [1, 4H, I], R [1, 4H, H] and B [1, 8H].
-
-    ONNX orders the gates i, o, f, c and puts both biases into one tensor; here and in torch the
-    order is i, f, g, o (g being ONNX's c).
-    """
-
-    def reorder(array: np.ndarray) -> np.ndarray:
-        i, o, f, c = np.split(array, 4)
-        return np.concatenate([i, f, c, o])
-
+    """Return a layer from an ONNX LSTM's W [1, 4H, I], R [1, 4H, H] and B [1, 8H]."""
     lstm = fastrnn.LSTM(w.shape[2], r.shape[2])
-    bias_ih, bias_hh = np.split(b[0], 2)
-    lstm.load_state_dict(
-        {
-            "weight_ih_l0": reorder(w[0]),
-            "weight_hh_l0": reorder(r[0]),
-            "bias_ih_l0": reorder(bias_ih),
-            "bias_hh_l0": reorder(bias_hh),
-        }
-    )
+    lstm.load_state_dict(fastrnn.convert.from_onnx("lstm", w, r, b))
     return lstm
 
 

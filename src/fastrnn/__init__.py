@@ -14,7 +14,7 @@ Every sequence gives the same bits, whatever shares its batch, however it is cut
 steps, for any number of threads and on every instruction set with FMA.
 """
 
-from . import _core, functional, losses, optim
+from . import _core, convert, functional, losses, optim
 from ._core import Stream, __version__
 from ._explain import Explanation
 from ._info import info
@@ -38,6 +38,7 @@ __all__ = [
     "StreamPool",
     "Tape",
     "__version__",
+    "convert",
     "functional",
     "get_num_threads",
     "info",

@@ -1,0 +1,140 @@
+"""Weights of other frameworks under torch's names, which are ours.
+
+::
+
+    lstm = fastrnn.LSTM(40, 128, batch_first=True)
+    lstm.load_state_dict(convert.from_keras("lstm", keras_layer.get_weights()))
+
+    gru = fastrnn.GRU(40, 128)
+    gru.load_state_dict(convert.from_onnx("gru", W, R, B))
+
+A stack is put together layer by layer: `from_keras("lstm", first) | from_keras("lstm", second,
+layer=1)`. Gates are brought into torch's order, matrices stand as [outputs, inputs]; no value
+changes. The cells compute the same as long as the others' settings are their defaults, but for the
+GRU's: its reset gate must act after the matrix product (``reset_after=True``, Keras' default;
+``linear_before_reset=1``, not ONNX's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ._arguments import Array, Shape, as_array, as_choice, as_floats, as_size, shape_error
+from ._spec import MOST_SIZE
+
+# Where torch's gates stand: rnn; lstm i f g o; gru r z n.
+_ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h
+_KERAS = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}  # i f c o; z r h
+_CELLS = tuple(_ONNX)
+
+
+def from_onnx(cell: str, W: Any, R: Any, B: Any = None, *, layer: int = 0) -> dict[str, Array]:
+    """Return the weights of an ONNX RNN, LSTM or GRU node as those of one of our layers.
+
+    D is 1, or 2 for ``direction="bidirectional"``; G the number of gates: 1, 4 or 3. What the
+    node's attributes say is not seen here: ``layout``, ``clip``, ``activations``, peepholes. With
+    ``layout=0`` x and the states have our shapes, and Y [T, D, B, H] is our y [T, B, D * H].
+
+    Args:
+        cell: "rnn", "lstm" or "gru".
+        W: float32 or float64 [D, G * H, I].
+        R: [D, G * H, H].
+        B: [D, 2 * G * H], or None: zeros, as in ONNX.
+        layer: the number of the layer within a stack.
+
+    Raises:
+        TypeError: an array that is neither float32 nor float64, or not W's dtype.
+        ValueError: a shape that does not fit, an unknown cell.
+
+    Source: https://onnx.ai/onnx/operators/ (RNN, LSTM, GRU; since version 7).
+    """
+    order = _ONNX[as_choice("cell", cell, _CELLS)]
+    layer = as_size("layer", layer, 0, MOST_SIZE - 1)
+    W = as_floats("W", W)
+    R = as_array("R", R, W.dtype)
+    if R.ndim != 3 or R.shape[0] not in (1, 2) or R.shape[1] != len(order) * R.shape[2]:
+        raise shape_error("R", f"[1 or 2, {len(order)} * H, H]", R.shape)
+    rows: Shape = R.shape[:2]
+    if W.ndim != 3 or W.shape[:2] != rows:
+        raise shape_error("W", f"[{rows[0]}, {rows[1]}, I]", W.shape)
+    B = np.zeros((rows[0], 2 * rows[1]), W.dtype) if B is None else as_array("B", B, W.dtype)
+    if B.shape != (rows[0], 2 * rows[1]):
+        raise shape_error("B", f"[{rows[0]}, {2 * rows[1]}]", B.shape)
+    found: dict[str, Array] = {}
+    for direction, (w, r, b) in enumerate(zip(W, R, B, strict=True)):
+        found |= _named(layer, direction, order, w, r, *np.split(b, 2))
+    return found
+
+
+def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str, Array]:
+    """Return the weights of a Keras SimpleRNN, LSTM or GRU layer as those of one of our layers.
+
+    Keras is batch-first, gives only the last output unless ``return_sequences``, and hands back
+    states one by one. Its one bias of RNN and LSTM becomes bias_ih, beside a bias_hh of zeros. A
+    GRU without a bias does not show whether its ``reset_after`` is True: it must be.
+
+    Args:
+        cell: "rnn", "lstm" or "gru".
+        weights: what ``layer.get_weights()`` returns: kernel [I, G * H], recurrent_kernel
+            [H, G * H] and, unless ``use_bias=False``, bias [G * H], of the GRU [2, G * H]. Those
+            of ``Bidirectional(layer)`` are the same once more.
+        layer: the number of the layer within a stack.
+
+    Raises:
+        TypeError: an array that is neither float32 nor float64, or not the first one's dtype.
+        ValueError: another number of arrays, a shape that does not fit, an unknown cell.
+
+    Source: https://keras.io/api/layers/recurrent_layers/ (Keras 3).
+    """
+    order = _KERAS[as_choice("cell", cell, _CELLS)]
+    layer = as_size("layer", layer, 0, MOST_SIZE - 1)
+    if not isinstance(weights, Sequence):
+        got = type(weights).__name__
+        raise TypeError(f"weights: expected the list that get_weights() returns, got {got}")
+    if len(weights) not in (2, 3, 4, 6):
+        raise ValueError(
+            "weights: expected kernel, recurrent_kernel and maybe bias, once or twice, "
+            f"got {len(weights)} arrays"
+        )
+    dtype = as_floats("weights[0]", weights[0]).dtype
+    each = 3 if len(weights) % 3 == 0 else 2
+    found: dict[str, Array] = {}
+    for first in range(0, len(weights), each):
+        names = [f"weights[{first + i}]" for i in range(each)]
+        arrays = [as_array(name, weights[first + i], dtype) for i, name in enumerate(names)]
+        _check_keras(cell, len(order), names, arrays)
+        w, r, *biases = arrays
+        if biases and cell != "gru":
+            biases = [biases[0], np.zeros_like(biases[0])]
+        elif biases:
+            biases = list(biases[0])
+        found |= _named(layer, first // each, order, w.T, r.T, *biases)
+    return found
+
+
+def _check_keras(cell: str, gates: int, names: Sequence[str], arrays: Sequence[Array]) -> None:
+    kernel, recurrent = arrays[:2]
+    if recurrent.ndim != 2 or recurrent.shape[1] != gates * recurrent.shape[0]:
+        raise shape_error(names[1], f"[H, {gates} * H]", recurrent.shape)
+    width = recurrent.shape[1]
+    if kernel.ndim != 2 or kernel.shape[1] != width:
+        raise shape_error(names[0], f"[I, {width}]", kernel.shape)
+    for name, bias in zip(names[2:], arrays[2:], strict=True):
+        if cell == "gru" and bias.shape != (2, width):
+            hint = "a GRU with reset_after=False computes something else"
+            raise shape_error(name, f"[2, {width}]", bias.shape, hint)
+        if cell != "gru" and bias.shape != (width,):
+            raise shape_error(name, f"[{width}]", bias.shape)
+
+
+def _named(layer: int, direction: int, order: Sequence[int], *arrays: Array) -> dict[str, Array]:
+    """Return W, R and the biases, if any, under their names, their gates in torch's order."""
+    end = f"_l{layer}" + ("_reverse" if direction else "")
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return {
+        name + end: np.concatenate([np.split(array, len(order))[gate] for gate in order])
+        for name, array in zip(names, arrays, strict=False)
+    }
