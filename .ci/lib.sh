@@ -7,7 +7,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION
 unset FASTRNN_ISA FASTRNN_NUM_THREADS
 
 scratch=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
+declare -A running # process groups of what runs beside, by name
+trap '[ ${#running[@]} = 0 ] || kill -- "${running[@]/#/-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 tree=$scratch/tree
 mkdir "$tree"
 git ls-files -z --cached --others --exclude-standard |
@@ -25,15 +26,17 @@ section() {
 }
 
 # beside FUNCTION: runs it while the sections that follow run; joined FUNCTION shows what it printed, and fails where it did.
-declare -A running
 beside() {
-  "$1" >"$scratch/$1.log" 2>&1 &
+  set -m # a process group of its own: what it has started ends with it
+  "$1" >"$scratch/$1.log" 2>&1 </dev/null &
+  set +m
   running[$1]=$!
 }
 
 joined() {
   local status=0
   wait "${running[$1]}" || status=$?
+  unset "running[$1]"
   cat "$scratch/$1.log"
   return "$status"
 }

@@ -198,3 +198,24 @@ def test_a_file_of_two_gigabytes_is_sparse(reader, tmp_path):
         file.write(np.float32(7).tobytes())
     assert fastrnn.load_tensors(path, "b")[""].tolist() == [7]
     assert math.prod(_safetensors.read_header(path).tensors["a"].shape) == size // 4
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_another_file_in_its_place(dtype, reader, tmp_path):
+    """between reading the header and the tensors, as when a training saves while somebody loads"""
+    size = 4 if dtype == "F32" else 2
+    for name, values in (("f", 4), ("other", 8)):
+        header = {"a": entry(dtype, (values,), (0, values * size))}
+        (tmp_path / name).write_bytes(assemble(header, bytes(values * size)))
+    header = _safetensors.read_header(tmp_path / "f")
+    assert _safetensors.read_tensors(header, header.tensors)["a"].shape == (4,)
+    os.replace(tmp_path / "other", tmp_path / "f")
+    with pytest.raises(ValueError, match=r"f: changed while it was read$"):
+        _safetensors.read_tensors(header, header.tensors)
+
+
+def test_bytes_are_told_to_the_last(tmp_path):
+    header = {"a": entry("F16", (1024, 1024), (0, 2097150))}
+    (tmp_path / "f").write_bytes(assemble(header, bytes(2097150)))
+    with pytest.raises(ValueError, match=r"expected 2097152 bytes \(F16 of .* got 2097150"):
+        fastrnn.load_tensors(tmp_path / "f")

@@ -49,6 +49,9 @@ def as_floats(name: str, value: Any) -> Array:
     """Like `as_array`, of either dtype: float32 or float64."""
     array = value if type(value) is np.ndarray else _import_array(name, value)
     if array.dtype not in FLOATS:
+        native = array.dtype.newbyteorder("=")
+        if native in FLOATS:
+            raise TypeError(_dtype_message(name, array.dtype, native))
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
     return as_array(name, array, array.dtype)
 
@@ -194,9 +197,9 @@ def as_real(
 
 def as_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return one of `choices`, or raise ValueError listing them."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         listed = " or ".join(map(repr, choices))
-        raise ValueError(f"{name}: expected {listed}, got {value!r}")
+        raise ValueError(f"{name}: expected {listed}, got {value!r:.80}")
     return str(value)
 
 

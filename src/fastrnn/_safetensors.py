@@ -57,7 +57,8 @@ class Header:
     """What a file says it holds; checked."""
 
     path: str
-    start: int  # of the tensors' bytes in the file
+    stamp: tuple[int, ...]  # of the file that was read
+    start: int  # of the tensors' bytes in it
     tensors: dict[str, Entry]
     metadata: dict[str, str]
 
@@ -75,14 +76,19 @@ def read_header(path: Path) -> Header:
     """
     name = as_path(path)
     with open(name, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
         try:
-            return _header(name, file, size)
+            return _header(name, file, os.fstat(file.fileno()))
         except _BadFileError as wrong:
             raise ValueError(f"{name}: not a valid safetensors file: {wrong}") from None
 
 
-def _header(path: str, file: BinaryIO, size: int) -> Header:
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from the one that has taken its place, or from what it was."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _header(path: str, file: BinaryIO, status: os.stat_result) -> Header:
+    size = status.st_size
     if size < 8:
         _reject(f"expected at least 8 bytes, got {size}")
     length = int.from_bytes(file.read(8), "little")
@@ -97,7 +103,7 @@ def _header(path: str, file: BinaryIO, size: int) -> Header:
     metadata = _metadata(raw.pop("__metadata__", {}))
     tensors = {name: _entry(name, value) for name, value in raw.items()}
     _check_cover(tensors, size - 8 - length)
-    return Header(path, 8 + length, tensors, metadata)
+    return Header(path, _stamp(status), 8 + length, tensors, metadata)
 
 
 def _reject(message: str) -> NoReturn:
@@ -154,8 +160,9 @@ def _entry(name: str, value: Any) -> Entry:
     bits = 0 if 0 in shape else bits
     begin, end = offsets
     if bits != 8 * (end - begin):
+        expected = bits / 8 if bits % 8 else bits // 8
         _reject(
-            f"{name!r}: expected {bits / 8:g} bytes ({dtype} of shape {shape!r:.80}), "
+            f"{name!r}: expected {expected} bytes ({dtype} of shape {shape!r:.80}), "
             f"got {end - begin} (data_offsets [{begin}, {end}])"
         )
     return Entry(dtype, tuple(shape), begin, end)
@@ -210,12 +217,15 @@ def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
     arrays = read(header, whole) | {
         name: _widened(array) for name, array in _read_plain(header, halves).items()
     }
-    for name, entry in wanted.items():
-        array, dtype = arrays[name], dtype_read(entry.dtype)
-        if array.shape != entry.shape or array.dtype.newbyteorder("=") != dtype:
-            raise ValueError(f"{header.path}: {name!r}: changed while it was read")
-        arrays[name] = np.require(array, dtype, ["C", "A", "W"])
-    return {name: arrays[name] for name in wanted}
+    return {
+        name: np.require(arrays[name], dtype_read(entry.dtype), ["C", "A", "W"])
+        for name, entry in wanted.items()
+    }
+
+
+def _check_same(header: Header, status: os.stat_result) -> None:
+    if _stamp(status) != header.stamp:
+        raise ValueError(f"{header.path}: changed while it was read")
 
 
 def _widened(halves: Array) -> Array:
@@ -238,6 +248,7 @@ def _read_mapped(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
 
     try:
         with safetensors.safe_open(header.path, framework="numpy") as file:
+            _check_same(header, os.stat(header.path))
             return {name: file.get_tensor(name) for name in wanted}
     except safetensors.SafetensorError:  # an older one does not know every dtype of the format
         return _read_plain(header, wanted)
@@ -246,6 +257,7 @@ def _read_mapped(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
 def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
     arrays = {}
     with open(header.path, "rb", buffering=0) as file:
+        _check_same(header, os.fstat(file.fileno()))
         for name, entry in wanted.items():
             arrays[name] = array = np.empty(entry.shape, (DTYPES | _HALVES)[entry.dtype])
             file.seek(header.start + entry.begin)

@@ -22,21 +22,32 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import Array, Shape, as_array, as_choice, as_floats, as_size, shape_error
+from ._arguments import (
+    Array,
+    Shape,
+    as_array,
+    as_choice,
+    as_floats,
+    as_size,
+    shape_error,
+    show_shape,
+)
 from ._spec import MOST_SIZE
 
 # Where torch's gates stand: rnn; lstm i f g o; gru r z n.
 _ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h
 _KERAS = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}  # i f c o; z r h
 _CELLS = tuple(_ONNX)
+_LIMIT = f"sizes from 1 to {MOST_SIZE}"
 
 
 def from_onnx(cell: str, W: Any, R: Any, B: Any = None, *, layer: int = 0) -> dict[str, Array]:
     """Return the weights of an ONNX RNN, LSTM or GRU node as those of one of our layers.
 
-    D is 1, or 2 for ``direction="bidirectional"``; G the number of gates: 1, 4 or 3. What the
-    node's attributes say is not seen here: ``layout``, ``clip``, ``activations``, peepholes. With
-    ``layout=0`` x and the states have our shapes, and Y [T, D, B, H] is our y [T, B, D * H].
+    D is 1, or 2 for ``direction="bidirectional"``; G the number of gates: 1, 4 or 3. The node's
+    attributes are not seen here, and some have no counterpart: ``clip``, ``input_forget``, other
+    ``activations``, peepholes (P). With ``layout=0`` x and the states have our shapes, and Y
+    [T, D, B, H] is our y [T, B, D * H]. For ``direction="reverse"`` turn x and y round in time.
 
     Args:
         cell: "rnn", "lstm" or "gru".
@@ -55,11 +66,11 @@ def from_onnx(cell: str, W: Any, R: Any, B: Any = None, *, layer: int = 0) -> di
     layer = as_size("layer", layer, 0, MOST_SIZE - 1)
     W = as_floats("W", W)
     R = as_array("R", R, W.dtype)
-    if R.ndim != 3 or R.shape[0] not in (1, 2) or R.shape[1] != len(order) * R.shape[2]:
-        raise shape_error("R", f"[1 or 2, {len(order)} * H, H]", R.shape)
+    if R.ndim != 3 or R.shape[0] not in (1, 2) or not _recurrent(R.shape[1], R.shape[2], order):
+        raise shape_error("R", f"[1 or 2, {_rows(order)}, H], {_LIMIT}", R.shape)
     rows: Shape = R.shape[:2]
-    if W.ndim != 3 or W.shape[:2] != rows:
-        raise shape_error("W", f"[{rows[0]}, {rows[1]}, I]", W.shape)
+    if W.ndim != 3 or W.shape[:2] != rows or not 1 <= W.shape[2] <= MOST_SIZE:
+        raise shape_error("W", f"[{rows[0]}, {rows[1]}, I], {_LIMIT}", W.shape)
     B = np.zeros((rows[0], 2 * rows[1]), W.dtype) if B is None else as_array("B", B, W.dtype)
     if B.shape != (rows[0], 2 * rows[1]):
         raise shape_error("B", f"[{rows[0]}, {2 * rows[1]}]", B.shape)
@@ -80,7 +91,8 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
         cell: "rnn", "lstm" or "gru".
         weights: what ``layer.get_weights()`` returns: kernel [I, G * H], recurrent_kernel
             [H, G * H] and, unless ``use_bias=False``, bias [G * H], of the GRU [2, G * H]. Those
-            of ``Bidirectional(layer)`` are the same once more.
+            of ``Bidirectional(layer)`` are the same once more. (Those of a model with two layers of
+            one shape look alike: ask each layer for its own.)
         layer: the number of the layer within a stack.
 
     Raises:
@@ -91,7 +103,7 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
     """
     order = _KERAS[as_choice("cell", cell, _CELLS)]
     layer = as_size("layer", layer, 0, MOST_SIZE - 1)
-    if not isinstance(weights, Sequence):
+    if not isinstance(weights, (list, tuple)):
         got = type(weights).__name__
         raise TypeError(f"weights: expected the list that get_weights() returns, got {got}")
     if len(weights) not in (2, 3, 4, 6):
@@ -100,13 +112,12 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
             f"got {len(weights)} arrays"
         )
     dtype = as_floats("weights[0]", weights[0]).dtype
-    each = 3 if len(weights) % 3 == 0 else 2
+    arrays = [as_array(f"weights[{i}]", w, dtype) for i, w in enumerate(weights)]
+    each = 3 if len(arrays) % 3 == 0 else 2
     found: dict[str, Array] = {}
-    for first in range(0, len(weights), each):
-        names = [f"weights[{first + i}]" for i in range(each)]
-        arrays = [as_array(name, weights[first + i], dtype) for i, name in enumerate(names)]
-        _check_keras(cell, len(order), names, arrays)
-        w, r, *biases = arrays
+    for first in range(0, len(arrays), each):
+        _check_keras(cell, order, first, arrays[first : first + each], arrays)
+        w, r, *biases = arrays[first : first + each]
         if biases and cell != "gru":
             biases = [biases[0], np.zeros_like(biases[0])]
         elif biases:
@@ -115,26 +126,41 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
     return found
 
 
-def _check_keras(cell: str, gates: int, names: Sequence[str], arrays: Sequence[Array]) -> None:
+def _rows(order: Sequence[int]) -> str:
+    return "H" if len(order) == 1 else f"{len(order)} * H"
+
+
+def _recurrent(rows: int, size: int, order: Sequence[int]) -> bool:
+    return 1 <= size <= MOST_SIZE and rows == len(order) * size
+
+
+def _check_keras(
+    cell: str, order: Sequence[int], first: int, arrays: list[Array], forward: list[Array]
+) -> None:
+    """Raise ValueError unless the arrays of one direction, from number `first` on, fit."""
+    names = [f"weights[{first + i}]" for i in range(3)]
     kernel, recurrent = arrays[:2]
-    if recurrent.ndim != 2 or recurrent.shape[1] != gates * recurrent.shape[0]:
-        raise shape_error(names[1], f"[H, {gates} * H]", recurrent.shape)
+    if recurrent.ndim != 2 or not _recurrent(recurrent.shape[1], recurrent.shape[0], order):
+        raise shape_error(names[1], f"[H, {_rows(order)}], {_LIMIT}", recurrent.shape)
     width = recurrent.shape[1]
-    if kernel.ndim != 2 or kernel.shape[1] != width:
-        raise shape_error(names[0], f"[I, {width}]", kernel.shape)
-    for name, bias in zip(names[2:], arrays[2:], strict=True):
-        if cell == "gru" and bias.shape != (2, width):
-            hint = "a GRU with reset_after=False computes something else"
-            raise shape_error(name, f"[2, {width}]", bias.shape, hint)
-        if cell != "gru" and bias.shape != (width,):
-            raise shape_error(name, f"[{width}]", bias.shape)
+    if kernel.ndim != 2 or kernel.shape[1] != width or not 1 <= kernel.shape[0] <= MOST_SIZE:
+        raise shape_error(names[0], f"[I, {width}], {_LIMIT}", kernel.shape)
+    bias: Shape = (2, width) if cell == "gru" else (width,)
+    if len(arrays) > 2 and arrays[2].shape != bias:
+        hint = "a GRU with reset_after=False computes something else" if cell == "gru" else ""
+        raise shape_error(names[2], show_shape(bias), arrays[2].shape, hint)
+    for name, array, before in zip(names, arrays, forward, strict=False):
+        if array.shape != before.shape:  # the other direction
+            raise shape_error(name, f"{show_shape(before.shape)}, as the first time", array.shape)
 
 
 def _named(layer: int, direction: int, order: Sequence[int], *arrays: Array) -> dict[str, Array]:
     """Return W, R and the biases, if any, under their names, their gates in torch's order."""
     end = f"_l{layer}" + ("_reverse" if direction else "")
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return {
-        name + end: np.concatenate([np.split(array, len(order))[gate] for gate in order])
-        for name, array in zip(names, arrays, strict=False)
-    }
+    found = {}
+    for name, array in zip(names, arrays, strict=False):
+        gates = np.split(array, len(order))
+        # In C order: who writes them into a file himself may not look at strides.
+        found[name + end] = np.ascontiguousarray(np.concatenate([gates[i] for i in order]))
+    return found

@@ -22,11 +22,9 @@ void product_part(const Kernels<T>& kernels, ProductTask<T> task, const T* in, T
   const T* from[kRowsAtOnce];
   T* to[kRowsAtOnce];
   task.in = from, task.out = to;
-  for (int first = share.row_begin; first < share.row_end; first += kRowsAtOnce) {
-    const int rows = std::min(kRowsAtOnce, share.row_end - first);
-    for (int i = 0; i < rows; ++i) {
-      from[i] = in + ptrdiff_t(first + i) * task.depth, to[i] = out + ptrdiff_t(first + i) * task.outputs;
-    }
+  for (ptrdiff_t first = share.row_begin; first < share.row_end; first += kRowsAtOnce) {  // an int may overflow
+    const int rows = int(std::min<ptrdiff_t>(kRowsAtOnce, share.row_end - first));
+    for (int i = 0; i < rows; ++i) from[i] = in + (first + i) * task.depth, to[i] = out + (first + i) * task.outputs;
     kernels.product(task, {0, rows, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
   }
 }
