@@ -27,9 +27,10 @@ Share share_of(Split split, const RowOrder& order, const Team& team) {
 }
 
 template <class T>
-Network<T>::Network(const Config& config, const Backend& backend)
+Network<T>::Network(const Config& config, const Backend& backend, const Core* core)
     : config_(config),
       backend_(backend),
+      core_(core ? *core : Core::usual()),
       pool_(std::make_shared<Pool>()),
       crew_(Crew::shared()),
       packed_(size_t(config.parts())) {
@@ -38,6 +39,7 @@ Network<T>::Network(const Config& config, const Backend& backend)
       packed_[size_t(part)].lay_out_forward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
     }
   });
+  if (!core && double(forward_block_.bytes()) > core_.l2_bytes / 2) core_ = Core::measured(backend);
 }
 
 template <class T>
@@ -95,6 +97,8 @@ ForwardTask<T> Network<T>::forward_task(int part) const {
   ForwardTask<T> task = {};
   task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
+  constexpr double held = 52e3;  // bytes of a step's weights that come from the first-level cache, or nearly
+  task.pair_depth = core_.two_wide ? int(held / (cell().gates * task.pitch * double(sizeof(T)))) : 0;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
   return task;
 }
@@ -112,15 +116,16 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
 
 template <class T>
 Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  const LayerShape shape =
-      layer_shape(config_, layer, cell().gates, kernels().lanes, int(sizeof(T)), second_level_bytes());
+  const LayerShape shape = {
+      cell().gates,   config_.input_of(layer), config_.hidden,      config_.output(),       config_.directions(),
+      int(sizeof(T)), kernels().lanes,         kernels().tile_rows, config_.projection > 0, core_};
   return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 
 // Each file instantiates what it defines. `template class` would be all of it once more where files are compiled as one unit,
 // and Clang refuses that.
-template Network<float>::Network(const Config&, const Backend&);
-template Network<double>::Network(const Config&, const Backend&);
+template Network<float>::Network(const Config&, const Backend&, const Core*);
+template Network<double>::Network(const Config&, const Backend&, const Core*);
 template void Network<float>::pack(const float* const*, int);
 template void Network<double>::pack(const double* const*, int);
 template void Network<float>::pack_backward(int) const;

@@ -75,7 +75,8 @@ struct Tape {
 template <class T>
 class Network {
  public:
-  Network(const Config& config, const Backend& backend);
+  // For this machine's core, or another one that is to be planned for.
+  Network(const Config& config, const Backend& backend, const Core* core = nullptr);
 
   // weights in torch's order, part after part: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
   // unchanged, until the next pack or pack_backward: the first backward packs their transposes otherwise.
@@ -124,6 +125,7 @@ class Network {
 
   Config config_;
   const Backend& backend_;
+  Core core_;  // measured where the weights do not lie in its own caches
   std::vector<const T*> raw_;
   Block forward_block_;
   std::shared_ptr<Pool> pool_;

@@ -1,14 +1,17 @@
 #include "network/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace fastrnn {
 namespace {
 
 // Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
-constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kL3 = 45, kMemory = 15;
+constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
+constexpr double kL2Part =
+    0.6;  // of the second-level cache, for weights: rows, outputs and the tape pass through it too
 // Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row alone
 // hides most of them behind the product of its next units.
 constexpr double kCell = 30, kGate = 28, kCellAlone = 40;
@@ -18,9 +21,13 @@ constexpr double kHandOver = 5;   // ns a step whose input part another core wro
 // proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
 // 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
 constexpr double kAwaited = 45;
+// Of W x in one product: steps at least, and rows where W comes from behind a core's caches for each product anew. LSTM B8
+// H512, one thread, a step's time over that without: 6 steps 0.84, 12 0.80, 24 0.77; B16 0.94, 0.87, 0.88.
+constexpr int kLeastSteps = 6, kLeastRows = 192;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
 constexpr double kHoisted = 50e3;       // bytes of weights from which they are worth a product for few rows
+constexpr double kHoistedGbs = 8;       // what W x takes, in bytes a ns, to be written and read once more
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
@@ -29,26 +36,40 @@ constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
 constexpr double kTeamsMayTake = 1.3;  // times as long, by the model
 constexpr double kLong = 5e6;          // ns: now and then a region waits as long for its threads to wake
 
-// To read weights that are read at every step. A step walks up what the one before walked down, and so finds the share
-// that a cache holds.
-double read_time(const LayerShape& s, double bytes) {
-  const double levels[][2] = {{kL1Bytes, kL1}, {s.l2_bytes, kL2}, {kL3Bytes, kL3}};
-  double ns = 0, held = 0;
-  for (const auto& [size, bandwidth] : levels) {
-    const double here = std::clamp(bytes - held, 0.0, std::max(0.0, size - held));
-    ns += here / bandwidth, held += here;
-  }
-  return ns + (bytes - held) / kMemory;
+// To read weights that are read at every step: from a core's own caches, and from behind them. A step walks up what the one
+// before walked down, and so finds the share that a cache holds.
+struct ReadTime {
+  double own, behind;
+};
+
+ReadTime read_time(const LayerShape& s, double bytes) {
+  const double l2 = kL2Part * s.core.l2_bytes, l3 = std::max(l2, kL3Bytes), l3_gbs = s.core.l3_gbs;
+  const auto between = [&](double begin, double end) { return std::max(0.0, std::min(bytes, end) - begin); };
+  return {between(0, kL1Bytes) / kL1 + between(kL1Bytes, l2) / kL2,
+          between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory)};
 }
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
+// What a step waits for weights from behind a core's own caches: the first tile of rows brings them for the others, and
+// computes meanwhile. Of vectors of 64 bytes as on Zen 4, whose unit is half as wide, and on Cascade Lake beside a busy
+// neighbour: one FMA a cycle.
+double awaited(const LayerShape& s, double rows, double outputs, double depth) {
+  const double tiles = std::ceil(rows / s.tile_rows), fmas = rows * outputs * depth / s.lanes;
+  const double rate = s.lanes * s.element_bytes < 64 ? 2 * kCoreGhz : kCoreGhz;
+  const ReadTime reading = read_time(s, outputs * depth * s.element_bytes);
+  return std::max(0.0, reading.behind - std::max(0.0, fmas / rate - reading.own) / tiles);
+}
+
 // With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is written
 // and read once more, and weights that lie in the first-level cache are read for nothing: LSTM B8 H16 T100, one thread, AVX2,
-// 113 us so and 100 without.
-bool hoists(const LayerShape& s, double rows) {
-  const double weights = double(s.gates) * s.hidden * (s.input + s.output) * s.element_bytes;
-  return rows < 2 || (rows < 8 && weights > kHoisted);
+// 113 us so and 100 without. With more rows it has to save more of what they wait for.
+bool hoists(const LayerShape& s, double rows, double part) {
+  const double outputs = s.gates * s.hidden * part;
+  if (rows < 2) return true;
+  if (rows < 8) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
+  const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
+  return saved > rows * outputs * s.element_bytes / kHoistedGbs;
 }
 
 // Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
@@ -58,12 +79,13 @@ struct StepTime {
 
 StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
-  const double hoisted = hoists(s, rows) ? s.input : 0, depth = s.output + s.input - hoisted;
-  const double weights = outputs * depth * s.element_bytes, peak = core_gflops(s.lanes);
+  const double hoisted = hoists(s, rows, part) ? s.input : 0, depth = s.output + s.input - hoisted;
+  const double reading = read_time(s, outputs * depth * s.element_bytes).own, peak = core_gflops(s.lanes);
   const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
   const double cell = rows * units / s.lanes * cycles / kCoreGhz;
-  return {2 * rows * outputs * hoisted / peak,
-          kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, read_time(s, weights))};
+  return {
+      2 * rows * outputs * hoisted / peak,
+      kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, reading) + awaited(s, rows, outputs, depth)};
 }
 
 // What is to be done, and where.
@@ -99,13 +121,17 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
 Plan finish(Plan plan, const Work& w) {
   const LayerShape& s = w.shape;
   const int team = plan.threads / plan.teams;
-  plan.hoist = w.steps > 1 && hoists(s, plan.split == Split::rows ? w.live / team : w.live);
+  plan.hoist = w.steps > 1 && hoists(s, plan.split == Split::rows ? w.live / team : w.live,
+                                     plan.split == Split::units ? 1.0 / team : 1);
   const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
-  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * w.batch)), std::min<int64_t>(w.steps, 6), w.steps);
+  const int64_t least =
+      row_bytes * s.input > s.core.l2_bytes ? std::max(kLeastSteps, kLeastRows / w.batch) : kLeastSteps;
+  plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * w.batch)), std::min<int64_t>(w.steps, least), w.steps);
   if (plan.split == Split::pipeline) plan.chunk = kPipelineSteps;
   const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * w.live * matrix * (s.output + s.input);
   const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
-  plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), read_time(s, read));
+  const ReadTime reading = read_time(s, read);
+  plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), reading.own + reading.behind);
   return plan;
 }
 
@@ -142,11 +168,6 @@ unsigned allowed_splits(Use use, bool region, int directions) {
 }
 
 }  // namespace
-
-LayerShape layer_shape(const Config& c, int layer, int gates, int lanes, int element_bytes, double l2_bytes) {
-  return {gates, c.input_of(layer), c.hidden, c.output(), c.directions(), element_bytes,
-          lanes, c.projection > 0,  l2_bytes};
-}
 
 int threads_for(double flops, int lanes, int threads) {
   return least_ns(flops, lanes, 1) < kWorthAThread ? 1 : threads;

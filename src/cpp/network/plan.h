@@ -2,6 +2,7 @@
 #pragma once
 
 #include "network/config.h"
+#include "network/core.h"
 
 namespace fastrnn {
 
@@ -24,11 +25,10 @@ struct Plan {
 struct LayerShape {
   int gates, input, hidden, output, directions;
   int element_bytes, lanes;
+  int tile_rows;  // of the tallest register tile
   bool projects;
-  double l2_bytes;  // of the second-level cache of a core
+  Core core;
 };
-
-LayerShape layer_shape(const Config& config, int layer, int gates, int lanes, int element_bytes, double l2_bytes);
 
 // What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in each
 // other's way; and a pass back has no pipeline, for its products of many rows come after the steps.

@@ -201,7 +201,13 @@ template <class Cell, class T>
                                    bool down) {
   constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
   const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
-  row_groups<N, Cell>(a, r, blocks.begin, blocks.end - paired, down);
+  const int end = blocks.end - paired;
+  const bool in_pairs = (end - blocks.begin) % 2 == 0 && a.output + (r.x ? a.input : 0) <= a.pair_depth;
+  if (kPairsPay && N == 1 && in_pairs) {
+    row_groups<2, Cell>(a, r, blocks.begin, end, down);
+  } else {
+    row_groups<N, Cell>(a, r, blocks.begin, end, down);
+  }
   if constexpr (kHalvesPay) {
     if (paired) return row_end<Cell>(a, r, blocks.end - 1);
     if (blocks.half >= 0) row_blocks<1, Cell, half_vec<T>>(a, r, blocks.half);

@@ -58,8 +58,8 @@ Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
 }
 
 template <class T>
-std::unique_ptr<Network<T>> Problem<T>::network(const Backend& backend) const {
-  auto net = std::make_unique<Network<T>>(shape.config, backend);
+std::unique_ptr<Network<T>> Problem<T>::network(const Backend& backend, const Core* core) const {
+  auto net = std::make_unique<Network<T>>(shape.config, backend, core);
   net->pack(weight_pointers.data());
   return net;
 }
@@ -104,9 +104,9 @@ uint64_t hash_of(const std::vector<T>& values, uint64_t seed) {
 }
 
 template <class T>
-uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain) {
+uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain, const Core* core) {
   Problem<T> p(shape, gain);
-  const auto net = p.network(backend);
+  const auto net = p.network(backend, core);
   const auto tape = net->forward(p.sequence(threads));
   if (!shape.forward_only) net->backward(*tape, p.gradients(threads));
   uint64_t h = hash_of(p.y);
@@ -130,7 +130,7 @@ template struct Problem<float>;
 template struct Problem<double>;
 template uint64_t hash_of(const std::vector<float>&, uint64_t);
 template uint64_t hash_of(const std::vector<double>&, uint64_t);
-template uint64_t pass_hash<float>(const Shape&, const Backend&, int, double);
-template uint64_t pass_hash<double>(const Shape&, const Backend&, int, double);
+template uint64_t pass_hash<float>(const Shape&, const Backend&, int, double, const Core*);
+template uint64_t pass_hash<double>(const Shape&, const Backend&, int, double, const Core*);
 
 }  // namespace fastrnn::tests

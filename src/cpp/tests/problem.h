@@ -23,7 +23,7 @@ template <class T>
 struct Problem {
   explicit Problem(const Shape& shape, double gain = 0.5);
 
-  std::unique_ptr<Network<T>> network(const Backend& backend) const;
+  std::unique_ptr<Network<T>> network(const Backend& backend, const Core* core = nullptr) const;
   Sequence<T> sequence(int threads);  // writes y, hn, cn of this problem
   Gradients<T> gradients(int threads);
 
@@ -39,7 +39,8 @@ uint64_t hash_of(const std::vector<T>& values, uint64_t seed = 14695981039346656
 
 // Everything a pass gives, in one hash.
 template <class T>
-uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain = 0.5);
+uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain = 0.5,
+                   const Core* core = nullptr);
 
 std::vector<const Backend*> usable_backends();
 

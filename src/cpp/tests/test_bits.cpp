@@ -1,10 +1,13 @@
-// The promise of equal bits: threads and ISAs. (Batch mates, chunks and places are tested from Python.)
+// The promise of equal bits: threads, ISAs, and what is planned for other cores. (Batch mates, chunks and places are tested from Python.)
 #include "registry.h"
 #include "tests/check.h"
 #include "tests/problem.h"
 
 namespace fastrnn::tests {
 namespace {
+
+// Weights in the caches of one, and behind those of the other, which reads slowly and is planned for otherwise.
+constexpr Core kCores[] = {{1 << 20, 100, true}, {1 << 20, 100, false}, {4096, 10, true}};
 
 constexpr double kChaotic = 3;  // so large that one wrong bit spreads over everything
 
@@ -21,6 +24,12 @@ void same_for_threads_and_isas(const Shape& shape, double gain) {
     for (int threads = 2; threads <= 4; ++threads) {
       CHECK(pass_hash<T>(shape, *backend, threads, gain) == one, "%s on %s, %d threads", shape.name, backend->name,
             threads);
+    }
+    for (const Core& core : kCores) {
+      for (int threads = 1; threads <= 2; ++threads) {
+        CHECK(pass_hash<T>(shape, *backend, threads, gain, &core) == one, "%s on %s, %d threads, core of %.0f bytes",
+              shape.name, backend->name, threads, core.l2_bytes);
+      }
     }
     if (!backend->has_fma) continue;
     if (!promised) promised = one;

@@ -9,8 +9,11 @@ namespace {
 
 constexpr int kSteps = 100;
 
-LayerShape lstm(int hidden, int directions = 1, double l2_bytes = 1 << 20) {
-  return {4, hidden, hidden, hidden, directions, 4, 16, false, l2_bytes};  // float32 in vectors of 16
+// Cores of 1 MB of second-level cache: one that reads fast from behind it, and one that does not.
+constexpr Core kFast = {1 << 20, 100, false}, kSlow = {1 << 20, 24, true};
+
+LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
+  return {4, hidden, hidden, hidden, directions, 4, 16, 6, false, core};  // float32 in vectors of 16
 }
 
 constexpr double kNear = 1, kFar = 3;  // how far the other core is
@@ -49,6 +52,20 @@ void check_split(int hidden, int batch, Use use, Split split, bool by_crew) {
         hidden, int(use), p.threads, int(p.split), p.by_crew ? "crew" : "region");
 }
 
+// What becomes of it on a core that reads fast from behind its own caches, and on a slow one.
+struct Way {
+  Split split;
+  bool hoist;
+};
+void check_core(int batch, int hidden, int threads, Way fast, Way slow) {
+  const auto check = [&](const Core& core, Way way) {
+    const Plan p = plan(lstm(hidden, 1, core), batch, threads, Use::inference);
+    CHECK(p.split == way.split && p.hoist == way.hoist, "B%d H%d, %.0f GB/s: split %d, hoist %d", batch, hidden,
+          core.l3_gbs, int(p.split), int(p.hoist));
+  };
+  check(kFast, fast), check(kSlow, slow);
+}
+
 // Threads that meet at every step, or hand over, stay together only as long as that is cheap; those who never meet always.
 void check_distance(int hidden, int batch, Use use, Split near, Split far) {
   const Split found[] = {plan(lstm(hidden), batch, 2, use, kNear).split, plan(lstm(hidden), batch, 2, use, kFar).split};
@@ -81,10 +98,12 @@ void test_plan() {
   check_hoist(128, 4, true);
   check_hoist(128, 16, false);
   check_split(16, 2, Use::inference, Split::rows, true);  // too short for a region, long enough for the crew
-  // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
-  CHECK(plan(lstm(256, 1, 512e3), 8, 2, Use::inference).split == Split::units &&
-            plan(lstm(256, 1, 1e6), 8, 2, Use::inference).split == Split::rows,
-        "B8 H256 goes by units where the second-level cache is small, else by rows");
+  // Weights that a core's caches do not hold, from a slow level behind them: each thread reads those of its units alone, and
+  // W once for many steps.
+  check_core(16, 512, 2, {Split::rows, false}, {Split::units, true});
+  check_core(64, 512, 2, {Split::rows, false}, {Split::rows, true});
+  check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
+  check_core(8, 256, 1, {Split::none, false}, {Split::none, true});
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);

@@ -1,0 +1,45 @@
+#include "network/core.h"
+
+#include <algorithm>
+
+#include "network/memory.h"
+#include "network/threads.h"
+
+namespace fastrnn {
+namespace {
+
+// Twice what the second-level cache holds, walked in one direction: whatever it keeps is gone before it is read again.
+double reading_gbs(const Backend& backend, double l2_bytes) {
+  const size_t bytes = 2 * size_t(l2_bytes), n = bytes / sizeof(float);
+  const Block block(bytes);
+  float* const data = reinterpret_cast<float*>(block.data());
+  std::fill_n(data, n, 1.0f);
+  [[maybe_unused]] volatile float sink = 0;  // or the loop would be none
+  int64_t least = INT64_MAX;
+  for (int i = 0; i < 4; ++i) {  // others on the machine can only make it longer
+    const int64_t start = nanoseconds();
+    sink = backend.read_loop(data, n, 1);
+    least = std::min(least, nanoseconds() - start);
+  }
+  return double(bytes) / double(std::max<int64_t>(least, 1));
+}
+
+// All processors with AVX-512 for servers and workstations have, but Zen 4, whose two units of 256 bits work as one.
+bool has_two_wide() {
+#if defined(__x86_64__)
+  return !__builtin_cpu_is("amdfam19h");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+Core Core::usual() { return {second_level_bytes(), 45, has_two_wide()}; }
+
+Core Core::measured(const Backend& backend) {
+  static const Core core = {second_level_bytes(), reading_gbs(backend, second_level_bytes()), has_two_wide()};
+  return core;
+}
+
+}  // namespace fastrnn
