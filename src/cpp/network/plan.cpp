@@ -10,8 +10,7 @@ namespace {
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
-constexpr double kL2Part =
-    0.6;  // of the second-level cache, for weights: rows, outputs and the tape pass through it too
+constexpr double kL2Part = 0.6;  // of the second-level cache holds weights: rows and the tape pass through it too
 // Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row alone
 // hides most of them behind the product of its next units.
 constexpr double kCell = 30, kGate = 28, kCellAlone = 40;
