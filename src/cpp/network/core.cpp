@@ -24,8 +24,8 @@ double reading_gbs(const Backend& backend, double l2_bytes) {
   return double(bytes) / double(std::max<int64_t>(least, 1));
 }
 
-// Servers with AVX-512 have, but Zen 4, whose two units of 256 bits work as one. Laptops' mostly have not, which is not asked: what
-// blocks in pairs lose there is what a row of eight chains lost on Zen 4, 3 to 8 % of a small step.
+// Servers with AVX-512 have, but Zen 4, whose two units of 256 bits work as one. Laptops mostly have not, which is not asked:
+// eight chains lost 3 to 8 % of a small step on Zen 4.
 bool has_two_wide() {
 #if defined(__x86_64__)
   return !__builtin_cpu_is("amdfam19h");

@@ -10,7 +10,7 @@ struct Core {
   double l3_gbs;    // bytes a ns that it reads from behind that
   bool two_wide;    // of two units for FMAs of 512 bits, where it has such instructions
 
-  // What the system tells, with a usual figure for what lies behind the second-level cache.
+  // What the system tells, for weights of up to half the second-level cache: no plan for them asks what lies behind it.
   static Core usual();
   // Measured once in a process: 0.3 to 1 ms, in which it reads and writes ten times as much as the second-level cache holds.
   static Core measured(const Backend& backend);

@@ -57,8 +57,8 @@ constexpr int kChains = 4;
 #else
 constexpr int kChains = 8;
 #endif
-// On two units of 512 bits eight of them pay for cells of four gates, as long as the weights come from the first-level cache.
-// and there is no block left over. Cascade Lake, T100, us, with four / with eight: LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2,
+// On two units of 512 bits eight of them pay for cells of four gates, as long as the weights come from the first-level cache
+// and no block is left over. Cascade Lake, T100, us, with four / with eight: LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2,
 // H64 92 / 78, but LSTM H48 54 / 62, H64 113 / 112, H128 425 / 442, RNN H128 99 / 115.
 constexpr bool kPairsPay = kChains == 4;
 

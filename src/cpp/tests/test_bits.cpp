@@ -1,4 +1,5 @@
-// The promise of equal bits: threads, ISAs, and what is planned for other cores. (Batch mates, chunks and places are tested from Python.)
+// The promise of equal bits: threads, ISAs, and what is planned for other cores. (Batch mates, chunks and places are tested
+// from Python.)
 #include "registry.h"
 #include "tests/check.h"
 #include "tests/problem.h"
@@ -6,14 +7,33 @@
 namespace fastrnn::tests {
 namespace {
 
-// Weights in the caches of one, and behind those of the other, which reads slowly and is planned for otherwise.
-constexpr Core kCores[] = {{1 << 20, 100, true}, {1 << 20, 100, false}, {4096, 10, true}};
+// Weights in the caches of two, and behind those of the last, which reads slowly and is planned for otherwise.
+constexpr Core kNear = {1 << 20, 100, false}, kBehind = {4096, 2, true};
+constexpr Core kCores[] = {kNear, {1 << 20, 100, true}, kBehind};
 
 constexpr double kChaotic = 3;  // so large that one wrong bit spreads over everything
 
 const Shape& long_shape() {
   static const Shape shape = {"lstm_chaotic", {Cell::lstm, 2, 24, 1, true, false, 0}, 2000, 1, false, true};
   return shape;
+}
+
+// Rows enough that W x is hoisted, and units are split, for the last of the cores alone.
+const Shape& many_rows() {
+  static const Shape shape = {"lstm_many_rows", {Cell::lstm, 24, 72, 1, true, false, 0}, 30, 20, false};
+  return shape;
+}
+
+void check_plans(const Shape& shape, const Backend& backend) {
+  const auto plan = [&](const Core& core) {
+    const auto net = Problem<float>(shape).network(backend, &core);
+    return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, Use::region);
+  };
+  const Plan near = plan(kNear), behind = plan(kBehind);
+  CHECK(!near.hoist && near.split == Split::rows, "%s on %s, near weights: hoist %d, split %d", shape.name,
+        backend.name, int(near.hoist), int(near.split));
+  CHECK(behind.hoist && behind.split == Split::units, "%s on %s, weights behind: hoist %d, split %d", shape.name,
+        backend.name, int(behind.hoist), int(behind.split));
 }
 
 template <class T>
@@ -51,6 +71,9 @@ void test_bits() {
     same_for_threads_and_isas<double>(shape, 0.5);
   }
   same_for_threads_and_isas<float>(long_shape(), kChaotic);
+  for (const Backend* backend : usable_backends()) check_plans(many_rows(), *backend);
+  same_for_threads_and_isas<float>(many_rows(), 0.5);
+  same_for_threads_and_isas<double>(many_rows(), 0.5);
 }
 
 void print_bits() {

@@ -104,6 +104,10 @@ void test_plan() {
   check_core(64, 512, 2, {Split::rows, false}, {Split::rows, true});
   check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
   check_core(8, 256, 1, {Split::none, false}, {Split::none, true});
+  // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
+  CHECK(plan(lstm(256, 1, {512e3, 24, false}), 8, 2, Use::inference).split == Split::units &&
+            plan(lstm(256, 1, {2e6, 24, false}), 8, 2, Use::inference).split == Split::rows,
+        "B8 H256 goes by units where the second-level cache is small, else by rows");
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);
