@@ -8,8 +8,8 @@ namespace fastrnn::tests {
 namespace {
 
 // Weights in the caches of two, and behind those of the last, which reads slowly and is planned for otherwise.
-constexpr Core kNear = {1 << 20, 100, false}, kBehind = {4096, 2, true};
-constexpr Core kCores[] = {kNear, {1 << 20, 100, true}, kBehind};
+constexpr Core kCached = {1 << 20, 100, false}, kBehind = {4096, 2, true};
+constexpr Core kCores[] = {kCached, {1 << 20, 100, true}, kBehind};
 
 constexpr double kChaotic = 3;  // so large that one wrong bit spreads over everything
 
@@ -29,7 +29,7 @@ void check_plans(const Shape& shape, const Backend& backend) {
     const auto net = Problem<float>(shape).network(backend, &core);
     return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, Use::region);
   };
-  const Plan near = plan(kNear), behind = plan(kBehind);
+  const Plan near = plan(kCached), behind = plan(kBehind);
   CHECK(!near.hoist && near.split == Split::rows, "%s on %s, near weights: hoist %d, split %d", shape.name,
         backend.name, int(near.hoist), int(near.split));
   CHECK(behind.hoist && behind.split == Split::units, "%s on %s, weights behind: hoist %d, split %d", shape.name,
