@@ -18,11 +18,13 @@ FOLDER = os.environ.get("FASTRNN_KERNEL_OBJECTS")
 if not FOLDER:
     pytest.skip("FASTRNN_KERNEL_OBJECTS is not set", allow_module_level=True)
 
+FILES = sorted(Path(FOLDER).rglob("*.o"))
 OBJECTS = {
     path: match[1]
-    for path in sorted(Path(FOLDER).rglob("*.o"))
+    for path in FILES
     if (match := re.search(r"fastrnn_kernels_(\w+)", path.as_posix()))
 }
+CORE = [path for path in FILES if "fastrnn_base" in path.as_posix()]
 each = pytest.mark.parametrize("path", OBJECTS, ids=OBJECTS.values())
 
 
@@ -33,7 +35,7 @@ def tool(name, *arguments):
 
 
 def test_there_are_objects():
-    assert OBJECTS, f"no fastrnn_kernels_* objects below {FOLDER}"
+    assert OBJECTS and CORE, f"no objects of fastrnn_kernels_* and fastrnn_base below {FOLDER}"
 
 
 @each
@@ -64,3 +66,9 @@ def test_nothing_is_called_outside(path):
 @each
 def test_nothing_runs_at_load(path):
     assert not re.search(r"\.(init_array|ctors)", tool("objdump", "-h", str(path)))
+
+
+@pytest.mark.parametrize("path", CORE, ids=[path.name for path in CORE])
+def test_no_child_waits_for_a_static(path):
+    """a child forked while another thread makes a function's static would wait for ever (Once)"""
+    assert "guard variable" not in tool("nm", "-C", str(path))

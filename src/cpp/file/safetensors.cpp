@@ -18,12 +18,17 @@ namespace fs = std::filesystem;
 
 // Bytes of an element; 0: not a dtype of the format, or one of less than a byte, which no layer reads.
 uint64_t element_bytes(const std::string& dtype) {
-  static const std::map<std::string, int> sizes = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
-      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
-      {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8}};
-  const auto found = sizes.find(dtype);
-  return found == sizes.end() ? 0 : uint64_t(found->second);
+  struct Size {
+    const char* dtype;
+    uint64_t bytes;
+  };
+  static constexpr Size sizes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+                                   {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
+                                   {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8}};
+  for (const Size& size : sizes) {
+    if (dtype == size.dtype) return size.bytes;
+  }
+  return 0;
 }
 
 std::string called(const std::string& name) { return "tensor '" + shown(name, 200) + "'"; }

@@ -1,8 +1,10 @@
 #include "network/core.h"
 
 #include <algorithm>
+#include <new>
 
 #include "network/memory.h"
+#include "network/once.h"
 #include "network/threads.h"
 
 namespace fastrnn {
@@ -24,8 +26,8 @@ double reading_gbs(const Backend& backend, double l2_bytes) {
   return double(bytes) / double(std::max<int64_t>(least, 1));
 }
 
-// Servers with AVX-512 have, but Zen 4, whose two units of 256 bits work as one. Laptops mostly have not, which is not asked:
-// eight chains lost 3 to 8 % of a small step on Zen 4.
+// Servers with AVX-512 mostly have; Zen 4 has not: its two units of 256 bits work as one. Intel's laptops and smallest servers
+// have one too, which is not asked: more than one needs costs 3 to 8 % of a small step (Zen 4).
 bool has_two_wide() {
 #if defined(__x86_64__)
   return !__builtin_cpu_is("amdfam19h");
@@ -39,7 +41,12 @@ bool has_two_wide() {
 Core Core::usual() { return {second_level_bytes(), 45, has_two_wide()}; }
 
 Core Core::measured(const Backend& backend) {
-  static const Core core = {second_level_bytes(), reading_gbs(backend, second_level_bytes()), has_two_wide()};
+  static Once<double> gbs;
+  Core core = usual();
+  try {
+    core.l3_gbs = gbs.get([&] { return reading_gbs(backend, core.l2_bytes); });
+  } catch (const std::bad_alloc&) {  // a layer can do without
+  }
   return core;
 }
 

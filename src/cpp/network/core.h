@@ -12,7 +12,7 @@ struct Core {
 
   // What the system tells, for weights of up to half the second-level cache: no plan for them asks what lies behind it.
   static Core usual();
-  // Measured once in a process: 0.3 to 1 ms, in which it reads and writes ten times as much as the second-level cache holds.
+  // Measured once in a process: about 1 ms for 1 MB of second-level cache, of which it reads and writes ten times as much.
   static Core measured(const Backend& backend);
 };
 

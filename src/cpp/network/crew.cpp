@@ -15,16 +15,19 @@ constexpr int kFewAnswers = 8;
 constexpr double kNearAnswer = 150;
 constexpr int64_t kLately = 20'000'000;  // ns an answer is believed: a virtual core may have moved since
 
+std::mutex shared_mutex;
+std::weak_ptr<Crew> shared_crew;
+
 }  // namespace
 
 std::shared_ptr<Crew> Crew::shared() {
-  static std::mutex mutex;
-  static std::weak_ptr<Crew> crew;
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::shared_ptr<Crew> found = crew.lock();
+  // A child computes alone, and a thread that it has not may have held the mutex when it was forked.
+  if (forked()) return std::shared_ptr<Crew>(new Crew);
+  const std::lock_guard<std::mutex> lock(shared_mutex);
+  std::shared_ptr<Crew> found = shared_crew.lock();
   if (!found) {
     // A forked child has none of its parent's threads, and would wait for them for ever.
-    crew = found = std::shared_ptr<Crew>(new Crew, [](const Crew* c) {
+    shared_crew = found = std::shared_ptr<Crew>(new Crew, [](const Crew* c) {
       if (!forked()) delete c;
     });
   }

@@ -6,6 +6,7 @@
 #if defined(_OPENMP)
 #include <omp.h>
 
+#include "network/once.h"
 #include "network/quota.h"
 #endif
 #if defined(_WIN32)
@@ -167,9 +168,10 @@ bool has_openmp() {
 
 int available_threads() {
 #if defined(_OPENMP)
-  // Once: it reads files. A quota is rounded down, since a thread that computes or spins takes a whole core.
-  static const int cores = int(std::clamp(cpu_quota() + 0.01, 1.0, double(omp_get_num_procs())));
-  return forked() ? 1 : cores;
+  static Once<int> cores;  // it reads files
+  if (forked()) return 1;
+  // A quota is rounded down, since a thread that computes or spins takes a whole core.
+  return cores.get([] { return int(std::clamp(cpu_quota() + 0.01, 1.0, double(omp_get_num_procs()))); });
 #else
   return 1;
 #endif
@@ -178,8 +180,11 @@ int available_threads() {
 double second_level_bytes() {
   constexpr long usual = 1 << 20;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
-  static const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);  // once: on some machines it reads files
-  return double(found > 0 ? found : usual);
+  static Once<long> bytes;  // on some machines it reads files
+  return double(bytes.get([] {
+    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return found > 0 ? found : usual;
+  }));
 #else
   return double(usual);
 #endif
