@@ -6,8 +6,7 @@
 namespace fastrnn {
 namespace {
 
-// Steps of one block. Sums over T * B run block by block, so this may depend on the shape of the problem alone: never
-// on threads or on the ISA.
+// Steps of one block. Sums over T * B run block by block, so the shape of the problem alone may decide, no thread and no ISA.
 int64_t block_steps(const RowOrder& order) { return std::max<int64_t>(1, kSumBlock / std::max(1, order.batch())); }
 
 // Memory of one direction of the layer under way.

@@ -25,8 +25,10 @@ constexpr double kAwaited = 45;
 constexpr int kLeastSteps = 6, kLeastRows = 192;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
-constexpr double kHoisted = 50e3;       // bytes of weights from which they are worth a product for few rows
-constexpr double kHoistedGbs = 8;       // what W x takes, in bytes a ns, to be written and read once more
+constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
+// What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of half of one.
+constexpr double kHoistedGbs = 8, kHoistedHalfGbs = 4;
+constexpr int kFewRows = 8;             // for a tile that reads weights for them alone
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
@@ -48,6 +50,14 @@ ReadTime read_time(const LayerShape& s, double bytes) {
           between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory)};
 }
 
+bool whole_lines(const LayerShape& s) { return s.lanes * s.element_bytes >= 64; }
+
+// Of the units, what the busiest of so many threads has: whole vectors.
+double unit_part(const LayerShape& s, int threads) {
+  const int blocks = (s.hidden + s.lanes - 1) / s.lanes, most = (blocks + threads - 1) / threads;
+  return std::min(1.0, double(most) * s.lanes / s.hidden);
+}
+
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
 // What a step waits for weights from behind a core's own caches: the first tile of rows brings them for the others, and
@@ -55,7 +65,7 @@ double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA uni
 // neighbour: one FMA a cycle.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
   const double tiles = std::ceil(rows / s.tile_rows), fmas = rows * outputs * depth / s.lanes;
-  const double rate = s.lanes * s.element_bytes < 64 ? 2 * kCoreGhz : kCoreGhz;
+  const double rate = whole_lines(s) ? kCoreGhz : 2 * kCoreGhz;
   const ReadTime reading = read_time(s, outputs * depth * s.element_bytes);
   return std::max(0.0, reading.behind - std::max(0.0, fmas / rate - reading.own) / tiles);
 }
@@ -66,9 +76,9 @@ double awaited(const LayerShape& s, double rows, double outputs, double depth) {
 bool hoists(const LayerShape& s, double rows, double part) {
   const double outputs = s.gates * s.hidden * part;
   if (rows < 2) return true;
-  if (rows < 8) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
+  if (rows < kFewRows) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
   const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
-  return saved > rows * outputs * s.element_bytes / kHoistedGbs;
+  return saved > rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedHalfGbs);
 }
 
 // Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
@@ -106,9 +116,9 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
   std::fill_n(ns, kSplits, sum(w.live, 1));
   if (threads < 2) return;
   if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
-  if (s.hidden >= 2 * s.lanes) {
+  if (s.hidden >= threads * s.lanes) {
     const double barrier = threads * kBarrier * w.distance;
-    ns[int(Split::units)] = sum(w.live, 1.0 / threads) + (s.projects ? 2 : 1) * barrier;
+    ns[int(Split::units)] = sum(w.live, unit_part(s, threads)) + (s.projects ? 2 : 1) * barrier;
   }
   if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
     const StepTime t = step_time(s, w.live, 1);
@@ -121,7 +131,7 @@ Plan finish(Plan plan, const Work& w) {
   const LayerShape& s = w.shape;
   const int team = plan.threads / plan.teams;
   plan.hoist = w.steps > 1 && hoists(s, plan.split == Split::rows ? w.live / team : w.live,
-                                     plan.split == Split::units ? 1.0 / team : 1);
+                                     plan.split == Split::units ? unit_part(s, team) : 1);
   const double row_bytes = double(s.gates) * s.hidden * s.element_bytes;
   const int64_t least =
       row_bytes * s.input > s.core.l2_bytes ? std::max(kLeastSteps, kLeastRows / w.batch) : kLeastSteps;
@@ -194,8 +204,9 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
       plan.threads = 2 * each.threads, plan.teams = 2, plan.split = each.split, plan.planned_ns = each.ns;
     }
   }
-  const bool few_rows = plan.split == Split::pipeline || plan.split == Split::units;
-  plan.by_crew = plan.threads > 1 && use == Use::inference && (few_rows || suits_crew(plan.planned_ns * double(steps)));
+  const bool meets = plan.split == Split::pipeline || plan.split == Split::units;
+  plan.by_crew = plan.threads > 1 && use == Use::inference &&
+                 ((meets && batch < kFewRows) || suits_crew(plan.planned_ns * double(steps)));
   return finish(plan, work);
 }
 

@@ -8,10 +8,13 @@ namespace {
 // The plan of one layer in words and numbers.
 py::dict explain_layer(const Plan& p) {
   static const char* const splits[] = {"none", "rows", "pipeline", "units"};
-  static const char* const why[] = {"one thread: more would cost more than they save",
-                                    "each thread has its own rows and never waits",
-                                    "too few rows: one thread multiplies the inputs that another will need",
-                                    "too few rows: each thread has its own units, and they meet at every step"};
+  static const char* const why[] = {
+      "one thread: more would cost more than they save",
+      "each thread has its own rows and never waits",
+      "too few rows: one thread multiplies the inputs that another will need",
+      "too few rows, or weights that exceed a core's caches: each thread has its own units, and they meet at every "
+      "step",
+  };
   py::dict d;
   d["threads"] = p.threads, d["split"] = splits[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];

@@ -104,6 +104,15 @@ void test_plan() {
   check_core(64, 512, 2, {Split::rows, false}, {Split::rows, true});
   check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
   check_core(8, 256, 1, {Split::none, false}, {Split::none, true});
+  // With vectors of half a cache line W x has to save more.
+  LayerShape narrow = lstm(256, 1, {512e3, 24, false});
+  narrow.lanes = 8, narrow.tile_rows = 4;
+  CHECK(!plan(narrow, 64, 2, Use::inference).hoist, "B64 H256 hoists with vectors of half a line");
+  // Half of 64 threads would have no block of units, or one would have two of 24's 32.
+  for (const int threads : {24, 64}) {
+    CHECK(plan(lstm(512, 1, kSlow), 1024, threads, Use::region).split == Split::rows, "B1024 H512, %d threads",
+          threads);
+  }
   // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
   CHECK(plan(lstm(256, 1, {512e3, 24, false}), 8, 2, Use::inference).split == Split::units &&
             plan(lstm(256, 1, {2e6, 24, false}), 8, 2, Use::inference).split == Split::rows,
