@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION
 unset FASTRNN_ISA FASTRNN_NUM_THREADS
 
 scratch=$(mktemp -d)
-declare -A running # process groups of what runs beside, by name
+declare -A running=() # process groups of what runs beside, by name
 trap '[ ${#running[@]} = 0 ] || kill -- "${running[@]/#/-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 tree=$scratch/tree
 mkdir "$tree"
