@@ -24,7 +24,7 @@ struct CellKernels {
 template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
-  int lanes, tile_rows;  // of a vector; of the tallest register tile
+  int lanes, tile_rows;  // of a vector; of the tiles into which many rows are cut
   // Of several threads each packs the blocks that it multiplies with where units are split.
   void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
   void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);

@@ -45,7 +45,7 @@ template <class T>
 constexpr Kernels<T> kernels() {
   return {{cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
           kLanes<T>,
-          kMaxRows,
+          kAccumulators / kSide,
           pack_gates<T>,
           pack_rows<T>,
           pack_columns<T>,

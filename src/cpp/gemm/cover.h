@@ -6,8 +6,8 @@
 namespace fastrnn {
 namespace {
 
-// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them. Where they
-// do not hold one, as many as fill them with the gates of the last group. One row alone needs eight sums under way to hide
+// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them better.
+// Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight sums under way to hide
 // the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16 steps of k and gained
 // nothing from 64 to 512 units.)
 template <int A, int Count>
@@ -17,15 +17,15 @@ struct Widest {
     for (int height = 1; height <= kMaxRows; ++height) {
       int width = 8;
       while (width > 1 && height * A * width > kAccumulators) width /= 2;
-      if (A == 1 && height * 3 == kAccumulators) width = 3;
-      if (height * A > kAccumulators && Count % kSide) width = kSide / (Count % kSide);
+      if (A == 1 && width == 2 && height * 3 <= kAccumulators) width = 3;
+      if (height * A > kAccumulators && Count % kPass) width = kPass / (Count % kPass);
       at[height] = width;
     }
   }
 };
 template <int A, int Count>
 constexpr Widest<A, Count> kWidest = {};
-constexpr int kMostSums = 3 * 4 * kMaxGates;  // of four rows x three blocks; with more registers half as many
+constexpr int kMostSums = 3 * kMaxRows * kMaxGates;  // of the tallest tile of three blocks
 
 // The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
 constexpr int narrowed(int width, int left) {
@@ -33,14 +33,16 @@ constexpr int narrowed(int width, int left) {
   return width == 3 && left == 4 ? 2 : width;
 }
 
-// Into how many tiles rows are cut: as few as can be. Only products (Count 1) of many rows have three rows of four blocks
-// rather than four of three: with fours RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but
-// 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
+// Into how many tiles rows are cut: as few as can be, with these exceptions.
+// 16 registers: products (Count 1) of many rows have three rows of four blocks rather than four of three. With fours RNN H128
+// takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
+// 32 registers: what has not three gates (GRU) has tiles of seven and eight rows only where one is enough. AVX-512 on Cascade
+// Lake, one thread, with eights over with sixes: GRU B8 H128 0.88, B16 H256 0.91, B64 H256 0.93, H512 0.92; LSTM B7 H128 0.86,
+// B8 0.94, B16 0.98, but B24 1.06, B32 H256 1.05, B64 1.10; RNN B7 H128 0.91, B8 H256 0.90, B16 to B64 0.97 to 1.01.
 template <int Count>
 constexpr int row_tiles(int rows) {
-  constexpr int full = kAccumulators / kMaxGates;
-  const bool many = Count == 1 && kSide < kMaxGates && (rows > 4 * kMaxRows || rows % full == 0);
-  const int height = many ? full : kMaxRows;
+  const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
+  const int height = few || Count == kPass ? kMaxRows : kFullRows;
   return (rows + height - 1) / height;
 }
 

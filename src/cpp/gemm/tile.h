@@ -9,17 +9,17 @@
 namespace fastrnn {
 namespace {
 
-// Vectors of weights that the tallest tile multiplies each of its rows with at once: all four gates, or three where there are
-// 16 registers. There a tile of four rows walks three gates of one block after the other, then the fourth gate of three
-// blocks. So 8 rows are 4 4 and read all weights twice; three rows of all gates make them 3 3 2, of which two rows are fed 32
-// bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so / before, each the least of one
-// run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates, then two, of up to six rows: LSTM
-// B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and share the ports for loads: 0.75 of them for
-// each FMA, three gates take 0.58.)
-constexpr int kSide = kAccumulators > 16 ? 4 : 3;
-constexpr int kMaxRows = kAccumulators / kSide;
+// The tallest tile has eight rows, four where there are 16 registers: it walks three gates of one block after the other, then
+// the fourth gate, if there is one, of three blocks. Rows whose four gates fill the registers are six, or three.
+constexpr int kPass = 3, kMaxRows = kAccumulators / kPass, kFullRows = kAccumulators / kMaxGates;
 
-// So the gates of a block are packed in groups of kSide, one group behind the other: [group][depth][gates of the group][W].
+// With 16 registers 8 rows are 4 4 so, and read all weights twice; three rows of all gates make them 3 3 2, of which two rows
+// are fed 32 bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so / before, each the
+// least of one run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates, then two, of up to six
+// rows: LSTM B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and share the ports for loads: 0.75
+// of them for each FMA, three gates take 0.58.) There the gates of a block are packed in groups of three, and otherwise, where
+// a vector is a cache line of its own or tiles of all gates are as frequent, in one: [group][depth][gates of the group][W].
+constexpr int kSide = kAccumulators > 16 ? kMaxGates : kPass;
 constexpr int group_of(int g) { return g / kSide; }
 constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
 // Where gate g starts in the panel of a block, in vectors.
@@ -170,13 +170,13 @@ FASTRNN_INLINE void passes(const Start<element<Vector>>& start, const Operand<el
 template <class First, class Rest, class Vector, int R, int V, int A, int Group = 0>
 void tile(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
           Vector* sums) {  // [R][V][A]
-  constexpr int gates = First::count, begin = Group * kSide;
+  constexpr int gates = First::count, begin = Group * kPass, end = begin + kPass < gates ? begin + kPass : gates;
   static_assert(gates == Rest::count, "a pass takes as many gates of each product");
   if constexpr (R * gates <= kAccumulators) {
     passes<First, Rest, 0, gates, R, V, A>(start, ops, count, sums);
   } else {
-    passes<First, Rest, begin, begin + group_size(gates, Group), R, V, A>(start, ops, count, sums);
-    if constexpr (begin + kSide < gates) tile<First, Rest, Vector, R, V, A, Group + 1>(start, ops, count, sums);
+    passes<First, Rest, begin, end, R, V, A>(start, ops, count, sums);
+    if constexpr (end < gates) tile<First, Rest, Vector, R, V, A, Group + 1>(start, ops, count, sums);
   }
 }
 

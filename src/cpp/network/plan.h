@@ -25,7 +25,7 @@ struct Plan {
 struct LayerShape {
   int gates, input, hidden, output, directions;
   int element_bytes, lanes;
-  int tile_rows;  // of the tallest register tile
+  int tile_rows;  // of the tiles into which many rows are cut
   bool projects;
   Core core;
 };
