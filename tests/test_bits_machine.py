@@ -51,7 +51,7 @@ def test_pipeline(kind, dtype, fma_isa):
 
 @pytest.mark.parametrize(
     ("split", "hidden", "batch", "bidirectional"),
-    [("units", 136, 1, False), ("none", 136, 2, True), ("rows", 40, 12, False)],
+    [("units", 200, 1, False), ("none", 136, 2, True), ("rows", 40, 12, False)],
 )
 @both_dtypes
 @each_kind
