@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         results = json.loads((ROOT / "bench" / "results.json").read_text())
         write(out, results | {"native": native.measure()})
         return 0
-    cases = select(options.cases)
+    try:
+        cases = select(options.cases)
+    except ValueError as wrong:
+        parser().error(str(wrong))
     if options.update:
         return update(cases, Plan(rounds=options.rounds), options.out or ROOT)
     plan = QUICK if options.quick else Plan(rounds=options.rounds)
