@@ -130,6 +130,13 @@ def test_a_protocol_that_fails_is_reported():
         fastrnn.GRU(5, 7)(Broken())
 
 
+def test_a_dtype_that_numpy_has_not_is_named():
+    foreign = Broken()
+    foreign.dtype = "bfloat16"
+    with pytest.raises(TypeError, match="x: .*this Broken of bfloat16 as an array: on another"):
+        fastrnn.GRU(5, 7)(foreign)
+
+
 def test_read_only_inputs():
     net = net_of("lstm", 5, 7)
     p, layer = problem(net, steps=4, batch=3), net.build()

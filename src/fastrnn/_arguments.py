@@ -83,7 +83,9 @@ def _import_array(name: str, value: Any) -> Array:
                 failure = failure or error
     got = type(value).__name__
     if failure is not None:
-        raise TypeError(f"{name}: cannot read this {got} as an array: {failure}") from failure
+        dtype = getattr(value, "dtype", None)  # bfloat16 is a dtype of torch's, but not of NumPy's
+        shown = got if dtype is None else f"{got} of {dtype}"
+        raise TypeError(f"{name}: cannot read this {shown} as an array: {failure}") from failure
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
 
 
