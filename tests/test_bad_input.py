@@ -315,7 +315,8 @@ def test_sizes_above_the_cores(make):
 @pytest.mark.parametrize("path", [b"lstm.safetensors", 3, None])
 def test_paths(path, lstm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for call in (fastrnn.load, fastrnn.load_tensors, lstm.save):
+    loading = () if isinstance(path, bytes) else (fastrnn.load, fastrnn.load_tensors)  # content
+    for call in (*loading, lstm.save):
         with rejects(TypeError, "path: expected str or os.PathLike", "got " + type(path).__name__):
             call(path)
     assert not list(tmp_path.iterdir())

@@ -229,3 +229,29 @@ def test_links_and_modes(tmp_path):
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o600, "nobody else may read it now"
     fastrnn.Linear(1, 1).save(tmp_path / "new")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~mask
+
+
+# files in memory
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_content_instead_of_a_path(kind, reader, tmp_path):
+    lstm, head = fastrnn.LSTM(3, 4, num_layers=2), fastrnn.Linear(4, 2, dtype=np.float64)
+    fastrnn.save(tmp_path / "model", {"lstm": lstm, "head": head})
+    content = kind((tmp_path / "model").read_bytes())
+    again = fastrnn.load(content)
+    assert repr(again["lstm"]) == repr(lstm)
+    assert_same_bits(again["lstm"].state_dict(), lstm.state_dict())
+    assert_same_bits(again["head"].state_dict(), head.state_dict())
+    assert_same_bits(fastrnn.load_tensors(content, "head."), head.state_dict())
+    with again["head"].edit() as weights:  # arrays of the layer's own
+        weights["weight"] *= 2
+    assert_same_bits(fastrnn.load(content)["head"].state_dict(), head.state_dict())
+
+
+def test_damaged_content_is_named():
+    invalid = "<bytes>: not a valid safetensors file: expected "
+    with pytest.raises(ValueError, match=invalid + "at least 8 bytes, got 5"):
+        fastrnn.load(b"short")
+    with pytest.raises(ValueError, match=invalid + "a header of at most"):
+        fastrnn.load_tensors(bytes(range(1, 100)))

@@ -12,21 +12,21 @@ signature differs between versions.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 import math
 import os
-import secrets
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn, TypeAlias
+from typing import IO, Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from ._arguments import Array, Shape, as_path
+from ._replacing import replacing
 
 Path: TypeAlias = "str | os.PathLike[str]"
+Source: TypeAlias = "Path | bytes | bytearray | memoryview"  # a file, or what one holds
 
 FORMAT = {"format": "fastrnn", "format_version": "1"}  # metadata of the files written here
 MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
@@ -56,8 +56,9 @@ class Entry:
 class Header:
     """What a file says it holds; checked."""
 
-    path: str
-    stamp: tuple[int, ...]  # of the file that was read
+    path: str  # "<bytes>" where there is none
+    content: bytes | None  # all of it then
+    stamp: tuple[int, ...]  # of what was read: its size first
     start: int  # of the tensors' bytes in it
     tensors: dict[str, Entry]
     metadata: dict[str, str]
@@ -67,28 +68,36 @@ class _BadFileError(Exception):
     """What is wrong with a file, in words."""
 
 
-def read_header(path: Path) -> Header:
-    """Read and check the header of a safetensors file.
+def read_header(source: Source) -> Header:
+    """Read and check the header of a safetensors file, or of one in memory.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is no safetensors file, or a damaged one; the message says what is wrong.
     """
-    name = as_path(path)
-    with open(name, "rb") as file:
+    # A copy of what may change.
+    content = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else None
+    name = as_path(source) if content is None else "<bytes>"
+    with _opened(name, content) as file:
+        stamp = _stamp(os.fstat(file.fileno())) if content is None else (len(content),)
         try:
-            return _header(name, file, os.fstat(file.fileno()))
+            start, tensors, metadata = _header(file, stamp[0])
         except _BadFileError as wrong:
             raise ValueError(f"{name}: not a valid safetensors file: {wrong}") from None
+    return Header(name, content, stamp, start, tensors, metadata)
+
+
+def _opened(path: str, content: bytes | None) -> io.BufferedReader | io.BytesIO:
+    return open(path, "rb") if content is None else io.BytesIO(content)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """What tells a file from the one that has taken its place, or from what it was."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    """A file's size, and what else tells it from one in its place, or from what it was."""
+    return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _header(path: str, file: BinaryIO, status: os.stat_result) -> Header:
-    size = status.st_size
+def _header(file: IO[bytes], size: int) -> tuple[int, dict[str, Entry], dict[str, str]]:
+    """Return where the tensors' bytes start, the tensors and the metadata."""
     if size < 8:
         _reject(f"expected at least 8 bytes, got {size}")
     length = int.from_bytes(file.read(8), "little")
@@ -103,7 +112,7 @@ def _header(path: str, file: BinaryIO, status: os.stat_result) -> Header:
     metadata = _metadata(raw.pop("__metadata__", {}))
     tensors = {name: _entry(name, value) for name, value in raw.items()}
     _check_cover(tensors, size - 8 - length)
-    return Header(path, _stamp(status), 8 + length, tensors, metadata)
+    return 8 + length, tensors, metadata
 
 
 def _reject(message: str) -> NoReturn:
@@ -212,7 +221,7 @@ def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
             )
     halves = {name: entry for name, entry in wanted.items() if entry.dtype in _HALVES}
     whole = {name: entry for name, entry in wanted.items() if name not in halves}
-    read = _read_mapped if _package() else _read_plain
+    read = _read_mapped if _package() and header.content is None else _read_plain
     # NumPy has no bfloat16, so that the package cannot hand one over.
     arrays = read(header, whole) | {
         name: _widened(array) for name, array in _read_plain(header, halves).items()
@@ -256,8 +265,9 @@ def _read_mapped(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
 
 def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]:
     arrays = {}
-    with open(header.path, "rb", buffering=0) as file:
-        _check_same(header, os.fstat(file.fileno()))
+    with _opened(header.path, header.content) as file:
+        if header.content is None:
+            _check_same(header, os.fstat(file.fileno()))
         for name, entry in wanted.items():
             arrays[name] = array = np.empty(entry.shape, (DTYPES | _HALVES)[entry.dtype])
             file.seek(header.start + entry.begin)
@@ -291,32 +301,8 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
         raise ValueError(
             f"modules: expected names that fit a header of {MOST_HEADER} bytes, got {len(text)}"
         )
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             little = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
             file.write(little.reshape(-1).view(np.uint8).data)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path`, and its mode, when the block ends well."""
-    target = os.path.realpath(as_path(path))  # a link stays a link
-    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
-    try:
-        file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)
-    except OSError as error:
-        error.filename = target  # the name that the caller knows
-        raise
-    try:
-        with file:
-            with contextlib.suppress(OSError):  # no such file yet; a file system without modes
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

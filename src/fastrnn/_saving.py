@@ -10,7 +10,17 @@ from ._arguments import Array, show_shape
 from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
-from ._safetensors import FORMAT, Entry, Header, Path, dtype_read, read_header, read_tensors, write
+from ._safetensors import (
+    FORMAT,
+    Entry,
+    Header,
+    Path,
+    Source,
+    dtype_read,
+    read_header,
+    read_tensors,
+    write,
+)
 from ._spec import MOST_SIZE, Spec
 from .layers import GRU, LSTM, RNN
 
@@ -61,8 +71,10 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
     write(path, tensors, metadata)
 
 
-def load(path: Path) -> Any:
+def load(path: Source) -> Any:
     """Load what `layer.save` or `save` wrote: the layer, or a dict of modules by name.
+
+    `path` may also be the file's content as bytes, of a package's resource for example.
 
     The weights are those saved, bit for bit; F16 and BF16, of a file that was made smaller since,
     become float32, which holds them exactly. As a new one, a layer is in training mode, uses
@@ -89,7 +101,7 @@ def load(path: Path) -> Any:
     return built.get("", built)
 
 
-def load_tensors(path: Path, prefix: str = "") -> dict[str, Array]:
+def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
     """Load the tensors of any safetensors file by name: F32 and F64 bit for bit.
 
     F16 and BF16 become float32, which holds each of their values.
@@ -99,7 +111,7 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Array]:
         layer.load_state_dict(fastrnn.load_tensors("model.safetensors", "encoder.lstm."))
 
     Args:
-        path: the file.
+        path: the file, or its content as bytes.
         prefix: only tensors whose name starts with it, named without it.
 
     Raises:
