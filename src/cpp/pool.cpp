@@ -7,7 +7,7 @@
 namespace fastrnn {
 namespace {
 
-// Rows of a chunk: 16 tiles of six. LSTM 128 on 4,096 streams: see docs/performance.md.
+// Rows of a chunk: 16 tiles of six, or 12 of eight. LSTM 128 on 4,096 streams: see docs/performance.md.
 constexpr int kChunk = 96;
 
 }  // namespace

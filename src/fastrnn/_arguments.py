@@ -210,11 +210,11 @@ def as_seed(value: Any) -> int | None:
     return None if value is None else as_size("seed", value, 0, None)
 
 
-def as_path(value: Any) -> str:
+def as_path(value: Any, expected: str = "str or os.PathLike[str]") -> str:
     """Return a path of text, or raise TypeError."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(path, str):
-        raise TypeError(f"path: expected str or os.PathLike[str], got {type(value).__name__}")
+        raise TypeError(f"path: expected {expected}, got {type(value).__name__}")
     return path
 
 

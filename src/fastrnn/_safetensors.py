@@ -4,8 +4,9 @@ Little-endian throughout. The JSON maps each tensor's name to its dtype, shape a
 ``data_offsets`` [begin, end) behind the header, and ``__metadata__`` to a dict of strings.
 
 Nothing in a file is believed: every number is checked before memory is taken for it, by the code
-below, whoever reads the bytes afterwards. That is the `safetensors` package where it is installed
-(it maps the file), else one read per tensor straight into its array. Writing is always done here:
+below, whoever reads the bytes afterwards. Those of F32 and F64 in a file the `safetensors` package
+reads where it is installed (it maps the file); all others one read per tensor straight into its
+array. Writing is always done here:
 the package keeps metadata in a hash map, so that its files differ from run to run, and its
 signature differs between versions.
 """
@@ -17,7 +18,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -57,7 +58,7 @@ class Header:
     """What a file says it holds; checked."""
 
     path: str  # "<bytes>" where there is none
-    content: bytes | None  # all of it then
+    content: bytes | None = field(repr=False)  # all of it then
     stamp: tuple[int, ...]  # of what was read: its size first
     start: int  # of the tensors' bytes in it
     tensors: dict[str, Entry]
@@ -77,13 +78,15 @@ def read_header(source: Source) -> Header:
     """
     # A copy of what may change.
     content = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else None
-    name = as_path(source) if content is None else "<bytes>"
+    in_memory = content is not None
+    name = "<bytes>" if in_memory else as_path(source, "str, os.PathLike[str] or bytes")
     with _opened(name, content) as file:
         stamp = _stamp(os.fstat(file.fileno())) if content is None else (len(content),)
         try:
             start, tensors, metadata = _header(file, stamp[0])
         except _BadFileError as wrong:
-            raise ValueError(f"{name}: not a valid safetensors file: {wrong}") from None
+            hint = "; bytes are what a file holds, not its path" if in_memory else ""
+            raise ValueError(f"{name}: not a valid safetensors file: {wrong}{hint}") from None
     return Header(name, content, stamp, start, tensors, metadata)
 
 

@@ -74,12 +74,12 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
 def load(path: Source) -> Any:
     """Load what `layer.save` or `save` wrote: the layer, or a dict of modules by name.
 
-    `path` may also be the file's content as bytes, of a package's resource for example.
+    `path` may also be what the file holds, as bytes: a package's resource, for example.
 
     The weights are those saved, bit for bit; F16 and BF16, of a file that was made smaller since,
     become float32, which holds them exactly. As a new one, a layer is in training mode, uses
     `fastrnn.get_num_threads()` threads and draws a fresh seed for its dropout. Where the
-    `safetensors` package is installed it reads the tensors' bytes; nothing else depends on it.
+    `safetensors` package is installed it reads F32 and F64 from files; nothing else depends on it.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,6 +1,6 @@
 // Weights in the order a register tile reads them: blocks of one vector of outputs, the depth running, their gates
-// interleaved, kSide at a time, [outputs/W][group][K][gates of the group][W]; outputs past the last are zero. The last block of a cell's
-// units may be half as wide (UnitBlocks).
+// interleaved, kSide at a time, [outputs/W][group][K][gates of the group][W]; outputs past the last are zero. The last
+// block of a cell's units may be half as wide (UnitBlocks).
 #pragma once
 
 #include "gemm/cover.h"

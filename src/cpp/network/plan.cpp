@@ -26,9 +26,10 @@ constexpr int kLeastSteps = 6, kLeastRows = 192;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
 constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
-// What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of half of one.
-constexpr double kHoistedGbs = 8, kHoistedHalfGbs = 4;
-constexpr int kFewRows = 8;             // for a tile that reads weights for them alone
+// What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of a part of one.
+constexpr double kHoistedGbs = 8, kHoistedInPartsGbs = 4;
+// Fewer rows are a tile alone, which reads its weights for little work; and the crew may take them at any length.
+constexpr int kFewRows = 8;
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
@@ -61,9 +62,9 @@ double unit_part(const LayerShape& s, int threads) {
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
 // What a step waits for weights from behind a core's own caches: the first tile of rows brings them for the others, and
-// computes meanwhile. (Of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted and took a fifth
-// longer.) Of vectors of 64 bytes as on Zen 4, whose unit is half as wide, and on Cascade Lake beside a busy
-// neighbour: one FMA a cycle.
+// computes meanwhile. (Of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted and took a
+// fifth longer.) Of vectors of 64 bytes as on Zen 4, whose unit is half as wide, and on Cascade Lake beside a busy neighbour:
+// one FMA a cycle.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
   const double tiles = std::ceil(rows / s.tile_rows), fmas = rows * outputs * depth / s.lanes;
   const double rate = whole_lines(s) ? kCoreGhz : 2 * kCoreGhz;
@@ -79,7 +80,7 @@ bool hoists(const LayerShape& s, double rows, double part) {
   if (rows < 2) return true;
   if (rows < kFewRows) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
   const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
-  return saved > rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedHalfGbs);
+  return saved > rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
 }
 
 // Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <chrono>
 
+#include "network/once.h"
+
 #if defined(_OPENMP)
 #include <omp.h>
 
-#include "network/once.h"
 #include "network/quota.h"
 #endif
 #if defined(_WIN32)
