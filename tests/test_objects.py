@@ -24,7 +24,7 @@ OBJECTS = {
     for path in FILES
     if (match := re.search(r"fastrnn_kernels_(\w+)", path.as_posix()))
 }
-CORE = [path for path in FILES if "fastrnn_base" in path.as_posix()]
+CORE = [path for path in FILES if re.search("fastrnn_(base|shared|static)", path.as_posix())]
 each = pytest.mark.parametrize("path", OBJECTS, ids=OBJECTS.values())
 
 
@@ -35,7 +35,7 @@ def tool(name, *arguments):
 
 
 def test_there_are_objects():
-    assert OBJECTS and CORE, f"no objects of fastrnn_kernels_* and fastrnn_base below {FOLDER}"
+    assert OBJECTS and CORE, f"no objects of fastrnn_kernels_* and the core below {FOLDER}"
 
 
 @each
