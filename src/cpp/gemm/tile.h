@@ -104,7 +104,7 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
   static_assert(!kHalvesPay || kSide >= kMaxGates, "all gates of a step of the depth lie side by side");
   for (int k = 0; k < depth; ++k, w += G::count * kLanes<T>, w_half += G::count * kLanes<T> / 2) {
     const vec<T> x = broadcast<vec<T>>(row[k]);
-    const half_vec<T> x_half = broadcast<half_vec<T>>(row[k]);
+    const half_vec<T> x_half = low_half<T>(x);
 #pragma GCC unroll 4
     for (int g = 0; g < G::count; ++g) {
       whole[G::index[g]] = fma(x, load(w + g * kLanes<T>), whole[G::index[g]]);

@@ -26,19 +26,9 @@ double reading_gbs(const Backend& backend, double l2_bytes) {
   return double(bytes) / double(std::max<int64_t>(least, 1));
 }
 
-// Servers with AVX-512 mostly have; Zen 4 has not: its two units of 256 bits work as one. Intel's laptops and smallest servers
-// have one too, which is not asked: more than one needs costs 3 to 8 % of a small step (Zen 4).
-bool has_two_wide() {
-#if defined(__x86_64__)
-  return !__builtin_cpu_is("amdfam19h");
-#else
-  return false;
-#endif
-}
-
 }  // namespace
 
-Core Core::usual() { return {second_level_bytes(), 45, has_two_wide()}; }
+Core Core::usual() { return {second_level_bytes(), 45}; }
 
 Core Core::measured(const Backend& backend) {
   static Once<double> gbs;

@@ -8,7 +8,6 @@ namespace fastrnn {
 struct Core {
   double l2_bytes;  // of its second-level cache
   double l3_gbs;    // bytes a ns that it reads from behind that
-  bool two_wide;    // of two units for FMAs of 512 bits, where it has such instructions
 
   // What the system tells, for weights of up to half the second-level cache: no plan for them asks what lies behind it.
   static Core usual();

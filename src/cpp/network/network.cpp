@@ -98,7 +98,7 @@ ForwardTask<T> Network<T>::forward_task(int part) const {
   task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   constexpr double held = 52e3;  // bytes of a step's weights that come from the first-level cache, or nearly
-  task.pair_depth = core_.two_wide ? int(held / (cell().gates * task.pitch * double(sizeof(T)))) : 0;
+  task.pair_depth = int(held / (cell().gates * task.pitch * double(sizeof(T))));
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
   return task;
 }

@@ -57,9 +57,10 @@ constexpr int kChains = 4;
 #else
 constexpr int kChains = 8;
 #endif
-// On two units of 512 bits eight of them pay for cells of four gates, as long as the weights come from the first-level cache
-// and no block is left over. Cascade Lake, T100, us, with four / with eight: LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2,
-// H64 92 / 78, but LSTM H48 54 / 62, H64 113 / 112, H128 425 / 442, RNN H128 99 / 115.
+// With 512 bits eight of them pay for cells of four gates, as long as the weights come from the first-level cache and no block
+// is left over: two blocks share a broadcast, and the gates of both come before any h. T100 on one thread, time over that with
+// four: Zen 4 LSTM H32 0.97, GRU H32 0.88, H64 0.99; us, Cascade Lake, with four / with eight (each h behind its gates):
+// LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2, H64 92 / 78, but LSTM H48 54 / 62, H64 113 / 112, H128 425 / 442, RNN H128 99 / 115.
 constexpr bool kPairsPay = kChains == 4;
 
 // The integer vector as wide as V, for exponents and sign bits.
@@ -135,6 +136,14 @@ FASTRNN_INLINE V load_first(const element<V>* p, int n) {
 template <class V>
 FASTRNN_INLINE void store_first(element<V>* p, V v, int n) {
   n == kLanesOf<V> ? store(p, v) : store_lanes(p, v, n);
+}
+
+// Its lanes of a broadcast: one load for both widths.
+template <class T>
+FASTRNN_INLINE half_vec<T> low_half(vec<T> v) {
+  half_vec<T> low;
+  __builtin_memcpy(&low, &v, sizeof low);
+  return low;
 }
 
 // x - 0 keeps every bit of x; x + 0 would turn -0 into +0.

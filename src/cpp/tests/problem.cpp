@@ -28,7 +28,7 @@ const std::vector<Shape>& shapes() {
       {"gru_ragged", {Cell::gru, 7, 19, 2, true, true, 0}, 10, 8, true},
       {"gru_long_ragged", {Cell::gru, 32, 64, 1, true, false, 0}, 120, 9, true},
       {"gru_wide", {Cell::gru, 40, 144, 1, true, false, 0}, 24, 3, false},
-      // A row's blocks in pairs on cores of two wide units: a block and a half behind them (H 56, in float64 28), none
+      // A row's blocks in pairs: a block and a half behind them (H 56, in float64 28), none
       // (H 32); a projection; W x not hoisted.
       {"lstm_pairs", {Cell::lstm, 3, 56, 1, true, false, 0}, 7, 1, false},
       {"gru_pairs", {Cell::gru, 2, 56, 1, true, false, 0}, 7, 1, false},

@@ -10,7 +10,7 @@ namespace {
 constexpr int kSteps = 100;
 
 // Cores of 1 MB of second-level cache: one that reads fast from behind it, and one that does not.
-constexpr Core kFast = {1 << 20, 100, false}, kSlow = {1 << 20, 24, true};
+constexpr Core kFast = {1 << 20, 100}, kSlow = {1 << 20, 24};
 
 LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
   return {4, hidden, hidden, hidden, directions, 4, 16, 6, false, core};  // float32 in vectors of 16
@@ -105,7 +105,7 @@ void test_plan() {
   check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
   check_core(8, 256, 1, {Split::none, false}, {Split::none, true});
   // With vectors of half a cache line W x has to save more.
-  LayerShape narrow = lstm(256, 1, {512e3, 24, false});
+  LayerShape narrow = lstm(256, 1, {512e3, 24});
   narrow.lanes = 8, narrow.tile_rows = 4;
   CHECK(!plan(narrow, 64, 2, Use::inference).hoist, "B64 H256 hoists with vectors of half a line");
   // Half of 64 threads would have no block of units, or one would have two of 24's 32.
@@ -114,8 +114,8 @@ void test_plan() {
           threads);
   }
   // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
-  CHECK(plan(lstm(256, 1, {512e3, 24, false}), 8, 2, Use::inference).split == Split::units &&
-            plan(lstm(256, 1, {2e6, 24, false}), 8, 2, Use::inference).split == Split::rows,
+  CHECK(plan(lstm(256, 1, {512e3, 24}), 8, 2, Use::inference).split == Split::units &&
+            plan(lstm(256, 1, {2e6, 24}), 8, 2, Use::inference).split == Split::rows,
         "B8 H256 goes by units where the second-level cache is small, else by rows");
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
