@@ -82,7 +82,12 @@ struct ForwardPhase {
     ops[1].block_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
     ops[1].w = a.u + block * ops[1].block_step;
     Start<T> start(a.bias, a.bias + block * W, a.pitch);
+    // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4, time over without: B64 H128 0.98, H256 and H512 0.99,
+    // training B64 H256 0.99; GRU and RNN 0.99 to 1.00; c_prev as well: nothing.
+    const T* ahead[kMaxRows];
+    ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) {
+      ahead[r] = rows[row + r].h + block * W;
       start.rows[r] = rows[row + r].start + block * W;
       ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     }
