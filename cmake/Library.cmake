@@ -1,20 +1,21 @@
-# The library for C and C++: libfastrnn, static and shared, its headers, and what other projects find it by.
+# The library for C and C++: libfastrnn, static and shared, its headers, and what other projects find it by. Included by
+# src/cpp/CMakeLists.txt, whose folder the paths start at.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(library_sources
-  src/cpp/api/errors.cpp
-  src/cpp/api/layer.cpp
-  src/cpp/api/linear.cpp
-  src/cpp/api/save.cpp
-  src/cpp/api/sequence.cpp
-  src/cpp/api/stream.cpp
-  src/cpp/api/weights.cpp
-  src/cpp/file/json.cpp
-  src/cpp/file/replacing_file.cpp
-  src/cpp/file/safetensors.cpp)
-set(public_headers src/cpp/include/fastrnn/fastrnn.h src/cpp/include/fastrnn/fastrnn.hpp)
-configure_file(src/cpp/include/fastrnn/version.h.in generated/include/fastrnn/version.h @ONLY)
+  api/errors.cpp
+  api/layer.cpp
+  api/linear.cpp
+  api/save.cpp
+  api/sequence.cpp
+  api/stream.cpp
+  api/weights.cpp
+  file/json.cpp
+  file/replacing_file.cpp
+  file/safetensors.cpp)
+set(public_headers include/fastrnn/fastrnn.h include/fastrnn/fastrnn.hpp)
+configure_file(include/fastrnn/version.h.in ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h @ONLY)
 
 # In a wheel everything lies inside the package, and links between files do not survive.
 if(under_scikit_build)
@@ -82,7 +83,7 @@ else()
   set(needs_openmp OFF)
   set(pc_private "-lstdc++ -lm -lpthread")
 endif()
-configure_package_config_file(cmake/fastrnn-config.cmake.in fastrnn-config.cmake
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fastrnn-config.cmake.in fastrnn-config.cmake
   INSTALL_DESTINATION ${package_place} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(fastrnn-config-version.cmake VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config-version.cmake
@@ -90,6 +91,6 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config.cmake ${CMAKE_CURRENT_B
 
 file(RELATIVE_PATH pc_prefix "/${library_place}/pkgconfig" "/")
 if(NOT under_scikit_build AND NOT IS_ABSOLUTE "${library_place}")
-  configure_file(cmake/fastrnn.pc.in fastrnn.pc @ONLY)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/fastrnn.pc.in fastrnn.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn.pc DESTINATION ${library_place}/pkgconfig)
 endif()

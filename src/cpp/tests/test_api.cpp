@@ -181,6 +181,21 @@ void streams_keep_their_weights() {
   CHECK(std::memcmp(y, again, sizeof y) == 0, "reset, and a layer that is gone");
 }
 
+// One row, of several blocks of units, each of which reads x.
+void overlapping_row(int layers, int shift) {
+  const Layer<float> layer = ready_layer<float>(config_of(Cell::lstm, 40, 40, layers));
+  Stream<float> apart = required(layer.stream()), over = required(layer.stream());
+  const auto x = draw<float>(3 * 40, 3);
+  for (int t = 0; t < 3; ++t) {
+    std::vector<float> y(40), both(120);
+    std::memcpy(both.data() + 40, x.data() + 40 * t, 160);
+    apart.step(x.data() + 40 * t, y.data());
+    float* const place = both.data() + 40 + shift;
+    t == 1 ? over.process(1, both.data() + 40, 40, place, 40) : over.step(both.data() + 40, place);
+    CHECK(std::memcmp(place, y.data(), 160) == 0, "step %d of %d layers, y %d behind x", t, layers, shift);
+  }
+}
+
 void overlapping_and_rows() {
   const Layer<float> layer = ready_layer<float>(config_of(Cell::lstm, 6, 6));
   Stream<float> apart = required(layer.stream(2)), inplace = required(layer.stream(2)),
@@ -239,6 +254,9 @@ void test_api() {
   gradients_are_differences();
   streams_keep_their_weights();
   overlapping_and_rows();
+  for (int layers : {1, 2}) {
+    for (int shift : {-40, -39, -1, 0, 1, 39, 40}) overlapping_row(layers, shift);
+  }
   linear_is_a_product();
   threads_share_a_layer();
 }
