@@ -15,7 +15,7 @@ of reach for tiny steps, and above it only errors of the probe can be.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bench.cases import GATES, Case
@@ -43,6 +43,11 @@ class Limits:
         if size <= sizes["l2"]:
             return self.l2 * cores
         return self.l3 if cores == 1 else self.l3_all
+
+    def at_least(self, known: Limits) -> Limits:
+        """The larger of each: who else computes at the moment can only make one look smaller."""
+        pairs = zip(astuple(self), astuple(known), strict=True)
+        return Limits(*(max(pair) for pair in pairs))
 
     def peak(self, cores: int, dtype: str) -> float:
         both = self.flops if cores == 1 else self.flops_all

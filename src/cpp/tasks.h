@@ -54,7 +54,6 @@ struct ForwardTask {
   bool odd;                   // whether an odd number of steps came before step 0 (a stream's are one task each)
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
-  int near_depth;             // the first-level cache holds all units' weights of this depth
   Rows<const T> x;            // [T, B, I]
   const T* w;                 // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
   const T* hoisted;           // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place

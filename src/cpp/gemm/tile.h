@@ -32,7 +32,7 @@ struct Operand {
   const T* w;               // [V blocks, block_step apart][group][depth][gates of the group][W]
   ptrdiff_t block_step;
   int depth;
-  const T* const* ahead = nullptr;  // [aheads] what the caller reads after the tile: a vector for each block
+  const T* const* ahead = nullptr;  // [aheads] what the caller reads or writes after the tile: a vector for each block
   int aheads = 0;
 };
 

@@ -97,8 +97,6 @@ ForwardTask<T> Network<T>::forward_task(int part) const {
   ForwardTask<T> task = {};
   task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
-  constexpr double held = 30e3;  // bytes of 32 KB
-  task.near_depth = int(held / (cell().gates * task.pitch * double(sizeof(T))));
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
   return task;
 }

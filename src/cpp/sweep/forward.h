@@ -83,7 +83,7 @@ struct ForwardPhase {
     ops[1].w = a.u + block * ops[1].block_step;
     Start<T> start(a.bias, a.bias + block * W, a.pitch);
     // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4, time over without: B64 H128 0.98, H256 and H512 0.99,
-    // training B64 H256 0.99; GRU and RNN 0.99 to 1.00; c_prev as well: nothing.
+    // training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
     const T* ahead[kMaxRows];
     ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) {
@@ -132,8 +132,8 @@ template <class Cell, class T>
 }
 
 // One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers, and the gates of all
-// come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates: below, and
-// with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
+// come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates: row_end
+// below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
 template <int N, class Cell, class V, class T>
 FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   using X = typename Cell::InputGates;
@@ -195,10 +195,12 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
 
 // Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come from the first-level cache.
 // Of several pairs it may hold the half, as a step reads first what the one before read last; of a single one all. Zen 4, a
-// step's time over that with single blocks: LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 1.21.
-template <class T>
-FASTRNN_INLINE bool in_pairs(const ForwardTask<T>& a, int count, int depth) {
-  return count % 2 == 0 && 4 * depth <= a.near_depth * (count > 2 ? 7 : 4);
+// step's time over that with single blocks: LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21.
+template <class Cell, class T>
+FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth) {
+  constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
+  const int64_t bytes = (blocks.end - blocks.begin + (blocks.half >= 0)) * step * depth;
+  return count % 2 == 0 && bytes <= (count > 2 ? 52000 : 30000);
 }
 
 // Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
@@ -209,7 +211,7 @@ template <class Cell, class T>
   constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
   const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
   const int end = blocks.end - paired;
-  if (kPairsPay && N == 1 && in_pairs(a, end - blocks.begin, a.output + (r.x ? a.input : 0))) {
+  if (kPairsPay && N == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0))) {
     row_groups<2, Cell>(a, r, blocks.begin, end, down);
   } else {
     row_groups<N, Cell>(a, r, blocks.begin, end, down);
