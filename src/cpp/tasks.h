@@ -125,7 +125,15 @@ struct InputTask {
   const T* bias;    // [A][pitch]
 };
 
-// c[m][j] = [c[m][j] +] sum over n of a[n][column(m)] * b[n][j], for m in [row_begin, row_end).
+// One product of an OuterTask: its right side and where its sums go.
+template <class T>
+struct OuterRight {
+  const T* const* b;  // [rows] of [columns]
+  int columns;
+  T* c;  // [gates * hidden, columns]
+};
+
+// c[m][j] = [c[m][j] +] sum over n of a[n][column(m)] * b[n][j], for m in [row_begin, row_end), and for all right sides.
 template <class T>
 struct OuterTask {
   const T* a;
@@ -133,9 +141,9 @@ struct OuterTask {
   const int* gate_column;  // column(m) = gate_column[m / hidden] + m % hidden
   int hidden;
   int row_begin, row_end;
-  const T* const* b;
-  int rows, columns;
-  T* c;  // [gates * hidden, columns]
+  int rows;
+  const OuterRight<T>* right;
+  int rights;
   bool add;
   T* scratch;  // kOuterScratch elements
 };

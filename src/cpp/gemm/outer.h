@@ -38,12 +38,12 @@ void pack_a(const OuterTask<T>& t, int begin, int end, int first, int rows, T* o
   }
 }
 
-// columns [j, j + kPanel) of b, zeros past the last: [rows][kPanel]
+// columns [j, j + kPanel) of the rows b, zeros past the last: [rows][kPanel]
 template <class T>
-void pack_b(const OuterTask<T>& t, int first, int rows, int j, T* out) {
-  const int width = t.columns - j < kPanel<T> ? t.columns - j : kPanel<T>;
+void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
+  const int width = columns - j < kPanel<T> ? columns - j : kPanel<T>;
   for (int n = 0; n < rows; ++n, out += kPanel<T>) {
-    const T* b = t.b[first + n] + j;
+    const T* b = rows_of_b[n] + j;
     for (int v = 0; v < kOuterBlocks; ++v) {
       const int left = width - v * kLanes<T>;
       store(out + v * kLanes<T>, load_first(b + v * kLanes<T>, left < 0 ? 0 : left < kLanes<T> ? left : kLanes<T>));
@@ -88,15 +88,11 @@ void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int he
   }
 }
 
-// One block of rows for c's rows [begin, end).
+// The rows [begin, end) of c: the packed groups of a times one right side, panel by panel of b's columns.
 template <class T>
-void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows) {
-  const bool add = t.add || first > 0;
-  T* const b = t.scratch;
-  T* const a = b + ptrdiff_t(kSumBlock) * kPanel<T>;
-  pack_a(t, begin, end, first, rows, a);
+void outer_right(const OuterRight<T>& t, const T* a, int begin, int end, int first, int rows, bool add, T* b) {
   for (int j = 0; j < t.columns; j += kPanel<T>) {
-    pack_b(t, first, rows, j, b);
+    pack_b(t.b + first, rows, t.columns, j, b);
     const int width = t.columns - j < kPanel<T> ? t.columns - j : kPanel<T>;
     const int blocks = blocks_of<T>(width);
     const auto tile = blocks == 1 ? outer_tile<1, T> : blocks == 2 ? outer_tile<2, T> : outer_tile<4, T>;
@@ -106,6 +102,15 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
       tile(panel, b, rows, t.c + ptrdiff_t(m) * t.columns + j, t.columns, height, width, add);
     }
   }
+}
+
+// One block of rows for c's rows [begin, end): a is packed once for all right sides.
+template <class T>
+void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows) {
+  T* const b = t.scratch;
+  T* const a = b + ptrdiff_t(kSumBlock) * kPanel<T>;
+  pack_a(t, begin, end, first, rows, a);
+  for (int i = 0; i < t.rights; ++i) outer_right(t.right[i], a, begin, end, first, rows, t.add || first > 0, b);
 }
 
 template <class T>

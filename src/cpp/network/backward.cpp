@@ -22,8 +22,9 @@ struct DirectionWork {
 // Memory of one thread.
 template <class T>
 struct ThreadWork {
-  const T** left;  // [block rows] h[t-1], x or dgates
-  T** right;       // [block rows] dx
+  const T** left;    // [block rows] x, dgates, or what the projection got
+  const T** before;  // [block rows] h[t-1]
+  T** right;         // [block rows] dx
   T* scratch;
 };
 
@@ -97,6 +98,7 @@ class BackwardLayer {
     threads_.resize(size_t(plan_.threads));
     for (ThreadWork<T>& t : threads_) {
       t.left = arena.take<const T*>(rows);
+      t.before = arena.take<const T*>(rows);
       t.right = arena.take<T*>(rows);
       t.scratch = arena.take<T>(kOuterScratch);
     }
@@ -173,35 +175,37 @@ class BackwardLayer {
     const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
     OuterTask<T> outer = {};
     outer.a = task.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
-    outer.b = t.left, outer.rows = rows, outer.scratch = t.scratch;
+    outer.rows = rows, outer.scratch = t.scratch;
     outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
-    int columns[kMaxGates];
-    outer.gate_column = columns;
     each_row(task, [&](int n, int64_t step, int place) {
       t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place);
+      t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
+                         : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
     });
-    for (int g = 0; g < cell_.gates; ++g) columns[g] = cell_.input_gates[g] * pitch_;
-    outer.c = grads[0], outer.columns = input();
-    net_.kernels().outer(outer);
-
-    each_row(task, [&](int n, int64_t step, int place) {
-      t.left[n] = step ? row_at(task.y, task.schedule, step - 1, place)
-                       : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
-    });
-    for (int g = 0; g < cell_.gates; ++g) columns[g] = cell_.hidden_gates[g] * pitch_;
-    outer.c = grads[1], outer.columns = c_.output();
-    net_.kernels().outer(outer);
+    const OuterRight<T> right[] = {{t.left, input(), grads[0]}, {t.before, c_.output(), grads[1]}};
+    int columns[2][kMaxGates];
+    for (int g = 0; g < cell_.gates; ++g) {
+      columns[0][g] = cell_.input_gates[g] * pitch_, columns[1][g] = cell_.hidden_gates[g] * pitch_;
+    }
+    // Where both products read the same columns (GRU's do not: its n has two sums) these are packed once: training LSTM
+    // B16 H128 2,860 to 2,790 us, B64 H256 on one thread 86.5 to 85.3 ms (Zen 5).
+    outer.rights = std::equal(columns[0], columns[0] + cell_.gates, columns[1]) ? 2 : 1;
+    for (int i = 0; i < 2; i += outer.rights) {
+      outer.gate_column = columns[i], outer.right = right + i;
+      net_.kernels().outer(outer);
+    }
 
     const int vectors = cell_.accumulators * pitch_ / kPad;
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
                                vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
     if (!c_.projection) return;
     each_row(task, [&](int n, int64_t, int) { t.left[n] = trace.unprojected + (first + n) * pitch_; });
-    columns[0] = 0;
+    const OuterRight<T> unprojected = {t.left, c_.hidden, grads[c_.bias ? 4 : 2]};
+    const int column = 0;
     outer.a = task.dprojected, outer.a_step = output_pitch_, outer.hidden = c_.projection;
-    outer.c = grads[c_.bias ? 4 : 2], outer.columns = c_.hidden;
+    outer.gate_column = &column, outer.right = &unprojected, outer.rights = 1;
     split(outer, c_.projection, team);
     net_.kernels().outer(outer);
   }

@@ -129,7 +129,8 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     task.a = dy, task.a_step = output_, task.gate_column = &column, task.hidden = output_;
     task.row_begin = int(int64_t(output_) * team.rank / team.size);
     task.row_end = int(int64_t(output_) * (team.rank + 1) / team.size);
-    task.b = b, task.rows = rows, task.columns = input_, task.c = dweight;
+    const OuterRight<T> right = {b, input_, dweight};
+    task.rows = rows, task.right = &right, task.rights = 1;
     task.scratch = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(team.rank));
     kernels_.outer(task);
   });
