@@ -1,9 +1,9 @@
 """python -m bench: times all cases; writes docs/performance.md, bench/results.json and README.md.
 
-A full run takes 20 to 30 minutes. With --cases or --quick the tables are only printed, unless --out
-says where to write; --update puts the cases it measures into what is there, --native the step from
-C++ alone (it needs CMake). On more than two cores start it as `taskset -c 0,1 ...` (two cores, not
-two threads of one): jax takes all it may use.
+A full run takes half an hour or more (27 minutes with three rounds). With --cases or --quick the
+tables are only printed, unless --out says where to write; --update puts the cases it measures into
+what is there, --native the step from C++ alone (it needs CMake). On more than two cores start it as
+`taskset -c 0,1 ...` (two cores, not two threads of one): jax takes all it may use.
 """
 
 from __future__ import annotations

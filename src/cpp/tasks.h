@@ -142,7 +142,7 @@ struct OuterTask {
   int hidden;
   int row_begin, row_end;
   int rows;
-  const OuterRight<T>* right;
+  const OuterRight<T>* right;  // [rights]
   int rights;
   bool add;
   T* scratch;  // kOuterScratch elements
