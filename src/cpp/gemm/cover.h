@@ -117,19 +117,22 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
   }
 }
 
-// phase.tile(first row, rows, first block, blocks) for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a
+// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a
 // block's weights stay in the nearest cache while the rows pass.
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
   if (n <= 0) return;
   const RowTiles rows(n, row_tiles<Phase::gates>(n));
   int width = kWidest<Phase::accumulators, Phase::gates>.at[rows.height];
-  for (; begin < end; begin += width) {
-    width = narrowed(width, end - begin);
+  for (int block = begin; block < end; block += width) {
+    width = narrowed(width, end - block);
+    const int next = block + width < end ? block + width : begin, asked = next == block ? 0 : width * Phase::gates;
     int row = 0;
     for (int i = 0; i < rows.count; ++i) {
       const int height = i < rows.tall ? rows.height : rows.height - 1;
-      phase.tile(row, height, begin, width);
+      const int there = next + i / Phase::gates;
+      const Coming coming = {i < asked ? (there < end ? there : end - 1) : block, i < asked ? i % Phase::gates : 0};
+      phase.tile(row, height, block, width, coming);
       row += height;
     }
   }

@@ -13,7 +13,7 @@ struct ProductPhase {
   const ProductTask<T>& a;
   int row_begin;
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanes<T>;
     row += row_begin;
     vec<T> sums[kMostSums];
@@ -21,9 +21,7 @@ struct ProductPhase {
     const ptrdiff_t segment = ptrdiff_t(a.depth) * W, panel = segment * a.segments;
     for (int s = 0; s < a.segments; ++s) {
       for (int r = 0; r < height; ++r) ops[s].rows[r] = a.in[row + r] + a.segment_offset[s];
-      ops[s].w = a.packed + block * panel + s * segment;
-      ops[s].block_step = panel;
-      ops[s].depth = a.depth;
+      ops[s].weights(a.packed + s * segment, panel, a.depth, block, coming);
     }
     const Start<T> start = a.bias ? Start<T>(a.bias + block * W, nullptr, 0) : kFromZero<T>;
     kPlainTiles<T>.at[height][width](start, ops, a.segments, sums);
@@ -50,15 +48,13 @@ struct InputPhase {
   const InputTask<T>& a;
   int row_begin;
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanesOf<V>;
     row += row_begin;
     V sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
-    op.block_step = ptrdiff_t(a.depth) * gates * W;
-    op.w = a.packed + block * op.block_step;
-    op.depth = a.depth;
+    op.weights(a.packed, ptrdiff_t(a.depth) * gates * W, a.depth, block, coming);
     const T* const bias = a.bias + block * W;  // that of the state's sums as well, which are not used
     kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int v) {

@@ -25,6 +25,11 @@ constexpr int group_size(int gates, int group) { return gates - group * kSide < 
 // Where gate g starts in the panel of a block, in vectors.
 FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
+// Weights of the blocks that come after a tile's own: a gate of one of them.
+struct Coming {
+  int block, gate;
+};
+
 // One product of a step: R rows of the left side, and a packed matrix.
 template <class T>
 struct Operand {
@@ -32,8 +37,15 @@ struct Operand {
   const T* w;               // [V blocks, block_step apart][group][depth][gates of the group][W]
   ptrdiff_t block_step;
   int depth;
+  const T* coming;                  // [depth][W] asked for while the tile multiplies (kAsksForWeights)
   const T* const* ahead = nullptr;  // [aheads] what the caller reads or writes after the tile: a vector for each block
   int aheads = 0;
+
+  // From `block` on, of a packed matrix.
+  FASTRNN_INLINE void weights(const T* packed, ptrdiff_t step, int k, int block, const Coming& next) {
+    w = packed + block * step, block_step = step, depth = k;
+    coming = packed + next.block * step + next.gate * ptrdiff_t(k) * kLanes<T>;
+  }
 };
 
 // Where the sums of a tile start, read into the registers straight away (by way of the stack LSTM T100 B8 H256 took 7,625 us,
@@ -67,7 +79,12 @@ FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int b
   for (int i = 0; i < groups; ++i) w[i] = op.w + block * block_step + gate_start(i * kSide, op.depth) * W;
   const auto weights = [&](int v, int g) { return load<Vector>(w[group_of(g)] + v * block_step + g % kSide * W); };
   const int depth = op.depth;
+  const T* coming = op.coming;
   for (int k = 0; k < depth; ++k) {
+    if constexpr (kAsksForWeights<Vector> && R > 1) {
+      __builtin_prefetch(coming, 0, 2);
+      coming += W;
+    }
     if constexpr (R == 1) {
       const Vector x = broadcast<Vector>(rows[0][k]);
 #pragma GCC unroll 8

@@ -10,6 +10,18 @@
 namespace fastrnn {
 namespace {
 
+// ns of the fastest of so many runs: others on the machine can only make them longer.
+template <class Work>
+double fastest_ns(int runs, Work work) {
+  int64_t least = INT64_MAX;
+  for (; runs > 0; --runs) {
+    const int64_t start = nanoseconds();
+    work();
+    least = std::min(least, nanoseconds() - start);
+  }
+  return double(std::max<int64_t>(least, 1));
+}
+
 // Twice what the second-level cache holds, walked in one direction: whatever it keeps is gone before it is read again.
 double reading_gbs(const Backend& backend, double l2_bytes) {
   const size_t bytes = 2 * size_t(l2_bytes), n = bytes / sizeof(float);
@@ -17,24 +29,25 @@ double reading_gbs(const Backend& backend, double l2_bytes) {
   float* const data = reinterpret_cast<float*>(block.data());
   std::fill_n(data, n, 1.0f);
   [[maybe_unused]] volatile float sink = 0;  // or the loop would be none
-  int64_t least = INT64_MAX;
-  for (int i = 0; i < 4; ++i) {  // others on the machine can only make it longer
-    const int64_t start = nanoseconds();
-    sink = backend.read_loop(data, n, 1);
-    least = std::min(least, nanoseconds() - start);
-  }
-  return double(bytes) / double(std::max<int64_t>(least, 1));
+  return double(bytes) / fastest_ns(4, [&] { sink = backend.read_loop(data, n, 1); });
+}
+
+double fmas_a_ns(const Backend& backend) {
+  double flops = 0;
+  const double ns = fastest_ns(8, [&] { flops = backend.fma_loop(2000); });
+  return flops / (2.0 * backend.f32.lanes * ns);
 }
 
 }  // namespace
 
-Core Core::usual() { return {second_level_bytes(), 45}; }
+Core Core::usual() { return {second_level_bytes(), 45, 3.5}; }
 
 Core Core::measured(const Backend& backend) {
-  static Once<double> gbs;
+  static Once<double> gbs, fmas;
   Core core = usual();
   try {
     core.l3_gbs = gbs.get([&] { return reading_gbs(backend, core.l2_bytes); });
+    core.fmas = fmas.get([&] { return fmas_a_ns(backend); });
   } catch (const std::bad_alloc&) {  // a layer can do without
   }
   return core;

@@ -8,10 +8,12 @@ namespace fastrnn {
 struct Core {
   double l2_bytes;  // of its second-level cache
   double l3_gbs;    // bytes a ns that it reads from behind that
+  double fmas;      // multiply-adds of a vector that it does in a ns
 
   // What the system tells, for weights of up to half the second-level cache: no plan for them asks what lies behind it.
   static Core usual();
-  // Measured once in a process: about 1 ms for 1 MB of second-level cache, of which it reads and writes ten times as much.
+  // The others measured once in a process: about 1 ms for 1 MB of second-level cache, of which it reads and writes ten times
+  // as much.
   static Core measured(const Backend& backend);
 };
 

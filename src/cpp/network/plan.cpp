@@ -42,13 +42,14 @@ constexpr double kLong = 5e6;          // ns: now and then a region waits as lon
 // before walked down, and so finds the share that a cache holds.
 struct ReadTime {
   double own, behind;
+  double behind_bytes;
 };
 
 ReadTime read_time(const LayerShape& s, double bytes) {
   const double l2 = kL2Part * s.core.l2_bytes, l3 = std::max(l2, kL3Bytes), l3_gbs = s.core.l3_gbs;
   const auto between = [&](double begin, double end) { return std::max(0.0, std::min(bytes, end) - begin); };
   return {between(0, kL1Bytes) / kL1 + between(kL1Bytes, l2) / kL2,
-          between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory)};
+          between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory), std::max(0.0, bytes - l2)};
 }
 
 bool whole_lines(const LayerShape& s) { return s.lanes * s.element_bytes >= 64; }
@@ -61,15 +62,24 @@ double unit_part(const LayerShape& s, int threads) {
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
-// What a step waits for weights from behind a core's own caches: the first tile of rows brings them for the others, and
-// computes meanwhile. (Of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted and took a
-// fifth longer.) Of vectors of 64 bytes as on Zen 4, whose unit is half as wide, and on Cascade Lake beside a busy neighbour:
-// one FMA a cycle.
+// What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the others, and
+// computes meanwhile; but with vectors of 64 bytes each tile has asked for those of one gate of the next block before
+// (`Coming` in gemm/cover.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted
+// and took a fifth longer.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
-  const double tiles = std::ceil(rows / s.tile_rows), fmas = rows * outputs * depth / s.lanes;
-  const double rate = whole_lines(s) ? kCoreGhz : 2 * kCoreGhz;
-  const ReadTime reading = read_time(s, outputs * depth * s.element_bytes);
-  return std::max(0.0, reading.behind - std::max(0.0, fmas / rate - reading.own) / tiles);
+  const double tiles = std::ceil(rows / s.tile_rows), computing = rows * outputs * depth / s.lanes / s.core.fmas;
+  const double bytes = outputs * depth * s.element_bytes;
+  const ReadTime reading = read_time(s, bytes);
+  const double asked =
+      whole_lines(s) ? std::min(1.0, tiles / std::max(3, s.gates)) : 0;  // of three blocks, or all gates
+  const double share = reading.behind_bytes / bytes;
+  return std::max(0.0, asked * reading.behind - computing) +
+         (1 - asked) * std::max(0.0, reading.behind - share * computing / tiles);
+}
+
+// ns that W x takes to be written and read once more.
+double passing(const LayerShape& s, double rows, double outputs) {
+  return rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
 }
 
 // With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is written
@@ -80,7 +90,7 @@ bool hoists(const LayerShape& s, double rows, double part) {
   if (rows < 2) return true;
   if (rows < kFewRows) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
   const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
-  return saved > rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
+  return saved > passing(s, rows, outputs);
 }
 
 // Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
@@ -95,7 +105,7 @@ StepTime step_time(const LayerShape& s, double rows, double part) {
   const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
   const double cell = rows * units / s.lanes * cycles / kCoreGhz;
   return {
-      2 * rows * outputs * hoisted / peak,
+      2 * rows * outputs * hoisted / peak + (hoisted > 0 && rows >= kFewRows ? passing(s, rows, outputs) : 0),
       kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, reading) + awaited(s, rows, outputs, depth)};
 }
 

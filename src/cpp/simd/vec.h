@@ -64,6 +64,10 @@ constexpr int kChains = 8;
 // H128 99 / 115.
 constexpr bool kPairsPay = kChains == 4;
 
+// Whether a tile of rows asks for weights of the blocks that come next, a cache line for each step of k.
+template <class V>
+constexpr bool kAsksForWeights = sizeof(V) == 64;
+
 // The integer vector as wide as V, for exponents and sign bits.
 template <class T>
 struct IntegerFor;

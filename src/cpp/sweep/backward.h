@@ -22,7 +22,7 @@ struct BackwardPhase {
     return a.dgates + row * Cell::accumulators * a.pitch;
   }
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanes<T>;
     const int first = share.row_begin + (row + skip) * share.row_step;
     vec<T> sums[kMostSums];
@@ -31,12 +31,12 @@ struct BackwardPhase {
         sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_step) * a.output_pitch + (block + v) * W);
       });
     } else {
-      multiply_dgates(first, height, block, width, sums);
+      multiply_dgates(first, height, block, width, coming, sums);
     }
     each_sum(height, width, [&](int i, int r, int v) { finish(sums[i], first + r * share.row_step, block + v); });
   }
 
-  void multiply_dgates(int first, int height, int block, int width, vec<T>* sums) const {
+  void multiply_dgates(int first, int height, int block, int width, const Coming& coming, vec<T>* sums) const {
     const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * H::count;
     Operand<T> ops[H::count];
     const T* ahead[kMaxRows * kReads];
@@ -44,9 +44,7 @@ struct BackwardPhase {
     for (int g = 0; g < H::count; ++g) {
       for (int r = 0; r < height; ++r)
         ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
-      ops[g].w = a.ut + block * panel + g * segment;
-      ops[g].block_step = panel;
-      ops[g].depth = a.hidden;
+      ops[g].weights(a.ut + g * segment, panel, a.hidden, block, coming);
       const int begin = reads * g / H::count;
       ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
     }
@@ -119,16 +117,14 @@ struct UnprojectPhase {
   static constexpr int accumulators = 1, gates = 1;
   const BackwardPhase<Cell, T>& phase;
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     const BackwardTask<T>& a = phase.a;
     const int row_step = phase.share.row_step, first = phase.share.row_begin + row * row_step;
     const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
     vec<T> sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * row_step) * a.output_pitch;
-    op.depth = a.output;
-    op.block_step = ptrdiff_t(a.output) * kLanes<T>;
-    op.w = a.projection_t + block * op.block_step;
+    op.weights(a.projection_t, ptrdiff_t(a.output) * kLanes<T>, a.output, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
     each_sum(height, width,
              [&](int i, int r, int v) { through_cell(a, phase, sums[i], first + r * row_step, block + v); });

@@ -71,16 +71,14 @@ struct ForwardPhase {
   const ForwardTask<T>& a;
   const RowStep<T>* rows;
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanesOf<V>;
     V sums[kMostSums];
     Operand<T> ops[2];
-    ops[0].depth = a.hoisted ? 0 : a.input;
-    ops[0].block_step = ptrdiff_t(a.input) * Cell::InputGates::count * W;
-    ops[0].w = a.w + block * ops[0].block_step;
-    ops[1].depth = a.output;
-    ops[1].block_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
-    ops[1].w = a.u + block * ops[1].block_step;
+    const ptrdiff_t w_step = ptrdiff_t(a.input) * Cell::InputGates::count * W;
+    const ptrdiff_t u_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
+    ops[0].weights(a.w, w_step, a.hoisted ? 0 : a.input, block, coming);
+    ops[1].weights(a.u, u_step, a.output, block, coming);
     Start<T> start(a.bias, a.bias + block * W, a.pitch);
     // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4, time over without: B64 H128 0.98, H256 and H512 0.99,
     // training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
@@ -237,16 +235,14 @@ struct ProjectionPhase {
   const Share& share;
   int64_t step;
 
-  void tile(int row, int height, int block, int width) const {
+  void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanes<T>;
     const int first = share.row_begin + row * share.row_step;
     const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
     vec<T> sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_step) * a.pitch;
-    op.depth = a.hidden;
-    op.block_step = ptrdiff_t(a.hidden) * W;
-    op.w = a.projection + block * op.block_step;
+    op.weights(a.projection, ptrdiff_t(a.hidden) * W, a.hidden, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int v) {
       T* const y = row_at(a.y, a.schedule, step, first + r * share.row_step);

@@ -8,7 +8,7 @@ namespace fastrnn::tests {
 namespace {
 
 // Weights in the caches of one, and behind those of the other, which reads slowly and is planned for otherwise.
-constexpr Core kCached = {1 << 20, 100}, kBehind = {4096, 2};
+constexpr Core kCached = {1 << 20, 100, 3.5}, kBehind = {4096, 2, 3.5};
 
 constexpr double kChaotic = 3;  // so large that one wrong bit spreads over everything
 

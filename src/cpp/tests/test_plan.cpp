@@ -10,7 +10,7 @@ namespace {
 constexpr int kSteps = 100;
 
 // Cores of 1 MB of second-level cache: one that reads fast from behind it, and one that does not.
-constexpr Core kFast = {1 << 20, 100}, kSlow = {1 << 20, 24};
+constexpr Core kFast = {1 << 20, 100, 3.5}, kSlow = {1 << 20, 24, 3.5};
 
 LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
   return {4, hidden, hidden, hidden, directions, 4, 16, 6, false, core};  // float32 in vectors of 16
@@ -101,11 +101,17 @@ void test_plan() {
   // Weights that a core's caches do not hold, from a slow level behind them: each thread reads those of its units alone, and
   // W once for many steps.
   check_core(16, 512, 2, {Split::rows, false}, {Split::units, true});
-  check_core(64, 512, 2, {Split::rows, false}, {Split::rows, true});
+  check_core(64, 512, 2, {Split::rows, false}, {Split::rows, false});  // tiles have asked for it all
   check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
   check_core(8, 256, 1, {Split::none, false}, {Split::none, true});
+  // 2 MB of second-level cache and two FMAs a cycle: measured.
+  const Core large = {2 << 20, 30, 5.6};
+  const Plan few = plan(lstm(256, 1, large), 16, 2, Use::inference),
+             many = plan(lstm(256, 1, large), 64, 2, Use::inference);
+  CHECK(few.hoist || few.split == Split::units, "B16 H256 reads all weights at every step from behind the caches");
+  CHECK(!many.hoist && many.split == Split::rows, "B64 H256: split %d, hoist %d", int(many.split), int(many.hoist));
   // With vectors of half a cache line W x has to save more.
-  LayerShape narrow = lstm(256, 1, {512e3, 24});
+  LayerShape narrow = lstm(256, 1, {512e3, 24, 3.5});
   narrow.lanes = 8, narrow.tile_rows = 4;
   CHECK(!plan(narrow, 64, 2, Use::inference).hoist, "B64 H256 hoists with vectors of half a line");
   // Half of 64 threads would have no block of units, or one would have two of 24's 32.
@@ -114,8 +120,8 @@ void test_plan() {
           threads);
   }
   // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
-  CHECK(plan(lstm(256, 1, {512e3, 24}), 8, 2, Use::inference).split == Split::units &&
-            plan(lstm(256, 1, {2e6, 24}), 8, 2, Use::inference).split == Split::rows,
+  CHECK(plan(lstm(256, 1, {512e3, 24, 3.5}), 8, 2, Use::inference).split == Split::units &&
+            plan(lstm(256, 1, {2e6, 24, 3.5}), 8, 2, Use::inference).split == Split::rows,
         "B8 H256 goes by units where the second-level cache is small, else by rows");
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
