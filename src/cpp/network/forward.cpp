@@ -102,7 +102,11 @@ class ForwardLayer {
     const auto begin = [&](int64_t k) { return std::clamp<int64_t>(k * plan_.chunk - missing, 0, all); };
     const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(slot, k)); };
     const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(slot, k), everything, thread); };
-    const auto use = [&](int64_t k) { net_.cell().forward(chunk(k), everything); };
+    const auto use = [&](int64_t k) {
+      ForwardTask<T> part = chunk(k);
+      part.handed_over = true;
+      net_.cell().forward(part, everything);
+    };
     if (team.rank == 0) pipelines_[direction].use_all(chunks, prepare, use);
     if (team.rank == 1) pipelines_[direction].prepare_all(chunks, prepare);
   }
