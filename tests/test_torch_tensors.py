@@ -175,6 +175,45 @@ def test_sizes_of_packed_rows(sizes, match, by_table):
     assert run(packed | {"sizes": torch.tensor([3, 3, 2])})[0].shape == (8, H)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_tape_comes_back_when_it_is_gone(dtype):
+    steps, batch, hidden = 40, 32, 64  # 1.6 MB and more of tape
+    kernel = Kernel("lstm", I, hidden, 1, True, False, 0)
+    weights = [numbers(*shape, dtype=dtype) / 9 for shape in kernel.shapes]
+    x, dy = numbers(steps, batch, I, dtype=dtype), numbers(steps, batch, hidden, dtype=dtype)
+    call, wanted = Call(TIME, batch, 0.0), (True, False, False, True)
+
+    def forward():
+        y, _, _, reserve, lease = kernel.forward(x, None, None, weights, call, True)
+        return y, reserve, lease
+
+    def backward(y, reserve, lease):
+        up = (dy, None, None)
+        return kernel.backward(x, y, reserve, weights, call, up, wanted, lease)[:1]
+
+    first, second = forward(), forward()  # two at once have one each
+    tape = first[1]
+    assert tape.dtype == dtype and tape.nbytes >= 3 << 19 and tape.data_ptr() % 64 == 0
+    sizes = kernel.reserve_size(steps, batch, steps * batch, 0.0, tape.element_size())
+    assert tape.shape == (sizes,)
+    places = {t[1].data_ptr() for t in (first, second)}
+    assert len(places) == 2
+    (wanted_dx,) = backward(*second)
+    (dx,) = backward(*first)
+    assert torch.equal(dx, wanted_dx)
+    copy = tape.clone()
+    view = tape[8:]
+    del first, second, tape
+    third = forward()  # the memory of the first is still in use
+    assert (
+        third[1].data_ptr() in places
+        and third[1].data_ptr() != view.data_ptr() - 8 * view.element_size()
+    )
+    assert torch.equal(view, copy[8:])
+    (dx,) = backward(*third)
+    assert torch.equal(dx, wanted_dx)
+
+
 def test_backward_refuses_what_forward_did_not_give(by_table):
     a = arguments()
     call = Call(TIME, B, 0.0)

@@ -10,4 +10,8 @@ namespace fastrnn {
 template <class T>
 py::object result_array(const ArrayShape& shape, T*& data);
 
+// The same for a tape that lies in a tensor, of n elements: 256 MB of them are kept at most, beside 64 MB of results.
+template <class T>
+py::object tape_array(size_t n);
+
 }  // namespace fastrnn
