@@ -137,7 +137,8 @@ void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x,
     team.wait();
     ForwardTask<T> task = network_->forward_task(layer);
     task.schedule = {order_.data(), length_.data(), first, false};
-    task.step_end = 1, task.alone = c.layers == 1;
+    task.step_end = 1;
+    if (c.layers > 1) task.near = 0;
     task.x = in, task.h0 = chunk.h, task.y = {out, 0, c.output()};
     task.cell = chunk.cell, task.unprojected = chunk.unprojected;
     network_->cell().forward(task, share);  // its threads meet at the end

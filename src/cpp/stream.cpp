@@ -32,7 +32,8 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
     for (int layer = 0; layer < c.layers; ++layer) {
       ForwardTask<T> task = network_->forward_task(layer);
       task.schedule = {order_.data(), length_.data(), first_, false};
-      task.step_end = 1, task.odd = slot == 1, task.alone = c.layers == 1;
+      task.step_end = 1, task.odd = slot == 1;
+      if (c.layers > 1) task.near = 0;
       if (layer) task.x = {hidden(layer - 1, 1 - slot), 0, c.output()};
       task.h0 = hidden(layer, slot);
       task.y = {hidden(layer, 1 - slot), 0, c.output()};

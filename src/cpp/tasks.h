@@ -54,10 +54,10 @@ struct ForwardTask {
   bool odd;                   // whether an odd number of steps came before step 0 (a stream's are one task each)
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
-  bool alone;                 // no other layer's weights are read between two steps
-  Rows<const T> x;            // [T, B, I]
-  const T* w;                 // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
-  const T* hoisted;           // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
+  int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps
+  Rows<const T> x;   // [T, B, I]
+  const T* w;        // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
+  const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
   int64_t hoisted_rows;
   bool handed_over;     // another thread has written it: it lies in that one's cache
   const T* bias;        // [A][pitch]

@@ -178,18 +178,32 @@ int available_threads() {
 #endif
 }
 
-double second_level_bytes() {
-  constexpr long usual = 1 << 20;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-  static Once<long> bytes;  // on some machines it reads files
-  return double(bytes.get([] {
-    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
+namespace {
+
+// On some machines it reads files.
+long cache_bytes(Once<long>& known, int name, long usual) {
+  return known.get([&] {
+    const long found = sysconf(name);
     return found > 0 ? found : usual;
-  }));
-#else
-  return double(usual);
-#endif
+  });
 }
+
+}  // namespace
+
+int first_level_bytes() {
+  static Once<long> bytes;
+  return int(cache_bytes(bytes, _SC_LEVEL1_DCACHE_SIZE, 1 << 15));
+}
+
+double second_level_bytes() {
+  static Once<long> bytes;
+  return double(cache_bytes(bytes, _SC_LEVEL2_CACHE_SIZE, 1 << 20));
+}
+#else
+int first_level_bytes() { return 1 << 15; }
+double second_level_bytes() { return 1 << 20; }
+#endif
 
 #if defined(__linux__)
 void KeptOff::begin(std::thread& thread) {

@@ -19,7 +19,8 @@ bool has_openmp();
 bool forked();        // whether this is such a child
 void note_threads();  // that this process has used some
 
-// Bytes of a core's second-level cache; 1 MiB where the system does not tell.
+// Bytes of a core's caches; 32 KiB of data and 1 MiB where the system does not tell.
+int first_level_bytes();
 double second_level_bytes();
 
 void relax();           // a moment, for the other thread of a core

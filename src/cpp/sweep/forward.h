@@ -192,14 +192,14 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
 }
 
 // Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come from the first-level cache.
-// Of several pairs it may hold the half, as a step reads first what the one before read last; of a single one all. Zen 4, a
-// step's time over that with single blocks: LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21, two
-// layers of LSTM H32 or H28 (I1) called from Python 1.05.
+// Of several pairs it may hold five eighths, as a step reads first what the one before read last; of a single one all. A
+// step's time over that with single blocks: Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21,
+// two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.90, H64 I1 0.93.
 template <class Cell, class T>
-FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth) {
+FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
   const int64_t bytes = (blocks.end - blocks.begin + (blocks.half >= 0)) * step * depth;
-  return count % 2 == 0 && bytes <= (count > 2 ? 52000 : 30000);
+  return count % 2 == 0 && bytes <= (count > 2 ? near / 5 * 8 : near / 16 * 15);
 }
 
 // Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
@@ -210,7 +210,7 @@ template <class Cell, class T>
   constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
   const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
   const int end = blocks.end - paired;
-  if (kPairsPay && N == 1 && a.alone && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0))) {
+  if (kPairsPay && N == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
     row_groups<2, Cell>(a, r, blocks.begin, end, down);
   } else {
     row_groups<N, Cell>(a, r, blocks.begin, end, down);
