@@ -25,7 +25,9 @@ constexpr int group_size(int gates, int group) { return gates - group * kSide < 
 // Where gate g starts in the panel of a block, in vectors.
 FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
-// Weights of the blocks that come after a tile's own: a gate of one of them.
+// Weights of the blocks that come after a tile's own: a gate of one of them. A tile asks for as much as it has steps of k,
+// into the second-level cache, so that the first tile of the next block need not wait for what lies behind it. Emerald Rapids, two
+// threads, time over that without: LSTM B64 H512 0.85, H256 0.90; where weights lie in the caches, 1.00.
 struct Coming {
   int block, gate;
 };
