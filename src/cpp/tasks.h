@@ -59,7 +59,7 @@ struct ForwardTask {
   const T* w;        // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
   int64_t hoisted_rows;
-  bool handed_over;     // another thread has written it: it lies in that one's cache
+  bool handed_over;     // most of it by another thread, in whose cache it lies
   const T* bias;        // [A][pitch]
   const T* u;           // packed [H/W][P, gates][W]
   const T* projection;  // packed [P/W][H][W], or null

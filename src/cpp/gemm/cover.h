@@ -117,8 +117,9 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
   }
 }
 
-// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a
-// block's weights stay in the nearest cache while the rows pass.
+// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are the outer
+// loop: a block's weights stay in the nearest cache while the rows pass. What is coming is a part of the next blocks for each
+// tile, and where all are asked for, or there are no others, the start of its own, which it has.
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
   if (n <= 0) return;
@@ -131,7 +132,8 @@ FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
     for (int i = 0; i < rows.count; ++i) {
       const int height = i < rows.tall ? rows.height : rows.height - 1;
       const int there = next + i / Phase::gates;
-      const Coming coming = {i < asked ? (there < end ? there : end - 1) : block, i < asked ? i % Phase::gates : 0};
+      const Coming others = {there < end ? there : end - 1, i % Phase::gates};
+      const Coming coming = i < asked ? others : Coming{block, 0};
       phase.tile(row, height, block, width, coming);
       row += height;
     }

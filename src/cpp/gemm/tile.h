@@ -25,11 +25,12 @@ constexpr int group_size(int gates, int group) { return gates - group * kSide < 
 // Where gate g starts in the panel of a block, in vectors.
 FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
-// Weights of the blocks that come after a tile's own: a gate of one of them. A tile asks for as much as it has steps of k,
-// into the second-level cache, so that the first tile of the next block need not wait for what lies behind it. Emerald Rapids, two
-// threads, time over that without: LSTM B64 H512 0.85, H256 0.90; where weights lie in the caches, 1.00.
+// Weights of the blocks that come after a tile's own: of one of them a part, of as many equal ones as it has gates. A tile asks
+// for as many lines as it has steps of k, into the second-level cache, so that the first tile of the next block need not wait
+// for what lies behind it. Emerald Rapids, two threads, time over that without: LSTM B64 H512 0.85, H256 0.90; where weights
+// lie in the caches, 1.00.
 struct Coming {
-  int block, gate;
+  int block, part;
 };
 
 // One product of a step: R rows of the left side, and a packed matrix.
@@ -46,7 +47,7 @@ struct Operand {
   // From `block` on, of a packed matrix.
   FASTRNN_INLINE void weights(const T* packed, ptrdiff_t step, int k, int block, const Coming& next) {
     w = packed + block * step, block_step = step, depth = k;
-    coming = packed + next.block * step + next.gate * ptrdiff_t(k) * kLanes<T>;
+    coming = packed + next.block * step + next.part * ptrdiff_t(k) * kLanes<T>;
   }
 };
 
@@ -70,9 +71,10 @@ constexpr T kZeros[8 * kLanes<T>] = {};  // for as many blocks as a tile has
 template <class T>
 constexpr Start<T> kFromZero{kZeros<T>, nullptr, 0};
 
-// acc[r][v][gate] += rows[r][k] * w[block + v][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G.
+// acc[r][v][gate] += rows[r][k] * w[block + v][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G. Asks for the
+// part of the weights that come which lies so many behind the tile's first.
 template <class G, int Begin = 0, int End = G::count, class T, class Vector, int R, int V, int A>
-FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int block = 0) {
+FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int block = 0, int part = 0) {
   constexpr int W = kLanesOf<Vector>, groups = group_of(G::count - 1) + 1;
   const T* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = op.rows[r];
@@ -81,7 +83,8 @@ FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int b
   for (int i = 0; i < groups; ++i) w[i] = op.w + block * block_step + gate_start(i * kSide, op.depth) * W;
   const auto weights = [&](int v, int g) { return load<Vector>(w[group_of(g)] + v * block_step + g % kSide * W); };
   const int depth = op.depth;
-  const T* coming = op.coming;
+  [[maybe_unused]] const T* coming = nullptr;
+  if constexpr (kAsksForWeights<Vector> && R > 1) coming = op.coming + ptrdiff_t(part) * depth * W;
   for (int k = 0; k < depth; ++k) {
     if constexpr (kAsksForWeights<Vector> && R > 1) {
       __builtin_prefetch(coming, 0, 2);
@@ -147,6 +150,7 @@ template <class First, class Rest, int Begin, int End, int Side, int R, int V, i
 FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
                          Vector* sums) {  // [R][Side][A]
   constexpr int W = kLanesOf<Vector>, gates = End - Begin, all = R * V * gates;
+  const int part = Begin / kPass * Side + block;  // each pass of a tile asks for another
   Vector acc[R][V][A];
 #pragma GCC unroll 24
   for (int i = 0; i < all; ++i) {
@@ -154,7 +158,7 @@ FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const O
     acc[r][v][g] = load<Vector>(start.of(r, g, First::count) + (block + v) * W);
   }
   fetch<Vector, V>(ops[0], block);
-  multiply<First, Begin, End>(acc, ops[0], block);
+  multiply<First, Begin, End>(acc, ops[0], block, part);
 #pragma GCC unroll 24
   for (int i = 0; i < all; ++i) {
     const int r = i / (V * gates), v = i / gates % V, g = First::index[Begin + i % gates];
@@ -165,7 +169,7 @@ FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const O
   }
   for (int i = 1; i < count; ++i) {
     fetch<Vector, V>(ops[i], block);
-    multiply<Rest, Begin, End>(acc, ops[i], block);
+    multiply<Rest, Begin, End>(acc, ops[i], block, part);
   }
 #pragma GCC unroll 24
   for (int i = 0; i < all; ++i) {

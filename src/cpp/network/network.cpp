@@ -97,7 +97,7 @@ ForwardTask<T> Network<T>::forward_task(int part) const {
   ForwardTask<T> task = {};
   task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
-  task.near = first_level_bytes();
+  task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
   return task;
 }

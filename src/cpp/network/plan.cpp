@@ -62,16 +62,22 @@ double unit_part(const LayerShape& s, int threads) {
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
+// Of the next blocks' weights, what tiles of rows have asked for: a part each, of three or of as many as there are gates.
+double asked_for(const LayerShape& s, double rows) {
+  if (rows < 2) return 0;
+  const double tiles = rows <= 8 ? 1 : std::ceil(rows / (s.gates == 3 ? 8 : 6));  // as gemm/cover.h cuts them
+  return std::min(1.0, tiles / std::max(3, s.gates));
+}
+
 // What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the others, and
-// computes meanwhile; but with vectors of 64 bytes each tile has asked for those of one gate of the next block before
-// (`Coming` in gemm/cover.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted
+// computes meanwhile; but with vectors of 64 bytes each tile of rows has asked for a part of the next block's before
+// (`Coming` in gemm/tile.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted
 // and took a fifth longer.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
   const double tiles = std::ceil(rows / s.tile_rows), computing = rows * outputs * depth / s.lanes / s.core.fmas;
   const double bytes = outputs * depth * s.element_bytes;
   const ReadTime reading = read_time(s, bytes);
-  const double asked =
-      whole_lines(s) ? std::min(1.0, tiles / std::max(3, s.gates)) : 0;  // of three blocks, or all gates
+  const double asked = whole_lines(s) ? asked_for(s, rows) : 0;
   const double share = reading.behind_bytes / bytes;
   return std::max(0.0, asked * reading.behind - computing) +
          (1 - asked) * std::max(0.0, reading.behind - share * computing / tiles);
@@ -93,7 +99,8 @@ bool hoists(const LayerShape& s, double rows, double part) {
   return saved > passing(s, rows, outputs);
 }
 
-// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
+// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest. (What it
+// takes to pass W x on is not counted for few rows, whose splits were timed without.)
 struct StepTime {
   double input, rest;
 };

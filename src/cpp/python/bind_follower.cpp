@@ -13,7 +13,7 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kLargeTape = 3 << 19;  // bytes
+constexpr size_t kLargeTape = 3 << 19;  // bytes from which a Block asks for huge pages
 
 struct AnyFollower {
   explicit AnyFollower(const Config& c) : config(c) {}
@@ -144,10 +144,10 @@ class Pass {
     return reserve.object();
   }
 
-  // A large one lies in memory of ours, in pages of 2 MB and there since the step before. Training LSTM T100 B64 H256, ms beyond
-  // the same called with NumPy, in torch's memory / in ours (Emerald Rapids): in turn with that 0.8 to 3.0 / 0.3 to 0.9; in
-  // turn with torch's own layer as well, which gives its memory back to the system, 5.5 and 7.2 / 1.4 and 4.4. What a
-  // caller sees stays in torch's, who may resize it.
+  // A large one lies in memory of ours, in pages of 2 MB, which is there since the step before. Training LSTM T100 B64 H256 on
+  // Emerald Rapids, ms more than the same called with NumPy, in torch's memory / in ours: where the two take turns 0.8 to 3.0 /
+  // 0.3 to 0.9; where torch's own layer does as well, which gives memory back to the system, 5.5 and 7.2 / 1.4 and 4.4.
+  // Outputs and gradients stay in torch's memory, which their owner may resize.
   Tensor fresh_reserve(size_t n) const {
     if (n * sizeof(T) < kLargeTape) return x_.fresh({1, {int64_t(n)}});
     return Tensor(py::module_::import("torch").attr("from_dlpack")(tape_array<T>(n)), {"reserve"});

@@ -78,8 +78,8 @@ double fma_gflops(const Backend& b, int threads) {
   return flops / time * 1e-9;
 }
 
-// From blocks that lie as weights do: of a vector in two cache lines half is read (Emerald Rapids, first level: 151 GB/s
-// instead of 320).
+// From blocks that lie as weights do: vectors that straddle two cache lines are read at half the speed (Emerald Rapids, first
+// level: 151 GB/s instead of 320).
 double read_gbs(const Backend& b, size_t bytes, int threads) {
   const size_t n = bytes / sizeof(float), repeat = std::max<size_t>(1, (size_t(1) << 25) / bytes);
   std::vector<Block> blocks;

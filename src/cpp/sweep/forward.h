@@ -192,9 +192,9 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
 }
 
 // Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come from the first-level cache.
-// Of several pairs it may hold five eighths, as a step reads first what the one before read last; of a single one all. A
+// Of several pairs it need hold five eighths only, as a step reads first what the one before read last; of a single one all. A
 // step's time over that with single blocks: Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21,
-// two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.90, H64 I1 0.93.
+// two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.89, H64 I1 0.93.
 template <class Cell, class T>
 FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
@@ -252,7 +252,7 @@ struct ProjectionPhase {
 };
 
 // Asks for what another thread has multiplied for the next step of one row, and for the first of a chunk. Emerald Rapids, where
-// a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 76 / 69, GRU H64 49 / 38,
+// a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 80 / 70, GRU H64 50 / 41,
 // RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
 template <class Cell, class T>
 FASTRNN_INLINE void fetch_hoisted(const ForwardTask<T>& a, int64_t step, int place) {
