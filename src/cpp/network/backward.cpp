@@ -179,6 +179,12 @@ class BackwardLayer {
     outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
+    // First: they bring near what another thread has written, and packing reads it next (Emerald Rapids, LSTM T100 B64 H256, two
+    // threads, all weight gradients 22.8 ms with the sums behind the products, 22.3 so).
+    const int vectors = cell_.accumulators * pitch_ / kPad;
+    net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
+                               vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
+
     each_row(task, [&](int n, int64_t step, int place) {
       t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place);
       t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
@@ -196,10 +202,6 @@ class BackwardLayer {
       outer.gate_column = columns[i], outer.right = right + i;
       net_.kernels().outer(outer);
     }
-
-    const int vectors = cell_.accumulators * pitch_ / kPad;
-    net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
-                               vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
     if (!c_.projection) return;
     each_row(task, [&](int n, int64_t, int) { t.left[n] = trace.unprojected + (first + n) * pitch_; });
     const OuterRight<T> unprojected = {t.left, c_.hidden, grads[c_.bias ? 4 : 2]};
