@@ -2,8 +2,10 @@
 
 A full run takes half an hour or more (27 minutes with three rounds). With --cases or --quick the
 tables are only printed, unless --out says where to write; --update puts the cases it measures into
-what is there, --native the step from C++ alone (it needs CMake). On more than two cores start it as
-`taskset -c 0,1 ...` (two cores, not two threads of one): jax takes all it may use.
+what is there, --native the step from C++ alone (it needs CMake). --machine NAME keeps the page of
+another machine beside the first: docs/performance-NAME.md, bench/results-NAME.json, no README. On
+more than two cores start it as `taskset -c 0,1 ...` (two cores, not two threads of one): jax takes
+all it may use.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,55 +27,77 @@ from bench.timing import QUICK, Plan
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the page and the results of a machine are: of a named one beside those of the first."""
+
+    folder: Path = ROOT
+    machine: str = ""
+
+    def path(self, folder: str, stem: str, ending: str) -> Path:
+        name = f"{stem}-{self.machine}" if self.machine else stem
+        return self.folder / folder / f"{name}{ending}"
+
+    @property
+    def page(self) -> Path:
+        return self.path("docs", "performance", ".md")
+
+    @property
+    def results(self) -> Path:
+        return self.path("bench", "results", ".json")
+
+    def kept(self) -> dict[str, Any]:
+        """What an earlier run has found on this machine."""
+        found: dict[str, Any] = json.loads(replace(self, folder=ROOT).results.read_text())
+        return found
+
+    def write(self, results: dict[str, Any]) -> None:
+        for path, content in (
+            (self.page, report.page(results)),
+            (self.results, json.dumps(results, indent=1) + "\n"),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            print(f"wrote {path}")
+        if self == Place():
+            page = ROOT / "README.md"
+            page.write_text(readme.fill(page.read_text(), results))
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    place = Place(options.out or ROOT, options.machine)
     if options.native:
-        out = options.out or ROOT
-        results = json.loads((ROOT / "bench" / "results.json").read_text())
-        write(out, results | {"native": native.measure()})
+        place.write(place.kept() | {"native": native.measure()})
         return 0
     try:
         cases = select(options.cases)
     except ValueError as wrong:
         parser().error(str(wrong))
     if options.update:
-        return update(cases, Plan(rounds=options.rounds), options.out or ROOT)
+        return update(cases, Plan(rounds=options.rounds), place)
     plan = QUICK if options.quick else Plan(rounds=options.rounds)
     whole = options.cases == "*" and not options.quick
-    out = options.out or (ROOT if whole else None)
     results = run(cases, plan, with_memory=whole or options.memory)
     if whole or options.pool:
         results["pool"] = pool.measure(plan)
-    if out is None:
+    if whole or options.out:
+        place.write(results)
+    else:
         print("\n" + report.page(results))
-        return 0
-    write(out, results)
     return 0
 
 
-def update(cases: list[Case], plan: Plan, out: Path) -> int:
+def update(cases: list[Case], plan: Plan, place: Place) -> int:
     """Measures some cases and puts their rows in place of those that are there."""
-    results = json.loads((ROOT / "bench" / "results.json").read_text())
+    results = place.kept()
     known = roofline.Limits(**results["limits"]) if results["limits"] else None
     measured = run(cases, plan, with_memory=False, known=known)
     rows = {row["case"]: row for row in results["rows"]}
     rows |= {row["case"]: row for row in measured["rows"]}
     kept = [rows[case.name] for case in TABLE if case.name in rows]
-    write(out, results | {"rows": kept, "limits": measured["limits"]})
+    place.write(results | {"rows": kept, "limits": measured["limits"]})
     return 0
-
-
-def write(out: Path, results: dict[str, Any]) -> None:
-    for path, content in (
-        (out / "docs" / "performance.md", report.page(results)),
-        (out / "bench" / "results.json", json.dumps(results, indent=1) + "\n"),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-        print(f"wrote {path}")
-    if out == ROOT:
-        page = ROOT / "README.md"
-        page.write_text(readme.fill(page.read_text(), results))
 
 
 def run(
@@ -124,6 +148,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--pool", action="store_true", help="many streams too (a full run has it)")
     found.add_argument("--update", action="store_true", help="put the cases into what is there")
     found.add_argument("--out", type=Path, help="write below this folder")
+    found.add_argument("--machine", default="", metavar="NAME", help="the page of another machine")
     return found
 
 
