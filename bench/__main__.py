@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -47,8 +48,11 @@ class Place:
         return self.path("bench", "results", ".json")
 
     def kept(self) -> dict[str, Any]:
-        """What an earlier run has found on this machine."""
-        found: dict[str, Any] = json.loads(replace(self, folder=ROOT).results.read_text())
+        """What a full run has found on this machine: in the repository, wherever this writes to."""
+        path = replace(self, folder=ROOT).results
+        if not path.exists():
+            raise ValueError(f"{path.name}: not there, a full run of this machine comes first")
+        found: dict[str, Any] = json.loads(path.read_text())
         return found
 
     def write(self, results: dict[str, Any]) -> None:
@@ -67,17 +71,21 @@ class Place:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     place = Place(options.out or ROOT, options.machine)
-    if options.native:
-        place.write(place.kept() | {"native": native.measure()})
-        return 0
+    whole = options.cases == "*" and not options.quick
     try:
+        kept = place.kept() if options.native or options.update else {}
         cases = select(options.cases)
     except ValueError as wrong:
         parser().error(str(wrong))
+    if options.machine and not (whole or kept or options.out):
+        parser().error("--machine: nothing is written (--out, --update and --native do)")
+    if options.native:
+        place.write(kept | {"native": native.measure()})
+        return 0
     if options.update:
-        return update(cases, Plan(rounds=options.rounds), place)
+        place.write(updated(kept, cases, Plan(rounds=options.rounds)))
+        return 0
     plan = QUICK if options.quick else Plan(rounds=options.rounds)
-    whole = options.cases == "*" and not options.quick
     results = run(cases, plan, with_memory=whole or options.memory)
     if whole or options.pool:
         results["pool"] = pool.measure(plan)
@@ -88,16 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def update(cases: list[Case], plan: Plan, place: Place) -> int:
-    """Measures some cases and puts their rows in place of those that are there."""
-    results = place.kept()
+def updated(results: dict[str, Any], cases: list[Case], plan: Plan) -> dict[str, Any]:
+    """The results with some cases measured anew, their rows in place of those that are there."""
     known = roofline.Limits(**results["limits"]) if results["limits"] else None
     measured = run(cases, plan, with_memory=False, known=known)
     rows = {row["case"]: row for row in results["rows"]}
     rows |= {row["case"]: row for row in measured["rows"]}
     kept = [rows[case.name] for case in TABLE if case.name in rows]
-    place.write(results | {"rows": kept, "limits": measured["limits"]})
-    return 0
+    return results | {"rows": kept, "limits": measured["limits"]}
 
 
 def run(
@@ -134,6 +140,13 @@ def run(
     }
 
 
+def plain_name(text: str) -> str:
+    """A part of a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9-]*", text):
+        raise argparse.ArgumentTypeError(f"expected letters, digits and hyphens, got {text!r}")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m bench",
@@ -148,7 +161,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--pool", action="store_true", help="many streams too (a full run has it)")
     found.add_argument("--update", action="store_true", help="put the cases into what is there")
     found.add_argument("--out", type=Path, help="write below this folder")
-    found.add_argument("--machine", default="", metavar="NAME", help="the page of another machine")
+    found.add_argument(
+        "--machine", default="", type=plain_name, metavar="NAME", help="the page of another machine"
+    )
     return found
 
 

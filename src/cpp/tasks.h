@@ -152,10 +152,13 @@ struct OuterTask {
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
 static constexpr int kSumBlock = 256;
 static constexpr int kOuterColumns = 32;  // at least a panel of every ISA
-// So many columns of a are packed at once (528 KB, read 48 bytes in twelve cycles), whole groups of every ISA: half the gates of
-// H256. Emerald Rapids, GFLOP/s of LSTM's weight gradients with 384 / 516 / 1,032: H256 148 / 150 / 147, H512 147 / 150 / 142.
-static constexpr int kOuterRows = 516;
+// So many columns of a are packed at once, whole groups of every ISA, and stay in the second-level cache or are read from behind
+// it at a few bytes a cycle: half the gates of LSTM H256. Emerald Rapids (2 MB), GFLOP/s of LSTM's weight gradients with 384 /
+// 516 / 1,032: H256 148 / 150 / 147, H512 147 / 150 / 142. Not measured where that cache is smaller.
+template <class T>
+static constexpr int kOuterRows = sizeof(T) == sizeof(float) ? 516 : 384;
+template <class T>
 static constexpr size_t kOuterScratch =
-    size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows) + size_t(kOuterRows * kPad);
+    size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows<T>) + size_t(kOuterRows<T> * kPad);
 
 }  // namespace fastrnn

@@ -7,14 +7,15 @@
 namespace fastrnn {
 namespace {
 
-// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while the groups of a
-// pass. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s, so / by tiles of a half
+// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while all groups of a
+// go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s, so / by tiles of a half
 // the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162), AVX2 80 / 76. The taller groups
 // are also packed in two thirds of the time.
 constexpr int kOuterBlocks = 2, kOuterHeight = kAccumulators / kOuterBlocks;
 template <class T>
 constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel
 static_assert(kPanel<float> <= kOuterColumns, "scratch has room for a panel");
+static_assert(kOuterRows<float> % kOuterHeight == 0 && kOuterRows<double> % kOuterHeight == 0, "whole groups");
 
 // From one packed group of a to the next: padded by a cache line, or all groups would fall into the same few sets.
 FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterHeight + kPad; }
@@ -25,7 +26,7 @@ FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterH
 template <class T>
 void pack_a(const OuterTask<T>& t, int begin, int end, int first, int rows, T* out) {
   constexpr int R = kOuterHeight;
-  int column[kOuterRows + R];
+  int column[kOuterRows<T>];
   for (int m = begin; m < end; ++m) column[m - begin] = t.gate_column[m / t.hidden] + m % t.hidden;
   const int groups = (end - begin + R - 1) / R;
   for (int n = 0; n < rows; ++n, out += R) {
@@ -93,7 +94,7 @@ void outer_tile(const T* a, const T* b, int rows, T* c, ptrdiff_t c_step, int he
   }
 }
 
-// The tile for the rows of a group, all but the last of which are kOuterHeight.
+// The tile for a group's height: kOuterHeight, of the last group maybe less.
 template <int V, class T>
 constexpr auto outer_tile_of(int height) {
   constexpr int third = kOuterHeight / 3;
@@ -130,8 +131,8 @@ template <class T>
 void outer(const OuterTask<T>& t) {
   for (int first = 0; first < t.rows; first += kSumBlock) {
     const int rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
-    for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows) {
-      outer_block(t, begin, t.row_end - begin < kOuterRows ? t.row_end : begin + kOuterRows, first, rows);
+    for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows<T>) {
+      outer_block(t, begin, t.row_end - begin < kOuterRows<T> ? t.row_end : begin + kOuterRows<T>, first, rows);
     }
   }
 }

@@ -135,9 +135,9 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
   }
 }
 
-// Asks for the vectors of `ahead`, which the caller needs when the tile is done: where tiles ask for weights too into the
-// second-level cache, as what they read meanwhile leaves little of the first. Emerald Rapids, two threads, forward with a tape,
-// so / into the first level: LSTM B64 H256 23.2 / 23.5 ms, H128 6.3 / 6.4, GRU H256 the same; no case slower.
+// Asks for the vectors of `ahead`, which the caller needs when the tile is done: with vectors of a cache line into the
+// second-level cache, as what tiles read meanwhile leaves little of the first. Emerald Rapids, two threads, so / into the first
+// level: forward with a tape LSTM B64 H256 23.2 / 23.5 ms, H128 6.3 / 6.4, GRU H256, the backward sweep and inference the same.
 template <class Vector, int V>
 FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op, int block) {
   constexpr int level = kAsksForWeights<Vector> ? 2 : 3;

@@ -100,7 +100,7 @@ class BackwardLayer {
       t.left = arena.take<const T*>(rows);
       t.before = arena.take<const T*>(rows);
       t.right = arena.take<T*>(rows);
-      t.scratch = arena.take<T>(kOuterScratch);
+      t.scratch = arena.take<T>(kOuterScratch<T>);
     }
     if (concurrent() && dx_.data) {  // both directions at once: each its own dx
       const ptrdiff_t n = input();
@@ -179,8 +179,8 @@ class BackwardLayer {
     outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
-    // First: they bring near what another thread has written, and packing reads it next (Emerald Rapids, LSTM T100 B64 H256, two
-    // threads, all weight gradients 22.8 ms with the sums behind the products, 22.3 so).
+    // The sums of the biases first: they bring near what another thread has written, and packing reads it next (Emerald Rapids,
+    // LSTM T100 B64 H256, two threads, all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
     const int vectors = cell_.accumulators * pitch_ / kPad;
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
                                vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);

@@ -118,7 +118,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
   if (dbias) add_rows(dy, rows, dbias);
   if (rows == 0) return (void)std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
   const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
-  const size_t scratch = (kOuterScratch * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+  const size_t scratch = (kOuterScratch<T> * sizeof(T) + kAlign - 1) / kAlign * kAlign;
   const size_t pointers = (size_t(rows) * sizeof(T*) + kAlign - 1) / kAlign * kAlign;
   const Loan work(pool_, pointers + scratch * size_t(workers));
   const T** const b = reinterpret_cast<const T**>(work.data());
