@@ -1,7 +1,7 @@
-// Many independent streams of one network, any of them advanced together as the rows of one batch. Everything is
-// allocated when the pool is made: on one thread a step takes no memory and no lock and makes no system call; on more it may
-// wake or start helpers. The bits of a stream do not depend on who shares its step: rows of a batch never do. A pool belongs
-// to one thread at a time.
+// Many independent streams of one network, any of them advanced together as the rows of one batch.
+// Everything is allocated when the pool is made: on one thread a step takes no memory and no lock
+// and makes no system call; on more it may wake or start helpers. The bits of a stream do not
+// depend on who shares its step: rows of a batch never do. A pool belongs to one thread at a time.
 #pragma once
 
 #include <memory>

@@ -62,9 +62,9 @@ const T* Stream<T>::top(int slot) const {
   return hidden(network_->config().layers - 1, slot);
 }
 
-// Apart from advance(), whose arguments travel in structs: put together from pointers and read as vectors, such a struct
-// waits until its parts have left for the cache, behind all arithmetic of the step before (LSTM I1 H16 92 -> 80 ns; two
-// threads did not gain).
+// Apart from advance(), whose arguments travel in structs: put together from pointers and
+// read as vectors, such a struct waits until its parts have left for the cache, behind
+// all arithmetic of the step before (LSTM I1 H16 92 -> 80 ns; two threads did not gain).
 template <class T>
 const T* Stream<T>::step_row(const T* x) noexcept {
   const size_t layers = tasks_.size() / 2, first = slot_ ? layers : 0;

@@ -1,7 +1,7 @@
-// One step at a time with the memory carried along. Everything is allocated when the stream is made: on one thread step()
-// takes no memory and no lock, and makes no system call; on more it may wake or start helpers. A stream belongs to one thread
-// at a time; asked for more, it shares the units of each step among them, which pays where the weights outgrow one core's
-// cache.
+// One step at a time with the memory carried along. Everything is allocated when the stream is
+// made: on one thread step() takes no memory and no lock, and makes no system call; on more it
+// may wake or start helpers. A stream belongs to one thread at a time; asked for more, it shares
+// the units of each step among them, which pays where the weights outgrow one core's cache.
 #pragma once
 
 #include <memory>

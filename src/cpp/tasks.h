@@ -134,7 +134,8 @@ struct OuterRight {
   T* c;  // [gates * hidden, columns]
 };
 
-// c[m][j] = [c[m][j] +] sum over n of a[n][column(m)] * b[n][j], for m in [row_begin, row_end), and for all right sides.
+// c[m][j] = [c[m][j] +] sum over n of a[n][column(m)] * b[n][j],
+// for m in [row_begin, row_end), and for all right sides.
 template <class T>
 struct OuterTask {
   const T* a;
@@ -152,9 +153,10 @@ struct OuterTask {
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
 static constexpr int kSumBlock = 256;
 static constexpr int kOuterColumns = 32;  // at least a panel of every ISA
-// So many columns of a are packed at once, whole groups of every ISA, and stay in the second-level cache or are read from behind
-// it at a few bytes a cycle: half the gates of LSTM H256. Emerald Rapids (2 MB), GFLOP/s of LSTM's weight gradients with 384 /
-// 516 / 1,032: H256 148 / 150 / 147, H512 147 / 150 / 142. Not measured where that cache is smaller.
+// So many columns of a are packed at once, whole groups of every ISA, and stay in the
+// second-level cache or are read from behind it at a few bytes a cycle: half the gates of LSTM
+// H256. Emerald Rapids (2 MB), GFLOP/s of LSTM's weight gradients with 384 / 516 / 1,032: H256
+// 148 / 150 / 147, H512 147 / 150 / 142. Not measured where that cache is smaller.
 template <class T>
 static constexpr int kOuterRows = sizeof(T) == sizeof(float) ? 516 : 384;
 template <class T>

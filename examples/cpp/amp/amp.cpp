@@ -3,7 +3,8 @@
 //
 //   amp amp/amp.safetensors amp/dry.wav loud.wav
 //
-// It writes 32 bit floats, bit for bit what the stream of the Python package computes, and prints how long a sample took.
+// It writes 32 bit floats, bit for bit what the stream of the
+// Python package computes, and prints how long a sample took.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -39,7 +40,8 @@ class Amp {
       throw std::runtime_error(path + ": expected a layer of 1 input and a head of 1 output on all its units");
   }
 
-  // One frame, x [C] to y [C]. Takes no memory, no lock and no system call, and cannot fail: call it where the sound is.
+  // One frame, x [C] to y [C]. Takes no memory, no lock and no
+  // system call, and cannot fail: call it where the sound is.
   void step(const float* x, float* y) noexcept {
     stream_.step(x, hidden_.data());
     for (int c = 0; c < channels_; c++) {

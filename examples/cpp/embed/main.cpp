@@ -1,5 +1,5 @@
-// A voice-activity-like head on a GRU: weights set by name, saved, loaded, then the same samples as one sequence and one
-// at a time. Exit status 1 when anything fails or a bit differs.
+// A voice-activity-like head on a GRU: weights set by name, saved, loaded, then the same samples as one sequence and
+// one at a time. Exit status 1 when anything fails or a bit differs.
 #include <fastrnn/fastrnn.hpp>
 
 #include <cmath>

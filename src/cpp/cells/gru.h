@@ -15,9 +15,9 @@ struct Gru {
   using HiddenGates = Gates<0, 1, 3>;
   static constexpr bool has_cell_state = false, reads_h_prev = true, reads_h = false;
   static constexpr bool carries_dh = true;
-  // n waits for r. AVX2 on Zen 3, one thread, us: B8 H16 82 to 76, H32 209 to 196, H128 1,214 to 1,164, and about twice that
-  // while neighbours are busy. AVX-512 on Cascade Lake, over without: B8 H16 0.97, B16 H20 0.95, H32 0.94, B8 H64 and B64 H128
-  // 0.97, H256 1.00. (On Zen 4, h alone in the second loop, 1 to 5 % slower.)
+  // n waits for r. AVX2 on Zen 3, one thread, us: B8 H16 82 to 76, H32 209 to 196, H128 1,214 to 1,164, and about twice
+  // that while neighbours are busy. AVX-512 on Cascade Lake, over without: B8 H16 0.97, B16 H20 0.95, H32 0.94, B8 H64
+  // and B64 H128 0.97, H256 1.00. (On Zen 4, h alone in the second loop, 1 to 5 % slower.)
   static constexpr bool output_apart = true;
 
   template <class V>

@@ -14,8 +14,8 @@ struct Lstm {
   using HiddenGates = Gates<0, 1, 2, 3>;
   static constexpr bool has_cell_state = true, reads_h_prev = false, reads_h = false;
   static constexpr bool carries_dh = false;
-  // h waits for c, and the next row's gates would wait with it: a core looks only so far ahead. AVX-512 on Zen 4, B16, one
-  // thread, us: H20 225 to 206, H32 356 to 339, H64 1,149 to 1,112, B8 H128 with a tape 2,057 to 2,018.
+  // h waits for c, and the next row's gates would wait with it: a core looks only so far ahead. AVX-512 on Zen 4, B16,
+  // one thread, us: H20 225 to 206, H32 356 to 339, H64 1,149 to 1,112, B8 H128 with a tape 2,057 to 2,018.
   static constexpr bool output_apart = true;
 
   template <class V>

@@ -1,5 +1,5 @@
-// Just as much JSON as the header of a safetensors file holds: objects, arrays, strings and whole numbers, read one token
-// at a time from bytes nobody vouches for. Nothing recurses; nothing is read past the end.
+// Just as much JSON as the header of a safetensors file holds: objects, arrays, strings and whole numbers, read one
+// token at a time from bytes nobody vouches for. Nothing recurses; nothing is read past the end.
 #pragma once
 
 #include <cstddef>

@@ -13,8 +13,8 @@ struct IoError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Written beside its place under a name that nobody else has, so that another writer, a reader, a full disk or a crash meet the
-// old file or the new one, whole. A link stays a link; the mode is that of what is replaced.
+// Written beside its place under a name that nobody else has, so that another writer, a reader, a full disk or a crash
+// meet the old file or the new one, whole. A link stays a link; the mode is that of what is replaced.
 class ReplacingFile {
  public:
   // All throw IoError. path: UTF-8.

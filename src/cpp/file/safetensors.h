@@ -1,5 +1,5 @@
-// A safetensors file: 8 bytes of header length, little-endian; a header of JSON; the bytes of the tensors. Every rule of
-// the format is checked before anything is believed: what was parsed without an error can be read without a check.
+// A safetensors file: 8 bytes of header length, little-endian; a header of JSON; the bytes of the tensors. Every rule
+// of the format is checked before anything is believed: what was parsed without an error can be read without a check.
 #pragma once
 
 #include <map>

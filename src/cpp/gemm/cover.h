@@ -6,10 +6,10 @@
 namespace fastrnn {
 namespace {
 
-// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them better.
-// Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight sums under way
-// to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16 steps of k and gained
-// nothing from 64 to 512 units.)
+// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them
+// better. Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight
+// sums under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16
+// steps of k and gained nothing from 64 to 512 units.)
 template <int A, int Count>
 struct Widest {
   int at[kMaxRows + 1];
@@ -34,12 +34,12 @@ constexpr int narrowed(int width, int left) {
 }
 
 // Into how many tiles rows are cut: as few as can be, with these exceptions.
-// 16 registers: products (Count 1) of many rows have three rows of four blocks rather than four of three. With fours RNN H128
-// takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but 8 rows of RNN H256, 4 4 for 3 3 2, 4 % less).
-// 32 registers: what has not three gates (GRU) has tiles of seven and eight rows only where one is enough. AVX-512 on Cascade
-// Lake, one thread, with eights over with sixes: GRU B8 H128 0.88, B16 H256 0.91, B64 H256 0.93, H512 0.92; LSTM B7 H128 0.86,
-// B8 0.94, B16 0.98, but B24 1.06, B32 H256 1.05, B64 1.10; RNN B7 H128 0.91, B8 H256 0.90, B16 to B64 0.97 to 1.01. (NEON
-// has the same, not measured.)
+// 16 registers: products (Count 1) of many rows have three rows of four blocks rather than four of three. With fours
+// RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but 8 rows of RNN H256, 4 4 for 3 3
+// 2, 4 % less). 32 registers: what has not three gates (GRU) has tiles of seven and eight rows only where one is
+// enough. AVX-512 on Cascade Lake, one thread, with eights over with sixes: GRU B8 H128 0.88, B16 H256 0.91, B64 H256
+// 0.93, H512 0.92; LSTM B7 H128 0.86, B8 0.94, B16 0.98, but B24 1.06, B32 H256 1.05, B64 1.10; RNN B7 H128 0.91, B8
+// H256 0.90, B16 to B64 0.97 to 1.01. (NEON has the same, not measured.)
 template <int Count>
 constexpr int row_tiles(int rows) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
@@ -117,9 +117,9 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
   }
 }
 
-// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are the outer
-// loop: a block's weights stay in the nearest cache while the rows pass. What is coming is a part of the next blocks for each
-// tile, and where all are asked for, or there are no others, the start of its own, which it has.
+// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are
+// the outer loop: a block's weights stay in the nearest cache while the rows pass. What is coming is a part of the next
+// blocks for each tile, and where all are asked for, or there are no others, the start of its own, which it has.
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
   if (n <= 0) return;

@@ -11,8 +11,8 @@ constexpr uint64_t kOdd = 0x9e3779b97f4a7c15u;
 
 // One step of a lane, a bijection of both h and d: a change of one word is always seen. d is spread first, because its
 // top bit (the sign of a weight) alone would leave the product as that one bit, which the next d could undo. (d added
-// once more behind the product is no bijection: tried, and 16 of 4,088 single bits collided. h and d spread together, once,
-// is a sixth faster, 512 KiB 5.4 us instead of 6.4 on Zen 4, but three flipped bits leave the top one alone.)
+// once more behind the product is no bijection: tried, and 16 of 4,088 single bits collided. h and d spread together,
+// once, is a sixth faster, 512 KiB 5.4 us instead of 6.4 on Zen 4, but three flipped bits leave the top one alone.)
 FASTRNN_INLINE vec<uint64_t> absorb(vec<uint64_t> h, vec<uint64_t> d) {
   h = (h ^ d ^ d >> 31) * kOdd;
   return h ^ h >> 32;

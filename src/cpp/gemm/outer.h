@@ -7,10 +7,10 @@
 namespace fastrnn {
 namespace {
 
-// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while all groups of a
-// go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s, so / by tiles of a half
-// the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162), AVX2 80 / 76. The taller groups
-// are also packed in two thirds of the time.
+// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while all
+// groups of a go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s,
+// so / by tiles of a half the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162),
+// AVX2 80 / 76. The taller groups are also packed in two thirds of the time.
 constexpr int kOuterBlocks = 2, kOuterHeight = kAccumulators / kOuterBlocks;
 template <class T>
 constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel
@@ -20,9 +20,9 @@ static_assert(kOuterRows<float> % kOuterHeight == 0 && kOuterRows<double> % kOut
 // From one packed group of a to the next: padded by a cache line, or all groups would fall into the same few sets.
 FASTRNN_INLINE ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterHeight + kPad; }
 
-// Columns [begin, end) of a in groups of kOuterHeight, zeros past the last: [groups][rows][kOuterHeight], group_step apart.
-// Row by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one before. With
-// the padding of group_step: 117 -> 217 GFLOP/s (LSTM H256).
+// Columns [begin, end) of a in groups of kOuterHeight, zeros past the last: [groups][rows][kOuterHeight], group_step
+// apart. Row by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one
+// before. With the padding of group_step: 117 -> 217 GFLOP/s (LSTM H256).
 template <class T>
 void pack_a(const OuterTask<T>& t, int begin, int end, int first, int rows, T* out) {
   constexpr int R = kOuterHeight;

@@ -18,8 +18,8 @@ struct ProductPhase {
     row += row_begin;
     vec<T> sums[kMostSums];
     Operand<T> ops[kMaxGates] = {};
-    // Where the sums go is asked for beforehand. Emerald Rapids, two threads, dx of T100 B64 H256, ms without / with: LSTM 11.0 /
-    // 10.5, GRU 8.5 / 8.0, RNN 3.5 / 3.0.
+    // Where the sums go is asked for beforehand. Emerald Rapids, two threads, dx of T100 B64 H256, ms without / with:
+    // LSTM 11.0 / 10.5, GRU 8.5 / 8.0, RNN 3.5 / 3.0.
     const T* ahead[kMaxRows];
     ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) ahead[r] = a.out[row + r] + block * W;

@@ -9,26 +9,28 @@
 namespace fastrnn {
 namespace {
 
-// The tallest tile has eight rows, four where there are 16 registers: it walks three gates of one block after the other, then
-// the fourth gate, if there is one, of three blocks. Rows whose four gates fill the registers are six, or three.
+// The tallest tile has eight rows, four where there are 16 registers: it walks
+// three gates of one block after the other, then the fourth gate, if there is one,
+// of three blocks. Rows whose four gates fill the registers are six, or three.
 constexpr int kPass = 3, kMaxRows = kAccumulators / kPass, kFullRows = kAccumulators / kMaxGates;
 
-// With 16 registers 8 rows are 4 4 so, and read all weights twice; three rows of all gates make them 3 3 2, of which two rows
-// are fed 32 bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so / before, each the
-// least of one run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates, then two, of up to six
-// rows: LSTM B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and share the ports for loads: 0.75
-// of them for each FMA, three gates take 0.58.) There the gates of a block are packed in groups of three, and otherwise, where
-// a vector is a cache line of its own or tiles of all gates are as frequent, in one: [group][depth][gates of the group][W].
+// With 16 registers 8 rows are 4 4 so, and read all weights twice; three rows of all gates make them 3 3 2, of which
+// two rows are fed 32 bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so /
+// before, each the least of one run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates,
+// then two, of up to six rows: LSTM B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and
+// share the ports for loads: 0.75 of them for each FMA, three gates take 0.58.) There the gates of a block are packed
+// in groups of three, and otherwise, where a vector is a cache line of its own or tiles of all gates are as frequent,
+// in one: [group][depth][gates of the group][W].
 constexpr int kSide = kAccumulators > 16 ? kMaxGates : kPass;
 constexpr int group_of(int g) { return g / kSide; }
 constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
 // Where gate g starts in the panel of a block, in vectors.
 FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
-// Weights of the blocks that come after a tile's own: of one of them a part, of as many equal ones as it has gates. A tile asks
-// for as many lines as it has steps of k, into the second-level cache, so that the first tile of the next block need not wait
-// for what lies behind it. Emerald Rapids, two threads, time over that without: LSTM B64 H512 0.85, H256 0.90; where weights
-// lie in the caches, 1.00.
+// Weights of the blocks that come after a tile's own: of one of them a part, of as many equal ones as it has gates. A
+// tile asks for as many lines as it has steps of k, into the second-level cache, so that the first tile of the next
+// block need not wait for what lies behind it. Emerald Rapids, two threads, time over that without: LSTM B64 H512 0.85,
+// H256 0.90; where weights lie in the caches, 1.00.
 struct Coming {
   int block, part;
 };
@@ -51,9 +53,9 @@ struct Operand {
   }
 };
 
-// Where the sums of a tile start, read into the registers straight away (by way of the stack LSTM T100 B8 H256 took 7,625 us,
-// 7,596 so; GRU B16 H20 1 % less, LSTM with AVX2 B12 H128 8 % less, B8 H128 1 % more). Rows differ in the gates of the first
-// operand alone.
+// Where the sums of a tile start, read into the registers straight away (by way of the
+// stack LSTM T100 B8 H256 took 7,625 us, 7,596 so; GRU B16 H20 1 % less, LSTM with AVX2 B12
+// H128 8 % less, B8 H128 1 % more). Rows differ in the gates of the first operand alone.
 template <class T>
 struct Start {
   const T* rows[kMaxRows];  // [R][gates, pitch apart][V * W]
@@ -71,8 +73,8 @@ constexpr T kZeros[8 * kLanes<T>] = {};  // for as many blocks as a tile has
 template <class T>
 constexpr Start<T> kFromZero{kZeros<T>, nullptr, 0};
 
-// acc[r][v][gate] += rows[r][k] * w[block + v][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G. Asks for the
-// part of the weights that come which lies so many behind the tile's first.
+// acc[r][v][gate] += rows[r][k] * w[block + v][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G. Asks
+// for the part of the weights that come which lies so many behind the tile's first.
 template <class G, int Begin = 0, int End = G::count, class T, class Vector, int R, int V, int A>
 FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int block = 0, int part = 0) {
   constexpr int W = kLanesOf<Vector>, groups = group_of(G::count - 1) + 1;
@@ -135,9 +137,10 @@ FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], co
   }
 }
 
-// Asks for the vectors of `ahead`, which the caller needs when the tile is done: with vectors of a cache line into the
-// second-level cache, as what tiles read meanwhile leaves little of the first. Emerald Rapids, two threads, so / into the first
-// level: forward with a tape LSTM B64 H256 23.2 / 23.5 ms, H128 6.3 / 6.4, GRU H256, the backward sweep and inference the same.
+// Asks for the vectors of `ahead`, which the caller needs when the tile is done: with vectors
+// of a cache line into the second-level cache, as what tiles read meanwhile leaves little of
+// the first. Emerald Rapids, two threads, so / into the first level: forward with a tape LSTM
+// B64 H256 23.2 / 23.5 ms, H128 6.3 / 6.4, GRU H256, the backward sweep and inference the same.
 template <class Vector, int V>
 FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op, int block) {
   constexpr int level = kAsksForWeights<Vector> ? 2 : 3;
@@ -147,8 +150,9 @@ FASTRNN_INLINE void fetch(const Operand<element<Vector>>& op, int block) {
   }
 }
 
-// sums = start + ops[0] through the gates First, then each further operand through Rest, without leaving the registers. Of
-// the gates [Begin, End) and the blocks [block, block + V) of the tile's Side. What only Rest adds to enters behind ops[0].
+// sums = start + ops[0] through the gates First, then each further operand through
+// Rest, without leaving the registers. Of the gates [Begin, End) and the blocks
+// [block, block + V) of the tile's Side. What only Rest adds to enters behind ops[0].
 template <class First, class Rest, int Begin, int End, int Side, int R, int V, int A, class Vector>
 FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
                          Vector* sums) {  // [R][Side][A]
@@ -181,7 +185,8 @@ FASTRNN_INLINE void pass(int block, const Start<element<Vector>>& start, const O
   }
 }
 
-// The gates [Begin, End) of a tile: of all its blocks at once, where the registers hold them, or of one after the other.
+// The gates [Begin, End) of a tile: of all its blocks at once,
+// where the registers hold them, or of one after the other.
 template <class First, class Rest, int Begin, int End, int R, int V, int A, class Vector>
 FASTRNN_INLINE void passes(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
                            Vector* sums) {
@@ -191,8 +196,8 @@ FASTRNN_INLINE void passes(const Start<element<Vector>>& start, const Operand<el
   }
 }
 
-// A tile: all gates at once, or a group after the other. What follows the sums (the cell's equations) is the caller's: it
-// stands once a cell and not unrolled in every tile, which made the code eight times as large and no faster.
+// A tile: all gates at once, or a group after the other. What follows the sums (the cell's equations) is the caller's:
+// it stands once a cell and not unrolled in every tile, which made the code eight times as large and no faster.
 template <class First, class Rest, class Vector, int R, int V, int A, int Group = 0>
 void tile(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
           Vector* sums) {  // [R][V][A]

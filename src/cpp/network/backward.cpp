@@ -6,7 +6,8 @@
 namespace fastrnn {
 namespace {
 
-// Steps of one block. Sums over T * B run block by block, so the shape of the problem alone may decide, no thread and no ISA.
+// Steps of one block. Sums over T * B run block by block, so the
+// shape of the problem alone may decide, no thread and no ISA.
 int64_t block_steps(const RowOrder& order) { return std::max<int64_t>(1, kSumBlock / std::max(1, order.batch())); }
 
 // Memory of one direction of the layer under way.
@@ -179,8 +180,9 @@ class BackwardLayer {
     outer.add = tape_.order.rows(task.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
     split(outer, cell_.gates * c_.hidden, team);
 
-    // The sums of the biases first: they bring near what another thread has written, and packing reads it next (Emerald Rapids,
-    // LSTM T100 B64 H256, two threads, all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
+    // The sums of the biases first: they bring near what another thread has written,
+    // and packing reads it next (Emerald Rapids, LSTM T100 B64 H256, two threads,
+    // all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
     const int vectors = cell_.accumulators * pitch_ / kPad;
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
                                vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
@@ -195,8 +197,9 @@ class BackwardLayer {
     for (int g = 0; g < cell_.gates; ++g) {
       columns[0][g] = cell_.input_gates[g] * pitch_, columns[1][g] = cell_.hidden_gates[g] * pitch_;
     }
-    // Where both products read the same columns (GRU's do not: its n has two sums) these are packed once. Training LSTM on
-    // Zen 5, old and new in turn: B16 H128 3,660 to 3,600 us; B64 H256 on one thread 86.5 to 85.3 ms, on two nothing.
+    // Where both products read the same columns (GRU's do not: its n has two sums)
+    // these are packed once. Training LSTM on Zen 5, old and new in turn: B16 H128
+    // 3,660 to 3,600 us; B64 H256 on one thread 86.5 to 85.3 ms, on two nothing.
     outer.rights = std::equal(columns[0], columns[0] + cell_.gates, columns[1]) ? 2 : 1;
     for (int i = 0; i < 2; i += outer.rights) {
       outer.gate_column = columns[i], outer.right = right + i;

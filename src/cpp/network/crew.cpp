@@ -10,8 +10,8 @@ constexpr double kWorthWaking = 200e3;  // ns: waking costs the caller a few mic
 constexpr double kAnswer = 2e3;         // ns: who is awake answers in 100 to 300, unless it has lost its core
 constexpr double kWakes = 150e3;        // ns: who was asleep has mostly woken, 70 to 100
 constexpr int kFewAnswers = 8;
-// ns; 80 to 140 measured where a cache line takes 55 to the next core, 400 to 500 where it takes 330. (In proportion from 100
-// on, LSTM I13 H64 was left to one thread while the cores were near.)
+// ns; 80 to 140 measured where a cache line takes 55 to the next core, 400 to 500 where it takes 330. (In proportion
+// from 100 on, LSTM I13 H64 was left to one thread while the cores were near.)
 constexpr double kNearAnswer = 150;
 constexpr int64_t kLately = 20'000'000;  // ns an answer is believed: a virtual core may have moved since
 
@@ -21,8 +21,8 @@ std::weak_ptr<Crew> shared_crew;
 }  // namespace
 
 std::shared_ptr<Crew> Crew::shared() {
-  // A child computes alone, and a thread that it has not may have held the mutex when it was forked: each of its layers has a
-  // crew of its own that stays empty, of 9 KB.
+  // A child computes alone, and a thread that it has not may have held the mutex when it was forked: each of its layers
+  // has a crew of its own that stays empty, of 9 KB.
   if (forked()) return std::shared_ptr<Crew>(new Crew);
   const std::lock_guard<std::mutex> lock(shared_mutex);
   std::shared_ptr<Crew> found = shared_crew.lock();
@@ -149,8 +149,8 @@ void Crew::assemble(Gathering& job, double patience, int threads, bool called) n
   for (Spin spin; job.left.load(std::memory_order_acquire) != taken;) spin();
 }
 
-// Six steps are as many as a register tile has rows, over which W x of them is multiplied; but after 20 us somebody may be
-// awake by now, and who is awake does not wait for more than a millisecond.
+// Six steps are as many as a register tile has rows, over which W x of them is multiplied; but after 20 us somebody may
+// be awake by now, and who is awake does not wait for more than a millisecond.
 int64_t Crew::few_steps(double ns) {
   const double least = std::min(6.0, kAwake / 5 / ns);
   return std::max<int64_t>(1, int64_t(std::max(20e3 / ns, least)));

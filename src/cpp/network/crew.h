@@ -1,7 +1,7 @@
-// Threads of our own that help with work of microseconds to milliseconds. A region of the OpenMP run-time is no place for
-// it: entering one takes half a microsecond when its threads still spin, and milliseconds when they have gone to sleep
-// (LSTM H128, a step every 30 ms: 1,800 us with a region of two threads, 76 alone). Nobody waits long here for a helper
-// that has not begun.
+// Threads of our own that help with work of microseconds to milliseconds. A region of the OpenMP
+// run-time is no place for it: entering one takes half a microsecond when its threads still spin,
+// and milliseconds when they have gone to sleep (LSTM H128, a step every 30 ms: 1,800 us with a
+// region of two threads, 76 alone). Nobody waits long here for a helper that has not begun.
 #pragma once
 
 #include <algorithm>
@@ -24,12 +24,12 @@ class Crew {
   ~Crew();
   Crew(const Crew&) = delete;
 
-  // Helpers stay awake for a millisecond after their last work; who calls again within a millisecond, or with work of more
-  // than 200 us, has them woken or started, for calls to come. They fall asleep at once when a region begins: two kinds of
-  // threads that spin keep each other from the cores, so whoever has a choice takes the region while its threads are awake
-  // (LSTM B1 T100 H64 by the crew and a linear layer in a region: 325 us; both in regions 186, both by the crew 150).
-  // What follows never throws, and may be called by several threads at once. `ns`: roughly what all of it takes; 0: so
-  // little that nobody looks at the clock.
+  // Helpers stay awake for a millisecond after their last work; who calls again within a millisecond, or with work of
+  // more than 200 us, has them woken or started, for calls to come. They fall asleep at once when a region begins: two
+  // kinds of threads that spin keep each other from the cores, so whoever has a choice takes the region while its
+  // threads are awake (LSTM B1 T100 H64 by the crew and a linear layer in a region: 325 us; both in regions 186, both
+  // by the crew 150). What follows never throws, and may be called by several threads at once. `ns`: roughly what all
+  // of it takes; 0: so little that nobody looks at the clock.
 
   // body(part) for every part in [0, parts), each once, with denormals flushed: part 0 on this thread, the others, in
   // order, on helpers that are awake and otherwise here.
@@ -41,15 +41,15 @@ class Crew {
     hand_out(job, ns);
   }
 
-  // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake, or
-  // wake within a twentieth of `ns`: it may wait for the others of its team.
+  // body(team) once on this thread, its rank 0, and at the same time on those of `threads` - 1 helpers that are awake,
+  // or wake within a twentieth of `ns`: it may wait for the others of its team.
   template <class Body>
   void gather(int threads, double ns, Body&& body) noexcept {
     gather_within(ns / 20, threads, call_for(helpers_for(threads), ns), body);
   }
 
-  // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as can be gathered. As long as
-  // some are missing that have been woken only a few steps are taken at once, so that they may come later.
+  // body(team, begin, end) for `steps` steps of `ns` each, by as many of `threads` threads as can be gathered. As long
+  // as some are missing that have been woken only a few steps are taken at once, so that they may come later.
   template <class Body>
   void walk(int threads, int64_t steps, double ns, Body&& body) noexcept {
     const int64_t few = few_steps(ns);
@@ -68,8 +68,8 @@ class Crew {
   // Helpers that have been started.
   int size() const { return size_.load(std::memory_order_acquire); }
 
-  // How long it takes the slowest helper of `threads` threads, while it spins, to find what it is offered: as a multiple of
-  // what it takes one that shares a cache with the caller. 0: none of them was asked in the last 20 ms.
+  // How long it takes the slowest helper of `threads` threads, while it spins, to find what it is offered: as a
+  // multiple of what it takes one that shares a cache with the caller. 0: none of them was asked in the last 20 ms.
   double distance(int threads) const;
 
  private:

@@ -1,5 +1,5 @@
-// Inter-layer dropout (Srivastava et al. 2014, inverted): the mask of element i is a hash of (key, i), so backward makes
-// it again instead of storing it, and threads need no order.
+// Inter-layer dropout (Srivastava et al. 2014, inverted): the mask of element i is a hash of (key, i), so backward
+// makes it again instead of storing it, and threads need no order.
 #pragma once
 
 #include <cstddef>

@@ -14,9 +14,9 @@ namespace fastrnn {
 template <class T>
 class Follower {
  public:
-  // A network packed with what the weights (as in Network::pack) hold now; it stays so while the pointer is held.
-  // Threads may ask at the same time. Repacks in place where nobody holds the last network. steps, batch: of the pass to
-  // come.
+  // A network packed with what the weights (as in Network::pack) hold now; it stays
+  // so while the pointer is held. Threads may ask at the same time. Repacks in
+  // place where nobody holds the last network. steps, batch: of the pass to come.
   std::shared_ptr<const Network<T>> follow(const Config& config, const Backend& backend, const T* const* weights,
                                            int64_t steps, int batch, int threads);
   int64_t packings() const { return packings_.load(std::memory_order_relaxed); }

@@ -1,5 +1,6 @@
-// Memory for tapes, workspaces and results: one aligned block each, cut up by an Arena, kept in a Pool between calls. Fresh
-// pages cost a fault per 4 KiB (a training step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
+// Memory for tapes, workspaces and results: one aligned block each, cut up by an
+// Arena, kept in a Pool between calls. Fresh pages cost a fault per 4 KiB (a training
+// step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
 #include <cstddef>
@@ -58,8 +59,8 @@ class Arena {
 };
 
 // A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first. Threads may
-// share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked meanwhile for ever:
-// the tape it drops hung it there.)
+// share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked meanwhile
+// for ever: the tape it drops hung it there.)
 class Pool {
  public:
   explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {

@@ -121,8 +121,8 @@ Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int thr
   return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 
-// Each file instantiates what it defines. `template class` would be all of it once more where files are compiled as one unit,
-// and Clang refuses that.
+// Each file instantiates what it defines. `template class` would be all of
+// it once more where files are compiled as one unit, and Clang refuses that.
 template Network<float>::Network(const Config&, const Backend&, const Core*);
 template Network<double>::Network(const Config&, const Backend&, const Core*);
 template void Network<float>::pack(const float* const*, int);

@@ -8,8 +8,8 @@
 
 namespace fastrnn {
 
-// Chunk k lies in slot k % kSlots, and whoever takes it prepares it: a helper that comes late, or never, holds up nothing,
-// for the user prepares what nobody has taken.
+// Chunk k lies in slot k % kSlots, and whoever takes it prepares it: a helper that comes late, or never, holds up
+// nothing, for the user prepares what nobody has taken.
 class Pipeline {
  public:
   static constexpr int kSlots = 4;

@@ -11,17 +11,18 @@ namespace {
 constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
 constexpr double kL2Part = 0.6;  // of the second-level cache holds weights: rows and the tape pass through it too
-// Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row alone
-// hides most of them behind the product of its next units.
+// Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row
+// alone hides most of them behind the product of its next units.
 constexpr double kCell = 30, kGate = 28, kCellAlone = 40;
 constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
 constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
-// And what it waits for that, for each time that the core is farther away than one which shares a cache; a barrier costs in
-// proportion. LSTM, us on one thread / two near / two far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 /
-// 12.4 / 22.2, T100 H20 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
+// And what it waits for that, for each time that the core is farther away than one which
+// shares a cache; a barrier costs in proportion. LSTM, us on one thread / two near / two
+// far, where a cache line takes 330 ns instead of 55: T64 H32 16.3 / 12.4 / 22.2, T100 H20
+// 16.7 / 13.3 / 25.4, H48 49 / 33 / 54, H64 87 / 58 / 77; by units I13 H64 65 / 50 / 135.
 constexpr double kAwaited = 45;
-// Of W x in one product: steps at least, and rows where W comes from behind a core's caches for each product anew. LSTM B8
-// H512, one thread, a step's time over that without: 6 steps 0.84, 12 0.80, 24 0.77; B16 0.94, 0.87, 0.88.
+// Of W x in one product: steps at least, and rows where W comes from behind a core's caches for each product anew. LSTM
+// B8 H512, one thread, a step's time over that without: 6 steps 0.84, 12 0.80, 24 0.77; B16 0.94, 0.87, 0.88.
 constexpr int kLeastSteps = 6, kLeastRows = 192;
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
@@ -33,13 +34,13 @@ constexpr int kFewRows = 8;
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
-// Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too little of
-// that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
+// Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too
+// little of that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
 constexpr double kTeamsMayTake = 1.3;  // times as long, by the model
 constexpr double kLong = 5e6;          // ns: now and then a region waits as long for its threads to wake
 
-// To read weights that are read at every step: from a core's own caches, and from behind them. A step walks up what the one
-// before walked down, and so finds the share that a cache holds.
+// To read weights that are read at every step: from a core's own caches, and from behind them. A step walks up what the
+// one before walked down, and so finds the share that a cache holds.
 struct ReadTime {
   double own, behind;
   double behind_bytes;
@@ -62,17 +63,18 @@ double unit_part(const LayerShape& s, int threads) {
 
 double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
 
-// Of the next blocks' weights, what tiles of rows have asked for: a part each, of three or of as many as there are gates.
+// Of the next blocks' weights, what tiles of rows have asked
+// for: a part each, of three or of as many as there are gates.
 double asked_for(const LayerShape& s, double rows) {
   if (rows < 2) return 0;
   const double tiles = rows <= 8 ? 1 : std::ceil(rows / (s.gates == 3 ? 8 : 6));  // as gemm/cover.h cuts them
   return std::min(1.0, tiles / std::max(3, s.gates));
 }
 
-// What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the others, and
-// computes meanwhile; but with vectors of 64 bytes each tile of rows has asked for a part of the next block's before
-// (`Coming` in gemm/tile.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had its W x not hoisted
-// and took a fifth longer.
+// What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the
+// others, and computes meanwhile; but with vectors of 64 bytes each tile of rows has asked for a part of the next
+// block's before (`Coming` in gemm/tile.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had
+// its W x not hoisted and took a fifth longer.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
   const double tiles = std::ceil(rows / s.tile_rows), computing = rows * outputs * depth / s.lanes / s.core.fmas;
   const double bytes = outputs * depth * s.element_bytes;
@@ -88,9 +90,9 @@ double passing(const LayerShape& s, double rows, double outputs) {
   return rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
 }
 
-// With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is written
-// and read once more, and weights that lie in the first-level cache are read for nothing: LSTM B8 H16 T100, one thread, AVX2,
-// 113 us so and 100 without. With more rows it has to save more of what they wait for.
+// With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is
+// written and read once more, and weights that lie in the first-level cache are read for nothing: LSTM B8 H16 T100, one
+// thread, AVX2, 113 us so and 100 without. With more rows it has to save more of what they wait for.
 bool hoists(const LayerShape& s, double rows, double part) {
   const double outputs = s.gates * s.hidden * part;
   if (rows < 2) return true;
@@ -99,8 +101,8 @@ bool hoists(const LayerShape& s, double rows, double part) {
   return saved > passing(s, rows, outputs);
 }
 
-// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest. (What it
-// takes to pass W x on is not counted for few rows, whose splits were timed without.)
+// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
+// (What it takes to pass W x on is not counted for few rows, whose splits were timed without.)
 struct StepTime {
   double input, rest;
 };
@@ -170,8 +172,8 @@ struct Choice {
   double ns;
 };
 
-// Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an earlier
-// one, as it waits more often and suffers more when a neighbour takes a core.
+// Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an
+// earlier one, as it waits more often and suffers more when a neighbour takes a core.
 Choice fastest(const Work& w, int threads, unsigned allowed) {
   constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
   double ns[kSplits];

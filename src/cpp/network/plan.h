@@ -30,8 +30,8 @@ struct LayerShape {
   Core core;
 };
 
-// What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in each
-// other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
+// What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in
+// each other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
 enum class Use { inference, region, backward };
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. distance: how many

@@ -1,5 +1,5 @@
-// How much of the machine's time the control groups of this process grant it (Linux): the limit of a container or a pod.
-// Threads that compute, or spin, beyond that are all stopped for the rest of every tenth of a second.
+// How much of the machine's time the control groups of this process grant it (Linux): the limit of a container or a
+// pod. Threads that compute, or spin, beyond that are all stopped for the rest of every tenth of a second.
 #pragma once
 
 #include <string>

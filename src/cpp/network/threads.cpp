@@ -75,9 +75,9 @@ bool keep_off(pthread_t thread, int core, cpu_set_t& before) {
 #endif
 
 #if defined(_OPENMP)
-// The threads of a region that may have been asleep: see KeptOff for where they wake. One behind its caller would take turns
-// with it, a turn for each barrier: LSTM T100 B1 H128, two threads, once every 30 ms: 9,800 us. So the caller lets it run,
-// and it moves: 650.
+// The threads of a region that may have been asleep: see KeptOff for where they wake. One
+// behind its caller would take turns with it, a turn for each barrier: LSTM T100 B1 H128,
+// two threads, once every 30 ms: 9,800 us. So the caller lets it run, and it moves: 650.
 class Assembly {
  public:
   void operator()(const Team& team) {
@@ -101,15 +101,15 @@ class Assembly {
 };
 
 constexpr int64_t kMeasured = 10'000'000;  // ns: how often a barrier is timed
-// ns for each core that meets and does nothing else: 80 for two measured where a cache line takes 32 from core to core, 340
-// where it takes 150; some 130 are near, where it takes 55.
+// ns for each core that meets and does nothing else: 80 for two measured where a cache line takes 32 from core to core,
+// 340 where it takes 150; some 130 are near, where it takes 55.
 constexpr double kNearBarrier = 65;
-// Who meets has also written something for the others to read. Where the barrier of two takes 340 ns, a step of LSTM H128
-// takes 1,600 more than where it takes 80, of GRU 1,900, of LSTM H64 backward 1,300. (With 4, LSTM H128, which still gains by
-// two threads then, is left to one.)
+// Who meets has also written something for the others to read. Where the barrier of two takes 340 ns, a step of LSTM
+// H128 takes 1,600 more than where it takes 80, of GRU 1,900, of LSTM H64 backward 1,300. (With 4, LSTM H128, which
+// still gains by two threads then, is left to one.)
 constexpr double kWritten = 2.5;
-// Times the barrier of a region whose threads are all there: the least of some, since one that took longer only says that
-// a thread had lost its core.
+// Times the barrier of a region whose threads are all there: the least of
+// some, since one that took longer only says that a thread had lost its core.
 void measure_distance(const Team& team) {
   constexpr int times = 3, meetings = 4;
   int64_t least = INT64_MAX;

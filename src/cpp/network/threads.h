@@ -12,8 +12,9 @@
 
 namespace fastrnn {
 
-// Cores this process may use, by its affinity and its quota of time; 1 without OpenMP, and in a child forked from a process
-// that had threads. An OpenMP run-time does not survive a fork, and it may be somebody else (torch) who has used it.
+// Cores this process may use, by its affinity and its quota of time; 1 without
+// OpenMP, and in a child forked from a process that had threads. An OpenMP run-time
+// does not survive a fork, and it may be somebody else (torch) who has used it.
 int available_threads();
 bool has_openmp();
 bool forked();        // whether this is such a child
@@ -46,9 +47,9 @@ class Barrier {
   alignas(64) std::atomic<int> round_{0};
 };
 
-// The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or threads that
-// started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or a decaying state
-// would cost a hundred cycles an operation.
+// The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or
+// threads that started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or
+// a decaying state would cost a hundred cycles an operation.
 class KernelMode {
  public:
 #if defined(__x86_64__)
@@ -73,8 +74,8 @@ class KernelMode {
 };
 
 // A thread that is being woken stays off its waker's core until it runs. Linux may put it there, behind a waker that
-// computes on, though other cores idle: in a virtual machine every second thread that had slept for 10 ms did not run within
-// a millisecond; kept off, all of them ran after 70 us. Elsewhere, and where it is not allowed, nothing happens.
+// computes on, though other cores idle: in a virtual machine every second thread that had slept for 10 ms did not run
+// within a millisecond; kept off, all of them ran after 70 us. Elsewhere, and where it is not allowed, nothing happens.
 class KeptOff {
  public:
   void begin(std::thread& thread);  // by the waker
@@ -87,8 +88,8 @@ class KeptOff {
 #endif
 };
 
-// A thread that a real-time thread has started is one no more: it spins between its jobs, which would keep a core from all
-// ordinary threads.
+// A thread that a real-time thread has started is one no more: it spins
+// between its jobs, which would keep a core from all ordinary threads.
 void forget_priority();
 
 // Some threads of a region: this one's rank among them, and where they meet.
@@ -103,12 +104,12 @@ struct Team {
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
 
-// How far apart the threads of regions are, by a barrier that was timed in the last 20 ms (a virtual core may have moved
-// since): what it costs to meet at a step, as a multiple of what it costs cores that share a cache. 0: not known.
+// How far apart the threads of regions are, by a barrier that was timed in the last 20 ms (a virtual core may have
+// moved since): what it costs to meet at a step, as a multiple of what it costs cores that share a cache. 0: not known.
 double regions_distance();
 
-// How many regions of more than one thread there have been, and whether the threads of the last one still spin: for some
-// milliseconds they keep a core from anybody else's.
+// How many regions of more than one thread there have been, and whether the threads of the last one still spin: for
+// some milliseconds they keep a core from anybody else's.
 unsigned regions();
 bool region_threads_awake();
 

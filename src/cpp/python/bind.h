@@ -48,8 +48,8 @@ struct AnyTape {
   }
 };
 
-// Whole passes whose results are made here: (y, final state); the same and a tape, y then read-only; (dx, gradient of the
-// initial state, [those of the weights]). None for arguments that take a closer look: a copy, or an error.
+// Whole passes whose results are made here: (y, final state); the same and a tape, y then read-only; (dx, gradient of
+// the initial state, [those of the weights]). None for arguments that take a closer look: a copy, or an error.
 pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
                             int threads);
 pybind11::object plain_forward(const std::shared_ptr<AnyNetwork>& any, pybind11::handle x, pybind11::handle state,

@@ -1,5 +1,5 @@
-// What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything is
-// checked here, since operators may be called with anything; modules look again only when this refuses.
+// What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything
+// is checked here, since operators may be called with anything; modules look again only when this refuses.
 #include <deque>
 #include <variant>
 
@@ -144,10 +144,10 @@ class Pass {
     return reserve.object();
   }
 
-  // A large one lies in memory of ours, in pages of 2 MB, which is there since the step before. Training LSTM T100 B64 H256 on
-  // Emerald Rapids, ms more than the same called with NumPy, in torch's memory / in ours: where the two take turns 0.8 to 3.0 /
-  // 0.3 to 0.9; where torch's own layer does as well, which gives memory back to the system, 5.5 and 7.2 / 1.4 and 4.4.
-  // Outputs and gradients stay in torch's memory, which their owner may resize.
+  // A large one lies in memory of ours, in pages of 2 MB, which is there since the step before. Training LSTM T100 B64
+  // H256 on Emerald Rapids, ms more than the same called with NumPy, in torch's memory / in ours: where the two take
+  // turns 0.8 to 3.0 / 0.3 to 0.9; where torch's own layer does as well, which gives memory back to the system, 5.5 and
+  // 7.2 / 1.4 and 4.4. Outputs and gradients stay in torch's memory, which their owner may resize.
   Tensor fresh_reserve(size_t n) const {
     if (n * sizeof(T) < kLargeTape) return x_.fresh({1, {int64_t(n)}});
     return Tensor(py::module_::import("torch").attr("from_dlpack")(tape_array<T>(n)), {"reserve"});

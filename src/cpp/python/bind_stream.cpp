@@ -146,7 +146,8 @@ std::unique_ptr<AnyStream> copy(AnyStream& any) {
   });
 }
 
-// Nanoseconds of each of `count` steps through the rows of block [T, B, I], again and again, without Python between them.
+// Nanoseconds of each of `count` steps through the rows of block
+// [T, B, I], again and again, without Python between them.
 template <class T>
 py::array_t<int64_t> step_times(Stream<T>& s, const py::object& block, int64_t count) {
   const Config& c = config_of(s);

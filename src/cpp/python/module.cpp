@@ -78,8 +78,8 @@ double fma_gflops(const Backend& b, int threads) {
   return flops / time * 1e-9;
 }
 
-// From blocks that lie as weights do: vectors that straddle two cache lines are read at half the speed (Emerald Rapids, first
-// level: 151 GB/s instead of 320).
+// From blocks that lie as weights do: vectors that straddle two cache lines are
+// read at half the speed (Emerald Rapids, first level: 151 GB/s instead of 320).
 double read_gbs(const Backend& b, size_t bytes, int threads) {
   const size_t n = bytes / sizeof(float), repeat = std::max<size_t>(1, (size_t(1) << 25) / bytes);
   std::vector<Block> blocks;
@@ -157,8 +157,9 @@ py::array dropout_mask(ssize_t n, const py::dtype& dtype, double p, uint64_t key
 }  // namespace
 }  // namespace fastrnn
 
-// Free-threaded Python turns the GIL on when it imports this, since nothing here says otherwise: Stream and StreamPool refuse a
-// second thread by themselves, but leases of packed weights were never run without the GIL, so nothing is promised.
+// Free-threaded Python turns the GIL on when it imports this, since nothing here
+// says otherwise: Stream and StreamPool refuse a second thread by themselves, but
+// leases of packed weights were never run without the GIL, so nothing is promised.
 PYBIND11_MODULE(_core, m) {
   using namespace fastrnn;
   m.attr("__version__") = FASTRNN_VERSION;

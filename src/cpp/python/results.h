@@ -5,8 +5,8 @@
 
 namespace fastrnn {
 
-// A new array whose values are not set, and where they lie. The memory of a large one is kept when it is gone, for the next:
-// fresh pages would cost a training step of LSTM T100 B16 H128 8 %.
+// A new array whose values are not set, and where they lie. The memory of a large one is kept when it is gone, for the
+// next: fresh pages would cost a training step of LSTM T100 B16 H128 8 %.
 template <class T>
 py::object result_array(const ArrayShape& shape, T*& data);
 

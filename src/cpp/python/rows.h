@@ -1,5 +1,5 @@
-// The rows of one step: what Stream.step and StreamPool.step take and give. Looks at array headers with borrowed handles and
-// builds nothing but the result: this is the hottest path of the library.
+// The rows of one step: what Stream.step and StreamPool.step take and give. Looks at array headers with borrowed
+// handles and builds nothing but the result: this is the hottest path of the library.
 #pragma once
 
 #include <atomic>

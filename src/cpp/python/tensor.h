@@ -1,6 +1,6 @@
-// Tensors of PyTorch without its headers: read by the table of functions that torch hands out for DLPack 1.3 (55 ns for all
-// there is to know; data_ptr() alone takes 100), by a tensor's attributes where torch is older than 2.10; made by its
-// new_empty, but for large tapes (bind_follower.cpp).
+// Tensors of PyTorch without its headers: read by the table of functions that torch hands out for DLPack 1.3 (55 ns for
+// all there is to know; data_ptr() alone takes 100), by a tensor's attributes where torch is older than 2.10; made by
+// its new_empty, but for large tapes (bind_follower.cpp).
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -73,7 +73,8 @@ class Tensor {
   std::array<int64_t, 2 * kMost> own_ = {};
 };
 
-// What a caller gave; where its memory holds the negatives of its values (a view that torch made of a conjugate), a copy.
+// What a caller gave; where its memory holds the negatives of
+// its values (a view that torch made of a conjugate), a copy.
 Tensor tensor_of(py::handle object, Name name);
 
 // Refuses a tensor of another dtype (TypeError) or shape (ValueError).

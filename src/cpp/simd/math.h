@@ -14,9 +14,9 @@
 namespace fastrnn {
 namespace {
 
-// e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2. q is our own minimax fit (Remez, 60 digits) of the relative error:
-// 1.3e-8 in degree 4 (float32), 1.8e-17 in degree 9 (float64). q_up is the same for 0 <= r <= ln(2): 2.9e-10 in degree 5
-// and 2.9e-19 in degree 10.
+// e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2. q is our own minimax fit (Remez, 60 digits)
+// of the relative error: 1.3e-8 in degree 4 (float32), 1.8e-17 in degree 9 (float64).
+// q_up is the same for 0 <= r <= ln(2): 2.9e-10 in degree 5 and 2.9e-19 in degree 10.
 template <class T>
 struct Exp;
 

@@ -51,10 +51,10 @@ struct BackwardPhase {
     kPlainTiles<T>.at[height][width](kFromZero<T>, ops, H::count, sums);
   }
 
-  // What the cell reads once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
-  // prefetcher sees a pattern, so the tile asks for it, a part before each gate's product. LSTM T100, the sweep alone,
-  // ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once before the tile,
-  // nothing. (h, which GRU and RNN read too, was no gain for GRU and 10 % slower for RNN.)
+  // What the cell reads once the tile is done, a vector of each for every block: it lies kilobytes apart, where no
+  // hardware prefetcher sees a pattern, so the tile asks for it, a part before each gate's product. LSTM T100, the
+  // sweep alone, ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once
+  // before the tile, nothing. (h, which GRU and RNN read too, was no gain for GRU and 10 % slower for RNN.)
   static constexpr int kReads = Cell::saved + Cell::has_cell_state + 1;
   int will_read(int first, int height, int unit, const T** ahead) const {
     int n = 0;

@@ -80,8 +80,8 @@ struct ForwardPhase {
     ops[0].weights(a.w, w_step, a.hoisted ? 0 : a.input, block, coming);
     ops[1].weights(a.u, u_step, a.output, block, coming);
     Start<T> start(a.bias, a.bias + block * W, a.pitch);
-    // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4 (into the first level), time over without: B64 H128 0.98,
-    // H256 and H512 0.99, training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
+    // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4 (into the first level), time over without: B64 H128
+    // 0.98, H256 and H512 0.99, training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
     const T* ahead[kMaxRows * (1 + kWrites)];
     ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) {
@@ -115,10 +115,10 @@ struct ForwardPhase {
     }
   }
 
-  // What a row's equations write to the tape, a vector of each for every block, which a tile of one pass asks for. Emerald
-  // Rapids, two threads, time of forward over that without, in two or three sittings: LSTM B64 H256 0.95 to 0.98, H128 0.93 to
-  // 0.94, GRU B64 H256 0.93 to 0.97, B16 H128 0.98; LSTM by eight rows, tiles of four passes, 0.99 to 1.08, GRU with AVX2 1.01
-  // to 1.02.
+  // What a row's equations write to the tape, a vector of each for every block, which a tile of
+  // one pass asks for. Emerald Rapids, two threads, time of forward over that without, in two or
+  // three sittings: LSTM B64 H256 0.95 to 0.98, H128 0.93 to 0.94, GRU B64 H256 0.93 to 0.97, B16
+  // H128 0.98; LSTM by eight rows, tiles of four passes, 0.99 to 1.08, GRU with AVX2 1.01 to 1.02.
   static constexpr int kWrites = Cell::saved + Cell::has_cell_state;
   int will_write(const RowStep<T>* tile_rows, int height, int unit, const T** ahead) const {
     int n = 0;
@@ -146,9 +146,9 @@ template <class Cell, class T>
   }
 }
 
-// One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers, and the gates of all
-// come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates: row_end
-// below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
+// One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers, and the gates of
+// all come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates:
+// row_end below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
 template <int N, class Cell, class V, class T>
 FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   using X = typename Cell::InputGates;
@@ -177,9 +177,9 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
   for (int v = 0; v < N; ++v) run_output<Cell>(a, r, block + v, s[v]);
 }
 
-// The last whole block and the half behind it. Alone the half would wait for its latencies as long as a whole block. T100 on
-// one thread, time over that with the gates and h of the whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20
-// 0.98, H40 0.91, H50 0.95.
+// The last whole block and the half behind it. Alone the half would wait for its latencies
+// as long as a whole block. T100 on one thread, time over that with the gates and h of the
+// whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20 0.98, H40 0.91, H50 0.95.
 template <class Cell, class T>
 FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   constexpr int W = kLanes<T>, A = Cell::accumulators;
@@ -208,10 +208,11 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
   if constexpr (N > 1) row_groups<N / 2, Cell>(a, r, begin + groups * N, end, down);
 }
 
-// Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come from the first-level cache.
-// Of several pairs it need hold five eighths only, as a step reads first what the one before read last; of a single one all. A
-// step's time over that with single blocks: Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21,
-// two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.89, H64 I1 0.93.
+// Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come
+// from the first-level cache. Of several pairs it need hold five eighths only, as a step reads first
+// what the one before read last; of a single one all. A step's time over that with single blocks:
+// Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21, two layers of LSTM
+// H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.89, H64 I1 0.93.
 template <class Cell, class T>
 FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
@@ -268,9 +269,9 @@ struct ProjectionPhase {
   }
 };
 
-// Asks for what another thread has multiplied for the next step of one row, and for the first of a chunk. Emerald Rapids, where
-// a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 80 / 70, GRU H64 50 / 41,
-// RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
+// Asks for what another thread has multiplied for the next step of one row, and for the first of a chunk. Emerald
+// Rapids, where a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 80
+// / 70, GRU H64 50 / 41, RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
 template <class Cell, class T>
 FASTRNN_INLINE void fetch_hoisted(const ForwardTask<T>& a, int64_t step, int place) {
   constexpr ptrdiff_t line = 64 / sizeof(T);

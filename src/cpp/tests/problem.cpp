@@ -28,8 +28,8 @@ const std::vector<Shape>& shapes() {
       {"gru_ragged", {Cell::gru, 7, 19, 2, true, true, 0}, 10, 8, true},
       {"gru_long_ragged", {Cell::gru, 32, 64, 1, true, false, 0}, 120, 9, true},
       {"gru_wide", {Cell::gru, 40, 144, 1, true, false, 0}, 24, 3, false},
-      // A row's blocks in pairs with AVX-512: one, and in float64 a block and a half behind it (H 28); the same in float32
-      // (H 56, whose weights fit a cache by the projection alone); two pairs; W x not hoisted.
+      // A row's blocks in pairs with AVX-512: one, and in float64 a block and a half behind it (H 28); the same in
+      // float32 (H 56, whose weights fit a cache by the projection alone); two pairs; W x not hoisted.
       {"lstm_pair", {Cell::lstm, 3, 28, 1, true, false, 0}, 7, 1, false},
       {"gru_pair", {Cell::gru, 2, 28, 1, true, false, 0}, 7, 1, false},
       {"lstm_pair_and_half", {Cell::lstm, 2, 56, 1, true, false, 5}, 6, 1, false},

@@ -1,5 +1,5 @@
-// The promise of equal bits: threads, ISAs, and what is planned for other cores. (Batch mates, chunks and places are tested
-// from Python.)
+// The promise of equal bits: threads, ISAs, and what is planned for
+// other cores. (Batch mates, chunks and places are tested from Python.)
 #include "registry.h"
 #include "tests/check.h"
 #include "tests/problem.h"
@@ -7,8 +7,8 @@
 namespace fastrnn::tests {
 namespace {
 
-// Weights in the caches of one, and behind the second level of the other, which reads slowly and is planned for otherwise. One
-// row takes its blocks one by one in the first, and in pairs in the other, whose first level is large.
+// Weights in the caches of one, and behind the second level of the other, which reads slowly and is planned for
+// otherwise. One row takes its blocks one by one in the first, and in pairs in the other, whose first level is large.
 constexpr Core kCached = {1 << 20, 100, 3.5, 0}, kBehind = {4096, 2, 3.5, 1 << 30};
 
 constexpr double kChaotic = 3;  // so large that one wrong bit spreads over everything

@@ -1,5 +1,5 @@
-// Every part of a job is run once, whoever asks and whatever helpers do; every step of a walk by all of a team; every chunk
-// of a pipeline is prepared once, and stays where it is until it has been used.
+// Every part of a job is run once, whoever asks and whatever helpers do; every step of a walk by all of a team; every
+// chunk of a pipeline is prepared once, and stays where it is until it has been used.
 #include <chrono>
 #include <functional>
 #include <numeric>
@@ -25,8 +25,8 @@ int wrong_parts(Crew& crew, int parts, int jobs) {
   return wrong;
 }
 
-// A sum for each of a team, handed at every step to the next rank, who adds the number of the step: one who is left out,
-// or whom the barrier lets through too early, shows in the sums, and to ThreadSanitizer.
+// A sum for each of a team, handed at every step to the next rank, who adds the number of the step: one who is left
+// out, or whom the barrier lets through too early, shows in the sums, and to ThreadSanitizer.
 struct Relay {
   explicit Relay(int threads) : sums(static_cast<size_t>(threads)) {}
 

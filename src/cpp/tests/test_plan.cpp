@@ -22,7 +22,8 @@ Plan plan(const LayerShape& shape, int batch, int threads, Use use, double dista
   return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, distance);
 }
 
-// W x goes into a product of its own where it saves reading, and not where the weights lie in the first-level cache anyway.
+// W x goes into a product of its own where it saves reading, and
+// not where the weights lie in the first-level cache anyway.
 void check_hoist(int hidden, int batch, bool hoist) {
   CHECK(plan(lstm(hidden), batch, 1, Use::inference).hoist == hoist, "B%d H%d hoists", batch, hidden);
 }
@@ -66,7 +67,8 @@ void check_core(int batch, int hidden, int threads, Way fast, Way slow) {
   check(kFast, fast), check(kSlow, slow);
 }
 
-// Threads that meet at every step, or hand over, stay together only as long as that is cheap; those who never meet always.
+// Threads that meet at every step, or hand over, stay together
+// only as long as that is cheap; those who never meet always.
 void check_distance(int hidden, int batch, Use use, Split near, Split far) {
   const Split found[] = {plan(lstm(hidden), batch, 2, use, kNear).split, plan(lstm(hidden), batch, 2, use, kFar).split};
   CHECK(found[0] == near && found[1] == far, "B%d H%d, use %d: near split %d, far %d", batch, hidden, int(use),
@@ -98,8 +100,8 @@ void test_plan() {
   check_hoist(128, 4, true);
   check_hoist(128, 16, false);
   check_split(16, 2, Use::inference, Split::rows, true);  // too short for a region, long enough for the crew
-  // Weights that a core's caches do not hold, from a slow level behind them: each thread reads those of its units alone, and
-  // W once for many steps.
+  // Weights that a core's caches do not hold, from a slow level behind them:
+  // each thread reads those of its units alone, and W once for many steps.
   check_core(16, 512, 2, {Split::rows, false}, {Split::units, true});
   check_core(64, 512, 2, {Split::rows, false}, {Split::rows, false});  // tiles have asked for it all
   check_core(64, 256, 2, {Split::rows, false}, {Split::rows, false});
@@ -119,7 +121,8 @@ void test_plan() {
     CHECK(plan(lstm(512, 1, kSlow), 1024, threads, Use::region).split == Split::rows, "B1024 H512, %d threads",
           threads);
   }
-  // Weights that half a core's cache holds and the whole does not: each thread its units, until caches are large enough.
+  // Weights that half a core's cache holds and the whole does
+  // not: each thread its units, until caches are large enough.
   CHECK(plan(lstm(256, 1, {512e3, 24, 3.5}), 8, 2, Use::inference).split == Split::units &&
             plan(lstm(256, 1, {2e6, 24, 3.5}), 8, 2, Use::inference).split == Split::rows,
         "B8 H256 goes by units where the second-level cache is small, else by rows");

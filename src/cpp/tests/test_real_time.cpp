@@ -1,6 +1,6 @@
-// step and process take no memory, no lock and no system call. Memory and locks are counted where they can be interposed
-// (glibc, no sanitizer); system calls by a child process that the Linux kernel kills for making one. Built with
-// -fsanitize=realtime, the same steps are watched by Clang's RealtimeSanitizer.
+// step and process take no memory, no lock and no system call. Memory and locks are counted where they can be
+// interposed (glibc, no sanitizer); system calls by a child process that the Linux kernel kills for making one. Built
+// with -fsanitize=realtime, the same steps are watched by Clang's RealtimeSanitizer.
 #include <cstdlib>
 
 #include "tests/api_check.h"

@@ -7,9 +7,9 @@
  * D directions (1, or 2). Arrays are of the dtype of the handle they are used with, float or double; the last axis is
  * contiguous. Weights have torch's names, shapes and gate orders.
  *
- * Errors. A function that can fail returns a fastrnn_status, FASTRNN_OK being 0, and writes the reason to `error` unless
- * that is NULL: the argument's name, what was expected, what came. Nothing is then changed and no handle is made, and
- * an output named `out` is NULL. No exception and no signal leaves the library; an allocation that fails is
+ * Errors. A function that can fail returns a fastrnn_status, FASTRNN_OK being 0, and writes the reason to `error`,
+ * unless that is NULL: the argument's name, what was expected, what came. Nothing is changed then, no handle is made,
+ * and an output named `out` is NULL. No exception and no signal leaves the library; an allocation that fails is
  * FASTRNN_OUT_OF_MEMORY. (An OpenMP run-time that cannot start a thread ends the process: ask for one thread where that
  * must not be.) Sizes and names are checked; that a pointer reaches as much memory as the sizes say is for the caller.
  *
@@ -61,7 +61,7 @@
 extern "C" {
 #endif
 
-/* ---------------------------------------------------------------------------------------------------------- errors */
+/* --------------------------------------------------------------------------------------------------------- errors */
 
 typedef int32_t fastrnn_status;
 enum {
@@ -83,7 +83,7 @@ typedef struct fastrnn_error {
 /* "invalid argument", ...; static. */
 FASTRNN_API const char* fastrnn_status_name(fastrnn_status status) FASTRNN_NOEXCEPT;
 
-/* ------------------------------------------------------------------------------------------------------------ build */
+/* ----------------------------------------------------------------------------------------------------------- build */
 
 /* FASTRNN_VERSION and FASTRNN_ABI of the library that runs; those of the header are the macros. */
 FASTRNN_API const char* fastrnn_version(void) FASTRNN_NOEXCEPT;
@@ -94,7 +94,7 @@ FASTRNN_API const char* fastrnn_isa(void) FASTRNN_NOEXCEPT;
 /* Cores this process may use, by its affinity and its quota of time; 1 in a build without OpenMP. */
 FASTRNN_API int32_t fastrnn_available_threads(void) FASTRNN_NOEXCEPT;
 
-/* ----------------------------------------------------------------------------------------------------- architectures */
+/* ---------------------------------------------------------------------------------------------------- architectures */
 
 enum { FASTRNN_FLOAT32 = 0, FASTRNN_FLOAT64 = 1 };
 enum { FASTRNN_RNN_TANH = 0, FASTRNN_RNN_RELU = 1, FASTRNN_LSTM = 2, FASTRNN_GRU = 3 };
@@ -123,7 +123,7 @@ typedef struct fastrnn_tensor {
   int32_t rank;
 } fastrnn_tensor;
 
-/* ------------------------------------------------------------------------------------------------- weights on disk */
+/* ------------------------------------------------------------------------------------------------ weights on disk */
 
 /* A safetensors file in memory. Nothing of it is trusted: any bytes give a handle or an error. */
 typedef struct fastrnn_weights fastrnn_weights;
@@ -144,12 +144,12 @@ FASTRNN_API fastrnn_status fastrnn_weights_find(const fastrnn_weights* weights, 
                                                 fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* The value of a key of the file's __metadata__, or NULL. Belongs to `weights`. */
 FASTRNN_API const char* fastrnn_weights_metadata(const fastrnn_weights* weights, const char* key) FASTRNN_NOEXCEPT;
-/* The recurrent layer that fastrnn wrote with this prefix ("" for layer.save(), "lstm." for a module of fastrnn.save()).
+/* The recurrent layer that fastrnn wrote with this prefix: "" for layer.save(), "lstm." for a module of fastrnn.save().
  * FASTRNN_FORMAT when the file does not say: then give the architecture yourself. `config->size` must be set. */
 FASTRNN_API fastrnn_status fastrnn_weights_config(const fastrnn_weights* weights, const char* prefix,
                                                   fastrnn_config* config, fastrnn_error* error) FASTRNN_NOEXCEPT;
 
-/* ------------------------------------------------------------------------------------------------- recurrent layers */
+/* ------------------------------------------------------------------------------------------------ recurrent layers */
 
 typedef struct fastrnn_layer fastrnn_layer;
 
@@ -206,7 +206,7 @@ typedef struct fastrnn_sequence {
 FASTRNN_API fastrnn_status fastrnn_layer_run(const fastrnn_layer* layer, const fastrnn_sequence* sequence,
                                              fastrnn_error* error) FASTRNN_NOEXCEPT;
 
-/* ----------------------------------------------------------------------------------------------------------- training */
+/* --------------------------------------------------------------------------------------------------------- training */
 
 /* What a forward pass keeps for the backward pass. */
 typedef struct fastrnn_tape fastrnn_tape;
@@ -239,7 +239,7 @@ FASTRNN_API fastrnn_status fastrnn_layer_backward(const fastrnn_layer* layer, co
                                                   fastrnn_error* error) FASTRNN_NOEXCEPT;
 FASTRNN_API void fastrnn_tape_free(fastrnn_tape* tape) FASTRNN_NOEXCEPT;
 
-/* ----------------------------------------------------------------------------------------------------------- streams */
+/* ---------------------------------------------------------------------------------------------------------- streams */
 
 /* A layer fed one sample at a time, its memory carried along. It gives the bits that the whole sequence gives. Belongs
  * to one thread at a time: handing it from one to another is fine where something orders their accesses. */
@@ -267,7 +267,7 @@ FASTRNN_API fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream
 FASTRNN_API fastrnn_status fastrnn_stream_set_state(fastrnn_stream* stream, const void* h,
                                                     const void* c) FASTRNN_NONBLOCKING;
 
-/* ------------------------------------------------------------------------------------------------------ dense layers */
+/* ----------------------------------------------------------------------------------------------------- dense layers */
 
 /* y = x W^T + b, for the head of a network. "weight" [O, I], "bias" [O]. */
 typedef struct fastrnn_linear fastrnn_linear;
@@ -291,7 +291,7 @@ FASTRNN_API fastrnn_status fastrnn_linear_run(const fastrnn_linear* linear, cons
 FASTRNN_API fastrnn_status fastrnn_linear_step(const fastrnn_linear* linear, const void* x,
                                                void* y) FASTRNN_NONBLOCKING;
 
-/* ----------------------------------------------------------------------------------------------------------- writing */
+/* ---------------------------------------------------------------------------------------------------------- writing */
 
 /* A recurrent or a dense layer; one of the two pointers is NULL. Its tensors are named prefix + "weight_ih_l0" and so
  * on: the prefix is a module's name and a '.' ("lstm."), in UTF-8, or "" for a module that is alone. Never grows. */
