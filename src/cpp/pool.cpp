@@ -196,6 +196,7 @@ bool StreamPool<T>::restore(const Book& book) {
   for (int64_t slot = 0; slot < capacity_; ++slot) {
     const int64_t id = book.ids[size_t(slot)], next = book.next[size_t(slot)];
     if (free[size_t(slot)] != (id == -1) || next < 0 || next % stride != slot) return false;
+    if (next > INT64_MAX / 2) return false;  // nobody has joined so often, and ids are not to overflow
     if (id != -1 && (id < 0 || id % stride != slot || id >= next)) return false;
   }
   book_.ids = book.ids, book_.next = book.next;

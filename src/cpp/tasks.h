@@ -41,7 +41,7 @@ static inline T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, in
 
 // One thread's part of a task: some places, and some blocks of units. When units are split, the threads meet at `wait`.
 struct Share {
-  int row_begin, row_end, row_step;
+  int row_begin, row_end, row_stride;
   int unit_part, unit_parts;
   void (*wait)(void* barrier);  // null unless units are split
   void* barrier;
@@ -56,8 +56,8 @@ struct ForwardTask {
   int pitch;                  // padded(H)
   int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps
   Rows<const T> x;   // [T, B, I]
-  const T* w;        // packed [H/W][I, gates][W] (gemm/pack.h), or null when the input part is in `hoisted`
-  const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place
+  const T* w;        // packed [H/W][I, gates][W] (gemm/pack.h); a sweep with `hoisted` does not read it
+  const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
   bool handed_over;     // most of it by another thread, in whose cache it lies
   const T* bias;        // [A][pitch]

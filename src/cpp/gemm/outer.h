@@ -129,8 +129,8 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
 
 template <class T>
 void outer(const OuterTask<T>& t) {
-  for (int first = 0; first < t.rows; first += kSumBlock) {
-    const int rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
+  for (int first = 0, rows; first < t.rows; first += rows) {
+    rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
     for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows<T>) {
       outer_block(t, begin, t.row_end - begin < kOuterRows<T> ? t.row_end : begin + kOuterRows<T>, first, rows);
     }
@@ -143,8 +143,8 @@ void column_sums(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* 
   constexpr int W = kLanes<T>, V = 8;
   for (int j = begin; j < end; j += V * W) {
     const int vectors = (end - j) / W < V ? (end - j) / W : V;
-    for (int first = 0; first < rows; first += kSumBlock) {
-      const int last = rows - first < kSumBlock ? rows : first + kSumBlock;
+    for (int first = 0, last; first < rows; first = last) {
+      last = rows - first < kSumBlock ? rows : first + kSumBlock;
       vec<T> sum[V] = {};
       for (int n = first; n < last; ++n) {
         for (int v = 0; v < vectors; ++v) sum[v] = sum[v] + load(a + n * a_step + j + v * W);

@@ -198,16 +198,16 @@ FASTRNN_INLINE void passes(const Start<element<Vector>>& start, const Operand<el
 
 // A tile: all gates at once, or a group after the other. What follows the sums (the cell's equations) is the caller's:
 // it stands once a cell and not unrolled in every tile, which made the code eight times as large and no faster.
-template <class First, class Rest, class Vector, int R, int V, int A, int Group = 0>
+template <class First, class Rest, class Vector, int R, int V, int A, int Pass = 0>
 void tile(const Start<element<Vector>>& start, const Operand<element<Vector>>* ops, int count,
           Vector* sums) {  // [R][V][A]
-  constexpr int gates = First::count, begin = Group * kPass, end = begin + kPass < gates ? begin + kPass : gates;
+  constexpr int gates = First::count, begin = Pass * kPass, end = begin + kPass < gates ? begin + kPass : gates;
   static_assert(gates == Rest::count, "a pass takes as many gates of each product");
   if constexpr (R * gates <= kAccumulators) {
     passes<First, Rest, 0, gates, R, V, A>(start, ops, count, sums);
   } else {
     passes<First, Rest, begin, end, R, V, A>(start, ops, count, sums);
-    if constexpr (end < gates) tile<First, Rest, Vector, R, V, A, Group + 1>(start, ops, count, sums);
+    if constexpr (end < gates) tile<First, Rest, Vector, R, V, A, Pass + 1>(start, ops, count, sums);
   }
 }
 

@@ -1,39 +1,16 @@
 // The backward pass through time, layer after layer from the top: in blocks of time the sweep fills dgates, then one
 // product each makes dx, dW, dU and db of the block while dgates is still in the cache.
+#include "network/backward_work.h"
 #include "network/dropout.h"
-#include "network/network.h"
 
 namespace fastrnn {
 namespace {
-
-// Steps of one block. Sums over T * B run block by block, so the
-// shape of the problem alone may decide, no thread and no ISA.
-int64_t block_steps(const RowOrder& order) { return std::max<int64_t>(1, kSumBlock / std::max(1, order.batch())); }
-
-// Memory of one direction of the layer under way.
-template <class T>
-struct DirectionWork {
-  T* dgates;      // [block rows + B][A][pitch]
-  T* dprojected;  // [block rows][output pitch]
-  T* dstate;      // [B][output pitch]
-  T* carry;       // [B][pitch]
-  T* bias_sums;   // [A][pitch]
-};
-
-// Memory of one thread.
-template <class T>
-struct ThreadWork {
-  const T** left;    // [block rows] x, dgates, or what the projection got
-  const T** before;  // [block rows] h[t-1]
-  T** right;         // [block rows] dx
-  T* scratch;
-};
 
 template <class T>
 class BackwardLayer {
  public:
   BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<const T> dy,
-                Rows<T> dx, const Plan& plan, Pool& pool)
+                Rows<T> dx, const Plan& plan, Arena memory)
       : net_(net),
         c_(net.config()),
         cell_(net.cell()),
@@ -45,24 +22,20 @@ class BackwardLayer {
         plan_(plan),
         pitch_(padded(c_.hidden)),
         output_pitch_(padded(c_.output())),
-        steps_(std::min(block_steps(tape.order), std::max<int64_t>(1, tape.order.steps()))) {
-    work_ = carved(pool, [&](Arena& arena) { lay_out(arena); });
+        steps_(block_steps(tape.order)),
+        work_(memory, net, tape.order, layer, plan, dx.data != nullptr) {
     for (int d = 0; d < c_.directions(); ++d) initialise(d);
   }
 
   void operator()(const Team& all) {
-    if (plan_.teams == 2 && all.size > 1) {
-      const int d = all.rank % 2;
-      direction_pass(d, {all.rank / 2, (all.size + 1 - d) / 2, &barriers_[d]}, all.rank);
-    } else {
-      for (int d = 0; d < c_.directions(); ++d) direction_pass(d, all, all.rank);
-    }
+    each_direction(plan_, c_.directions(), all, barriers_,
+                   [&](int d, const Team& team) { direction_pass(d, team, all.rank); });
   }
 
   // What is left when the threads are done: gradients of the states and the biases.
   void finish() {
     for (int d = 0; d < c_.directions(); ++d) {
-      const DirectionWork<T>& w = directions_[d];
+      const DirectionWork<T>& w = work_.directions[d];
       const ptrdiff_t part = this->part(d), batch = tape_.order.batch();
       if (call_.dh0)
         from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
@@ -74,7 +47,7 @@ class BackwardLayer {
         std::copy_n(w.bias_sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads[3] + ptrdiff_t(g) * c_.hidden);
       }
     }
-    if (second_dx_.data && dx_.data) add_second_dx();
+    if (work_.second_dx.data) add_second_dx();
     if (dx_.data) clear_past_end(tape_.order, dx_, input());
   }
 
@@ -82,35 +55,9 @@ class BackwardLayer {
   int part(int direction) const { return layer_ * c_.directions() + direction; }
   int input() const { return c_.input_of(layer_); }
   T* const* weights(int d) const { return call_.weights + ptrdiff_t(part(d)) * c_.weights_per_part(); }
-  bool concurrent() const { return plan_.teams == 2; }
-
-  void lay_out(Arena& arena) {
-    const size_t batch = size_t(tape_.order.batch()), rows = size_t(steps_) * batch;
-    const size_t gates = size_t(cell_.accumulators * pitch_);
-    for (int d = 0; d < c_.directions(); ++d) {
-      DirectionWork<T>& w = directions_[d];
-      w.dgates = arena.take<T>((rows + batch) * gates);
-      T* const dprojected = arena.take<T>(c_.projection ? rows * size_t(output_pitch_) : 0);
-      w.dprojected = c_.projection ? dprojected : nullptr;
-      w.dstate = arena.take<T>(batch * size_t(output_pitch_));
-      w.carry = arena.take<T>(batch * size_t(pitch_));
-      w.bias_sums = arena.take<T>(gates);
-    }
-    threads_.resize(size_t(plan_.threads));
-    for (ThreadWork<T>& t : threads_) {
-      t.left = arena.take<const T*>(rows);
-      t.before = arena.take<const T*>(rows);
-      t.right = arena.take<T*>(rows);
-      t.scratch = arena.take<T>(kOuterScratch<T>);
-    }
-    if (concurrent() && dx_.data) {  // both directions at once: each its own dx
-      const ptrdiff_t n = input();
-      second_dx_ = {arena.take<T>(size_t(tape_.order.steps()) * batch * size_t(n)), n * tape_.order.batch(), n};
-    }
-  }
 
   void initialise(int d) {
-    const DirectionWork<T>& w = directions_[d];
+    const DirectionWork<T>& w = work_.directions[d];
     const ptrdiff_t batch = tape_.order.batch();
     const T* const dh = call_.dh ? call_.dh + part(d) * batch * c_.output() : nullptr;
     const T* const dc = call_.dc ? call_.dc + part(d) * batch * c_.hidden : nullptr;
@@ -129,8 +76,8 @@ class BackwardLayer {
   BackwardTask<T> make_task(int d) const {
     const PackedWeights<T>& p = net_.weights(part(d));
     const Trace<T>& t = tape_.parts[size_t(part(d))];
-    const DirectionWork<T>& w = directions_[d];
-    const Rows<T>& y = tape_.outputs[size_t(layer_)];
+    const DirectionWork<T>& w = work_.directions[d];
+    const Rows<T>& y = tape_.layers[size_t(layer_)].output;
     BackwardTask<T> task = {};
     task.schedule = tape_.order.schedule(d == 1);
     task.hidden = c_.hidden, task.output = c_.output(), task.pitch = pitch_, task.output_pitch = output_pitch_;
@@ -169,7 +116,7 @@ class BackwardLayer {
 
   void weight_gradients(int d, const BackwardTask<T>& task, const Team& team, int thread) {
     if (!call_.weights) return;
-    const ThreadWork<T>& t = threads_[size_t(thread)];
+    const ThreadWork<T>& t = work_.threads[thread];
     const Trace<T>& trace = tape_.parts[size_t(part(d))];
     T* const* const grads = weights(d);
     const int64_t first = task.schedule.first[task.step_begin];
@@ -185,10 +132,10 @@ class BackwardLayer {
     // all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
     const int vectors = cell_.accumulators * pitch_ / kPad;
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
-                               vectors * (team.rank + 1) / team.size * kPad, directions_[d].bias_sums);
+                               vectors * (team.rank + 1) / team.size * kPad, work_.directions[d].bias_sums);
 
     each_row(task, [&](int n, int64_t step, int place) {
-      t.left[n] = row_at(tape_.inputs[size_t(layer_)], task.schedule, step, place);
+      t.left[n] = row_at(tape_.layers[size_t(layer_)].input, task.schedule, step, place);
       t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
                          : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
     });
@@ -217,8 +164,9 @@ class BackwardLayer {
 
   void input_gradient(int d, const BackwardTask<T>& task, const Team& team, int thread) {
     if (!dx_.data) return;
-    const ThreadWork<T>& t = threads_[size_t(thread)];
-    const Rows<T>& dx = d == 1 && concurrent() ? second_dx_ : dx_;
+    const ThreadWork<T>& t = work_.threads[thread];
+    const bool second = d == 1 && work_.second_dx.data;
+    const Rows<T>& dx = second ? work_.second_dx : dx_;
     each_row(task, [&](int n, int64_t step, int place) {
       t.left[n] = task.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
       t.right[n] = row_at(dx, task.schedule, step, place);
@@ -226,9 +174,8 @@ class BackwardLayer {
     int offsets[kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
     const int64_t rows = tape_.order.rows(task.step_begin, task.step_end);
-    const ProductTask<T> product = {t.left,    t.right, cell_.gates,
-                                    c_.hidden, offsets, net_.weights(part(d)).wt,
-                                    nullptr,   input(), d == 1 && !concurrent()};
+    const ProductTask<T> product = {t.left,  t.right, cell_.gates,      c_.hidden, offsets, net_.weights(part(d)).wt,
+                                    nullptr, input(), d == 1 && !second};
     net_.kernels().product(product, {int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size), 1, 0,
                                      1, nullptr, nullptr});
   }
@@ -253,7 +200,7 @@ class BackwardLayer {
       for (int64_t step = 0; step < tape_.order.length(place); ++step) {
         const Schedule s = tape_.order.schedule(false);
         T* const out = row_at(dx_, s, step, place);
-        const T* const more = row_at(second_dx_, s, step, place);
+        const T* const more = row_at(work_.second_dx, s, step, place);
         for (int j = 0; j < input(); ++j) out[j] += more[j];
       }
     }
@@ -270,10 +217,7 @@ class BackwardLayer {
   const Plan plan_;
   const int pitch_, output_pitch_;
   const int64_t steps_;
-  Loan work_;
-  DirectionWork<T> directions_[2] = {};
-  std::vector<ThreadWork<T>> threads_;
-  Rows<T> second_dx_ = {};
+  const BackwardWork<T> work_;
   Barrier barriers_[2];
 };
 
@@ -284,17 +228,28 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   pack_backward(packing_threads(Use::backward, tape.order.steps(), tape.order.batch(), call.threads));
   const size_t n = size_t(tape.order.steps()) * size_t(tape.order.batch()) * size_t(config_.width());
   const ptrdiff_t row = config_.width(), step = row * tape.order.batch();
+  // All that may fail comes before anything is written.
+  std::vector<Plan> plans;
+  plans.reserve(size_t(config_.layers));
+  size_t bytes = 0;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    plans.push_back(plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads, Use::backward,
+                         regions_distance()));
+    Arena sizes;
+    BackwardWork<T>(sizes, *this, tape.order, layer, plans.back(), layer || call.dx.data);
+    bytes = std::max(bytes, sizes.used());
+  }
+  const Loan work(*pool_, bytes);
   // dx of a layer is dy of the one below: two buffers in turn.
   T* between[2] = {};
-  const Loan work = carved(*pool_, [&](Arena& arena) {
+  const Loan gradients = carved(*pool_, [&](Arena& arena) {
     for (int i = 0; i < std::min(2, config_.layers - 1); ++i) between[i] = arena.take<T>(n);
   });
   Rows<const T> dy = call.dy;
   for (int layer = config_.layers - 1; layer >= 0; --layer) {
     const Rows<T> dx = layer ? Rows<T>{between[(layer - 1) % 2], step, row} : call.dx;
-    const Plan plan = this->plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads,
-                                 Use::backward, regions_distance());
-    BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, *pool_);
+    const Plan& plan = plans[size_t(layer)];
+    BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, Arena(work.data()));
     parallel(plan.threads, body);
     const KernelMode mode;
     body.finish();

@@ -5,17 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "network/hash.h"
 #include "network/threads.h"
 
 namespace fastrnn {
-
-// The finaliser of SplitMix64 (Steele, Lea & Flood 2014).
-inline uint64_t hash(uint64_t z) {
-  z += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
 
 // data[i] *= 0 with probability p, else 1 / (1 - p); p in [0, 1].
 template <class T>

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "network/dropout.h"
+#include "network/hash.h"
 
 namespace fastrnn {
 namespace {

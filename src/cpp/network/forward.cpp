@@ -6,58 +6,41 @@
 namespace fastrnn {
 namespace {
 
+// What a layer needs beyond the tape, in memory that all layers use in turn.
 template <class T>
-void lay_out_tape(Arena& arena, const Network<T>& net, Tape<T>& tape) {
-  const Config& c = net.config();
-  const CellKernels<T>& cell = net.cell();
-  const size_t pitch = size_t(padded(c.hidden)), batch = size_t(tape.call.batch), rows = size_t(tape.order.rows());
-  for (Trace<T>& t : tape.parts) {
-    t.h0 = arena.take<T>(batch * size_t(c.output()));
-    t.cell = arena.take<T>(cell.has_cell_state ? batch * pitch : 0);
-    T* const gates = arena.take<T>(tape.keeps ? rows * size_t(cell.saved) * pitch : 0);
-    T* const tape_cell = arena.take<T>(tape.keeps && cell.has_cell_state ? rows * pitch : 0);
-    t.gates = tape.keeps ? gates : nullptr;
-    t.tape_cell = tape.keeps && cell.has_cell_state ? tape_cell : nullptr;
-    t.unprojected = arena.take<T>(c.projection ? (tape.keeps ? rows : batch) * pitch : 0);
+struct ForwardWork {
+  ForwardWork(Arena& arena, const Network<T>& net, int batch, const Plan& plan)
+      : slots(plan.hoist && plan.split == Split::pipeline ? Pipeline::kSlots : 1) {
+    if (!plan.hoist) return;
+    const size_t rows = size_t(plan.chunk) * size_t(batch);
+    const size_t values = rows * size_t(net.cell().gates * padded(net.config().hidden));
+    hoisted = arena.take<T>(values * size_t(plan.teams * slots));
+    in = arena.take<const T*>(rows * size_t(plan.threads));
+    out = arena.take<T*>(rows * size_t(plan.threads));
   }
-  // Outputs of the inner layers, and, where backward needs both, what dropout made of them.
-  const size_t size = size_t(tape.call.steps) * batch * size_t(c.width());
-  const ptrdiff_t row = c.width(), step = row * tape.call.batch;
-  for (int layer = 0; layer + 1 < c.layers; ++layer) {
-    T* const y = arena.take<T>(size);
-    T* const dropped = tape.keeps && tape.call.dropout > 0 ? arena.take<T>(size) : y;
-    tape.outputs[size_t(layer)] = {y, step, row};
-    tape.inputs[size_t(layer) + 1] = {dropped, step, row};
-  }
-}
+
+  int slots;
+  T* hoisted = nullptr;    // [teams][slots][chunk rows][gates][pitch]
+  const T** in = nullptr;  // [threads][chunk rows]
+  T** out = nullptr;
+};
 
 // One layer of a pass, run by every thread of a region, or by the crew: part by part, or some steps after others.
 template <class T>
 class ForwardLayer {
  public:
-  ForwardLayer(const Network<T>& net, Tape<T>& tape, int layer, const Plan& plan, Pool& pool)
-      : net_(net), tape_(tape), layer_(layer), plan_(plan), pitch_(padded(net.config().hidden)) {
-    if (!plan.hoist) return;
-    if (plan.split == Split::pipeline) slots_ = Pipeline::kSlots;
-    const size_t rows = size_t(plan.chunk) * size_t(tape.order.batch());
-    const size_t values = rows * size_t(net.cell().gates * pitch_);
-    work_ = carved(pool, [&](Arena& arena) {
-      hoisted_ = arena.take<T>(values * size_t(plan.teams * slots_));
-      in_ = arena.take<const T*>(rows * size_t(plan.threads));
-      out_ = arena.take<T*>(rows * size_t(plan.threads));
-    });
-  }
+  ForwardLayer(const Network<T>& net, Tape<T>& tape, int layer, const Plan& plan, Arena memory)
+      : net_(net),
+        tape_(tape),
+        layer_(layer),
+        plan_(plan),
+        pitch_(padded(net.config().hidden)),
+        work_(memory, net, tape.order.batch(), plan) {}
 
   void operator()(const Team& all) {
-    if (plan_.teams == 2 && all.size > 1) {
-      const int direction = all.rank % 2;
-      direction_pass(direction, direction, {all.rank / 2, (all.size + 1 - direction) / 2, &barriers_[direction]},
-                     all.rank);
-    } else {
-      for (int direction = 0; direction < net_.config().directions(); ++direction) {
-        direction_pass(direction, 0, all, all.rank);
-      }
-    }
+    each_direction(plan_, net_.config().directions(), all, barriers_, [&](int direction, const Team& team) {
+      direction_pass(direction, plan_.teams == 2 ? direction : 0, team, all.rank);
+    });
   }
 
   // Whether the crew may take it in pieces of time, each of them by those who are awake then.
@@ -120,7 +103,7 @@ class ForwardLayer {
   // Where bias + W x of chunk k lies.
   T* buffer(int slot, int64_t k) const {
     const ptrdiff_t rows = ptrdiff_t(plan_.chunk) * tape_.order.batch();
-    return hoisted_ + (slot * slots_ + k % slots_) * rows * net_.cell().gates * pitch_;
+    return work_.hoisted + (slot * work_.slots + k % work_.slots) * rows * net_.cell().gates * pitch_;
   }
 
   ForwardTask<T> make_task(int direction) const {
@@ -129,8 +112,8 @@ class ForwardLayer {
     const Trace<T>& t = tape_.parts[size_t(part)];
     ForwardTask<T> task = net_.forward_task(part);
     task.schedule = tape_.order.schedule(direction == 1);
-    task.x = tape_.inputs[size_t(layer_)];
-    task.y = tape_.outputs[size_t(layer_)];
+    task.x = tape_.layers[size_t(layer_)].input;
+    task.y = tape_.layers[size_t(layer_)].output;
     task.y.data += direction * c.output();
     task.h0 = t.h0, task.cell = t.cell;
     task.tape_gates = t.gates, task.tape_cell = t.tape_cell, task.unprojected = t.unprojected;
@@ -143,12 +126,13 @@ class ForwardLayer {
     const Schedule& s = task.schedule;
     const size_t rows = size_t(plan_.chunk) * size_t(tape_.order.batch());
     const ptrdiff_t row_size = ptrdiff_t(net_.cell().gates) * pitch_;
-    const T** const in = in_ + size_t(thread) * rows;
-    T** const out = out_ + size_t(thread) * rows;
+    const T** const in = work_.in + size_t(thread) * rows;
+    T** const out = work_.out + size_t(thread) * rows;
     int n = 0;
     for (int64_t step = task.step_begin; step < task.step_end; ++step) {
       const int64_t live = s.first[step + 1] - s.first[step];
-      for (int place = share.row_begin; place < std::min<int64_t>(share.row_end, live); place += share.row_step, ++n) {
+      for (int place = share.row_begin; place < std::min<int64_t>(share.row_end, live);
+           place += share.row_stride, ++n) {
         in[n] = row_at(task.x, s, step, place);
         out[n] = hoisted + ((step - task.step_begin) * task.hoisted_rows + place) * row_size;
       }
@@ -162,11 +146,7 @@ class ForwardLayer {
   const int layer_;
   const Plan plan_;
   const int pitch_;
-  Loan work_;
-  int slots_ = 1;
-  T* hoisted_ = nullptr;    // [teams][slots][chunk rows][gates][pitch]
-  const T** in_ = nullptr;  // [threads][chunk rows]
-  T** out_ = nullptr;
+  const ForwardWork<T> work_;
   Barrier barriers_[2];
   Pipeline pipelines_[2];  // a direction each, since one serves once
 };
@@ -180,7 +160,7 @@ void final_states(const Network<T>& net, const Tape<T>& tape, int layer) {
     const int part = layer * c.directions() + direction;
     const Trace<T>& t = tape.parts[size_t(part)];
     const Schedule s = tape.order.schedule(direction == 1);
-    Rows<T> y = tape.outputs[size_t(layer)];
+    Rows<T> y = tape.layers[size_t(layer)].output;
     y.data += direction * c.output();
     T* const hn = tape.call.hn + ptrdiff_t(part) * tape.call.batch * c.output();
     for (int place = 0; place < tape.order.batch(); ++place) {
@@ -216,77 +196,78 @@ void initial_states(const Network<T>& net, Tape<T>& tape) {
 }  // namespace
 
 template <class T>
-Tape<T> Network<T>::make_tape(const Sequence<T>& call, bool keeps) const {
-  Tape<T> tape(call, keeps);
-  tape.parts.resize(size_t(config_.parts()));
-  tape.outputs.resize(size_t(config_.layers));
-  tape.inputs.resize(size_t(config_.layers));
-  tape.inputs.front() = call.x;
-  tape.outputs.back() = call.y;
-  return tape;
-}
-
-template <class T>
 void Network<T>::pass(Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
-  initial_states(*this, tape);
   const Use use = tape.keeps || call.regions ? Use::region : Use::inference;
   const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
+  // All that may fail comes first: the final states may be written where the initial ones lie.
+  std::vector<Plan> plans;
+  plans.reserve(size_t(config_.layers));
+  size_t bytes = 0;
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const Plan plan = this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use, distance);
-    ForwardLayer<T> forward(*this, tape, layer, plan, *pool_);
+    plans.push_back(this->plan(layer, call.steps, call.batch, tape.order.rows(), call.threads, use, distance));
+    Arena sizes;
+    ForwardWork<T>(sizes, *this, call.batch, plans.back());
+    bytes = std::max(bytes, sizes.used());
+  }
+  const Loan work(*pool_, bytes);
+  initial_states(*this, tape);
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const Plan& plan = plans[size_t(layer)];
+    ForwardLayer<T> forward(*this, tape, layer, plan, Arena(work.data()));
     if (forward.walks() && !region_threads_awake()) {
       forward.walk(*crew_);
     } else {
       spread(plan, plan.planned_ns * double(call.steps), forward);
     }
     final_states(*this, tape, layer);
-    clear_past_end(tape.order, tape.outputs[size_t(layer)], config_.width());
+    const Rows<T>& output = tape.layers[size_t(layer)].output;
+    clear_past_end(tape.order, output, config_.width());
     if (layer + 1 == config_.layers || call.dropout <= 0) continue;
     const size_t n = size_t(call.steps) * size_t(call.batch) * size_t(config_.width());
-    T* const dropped = const_cast<T*>(tape.inputs[size_t(layer) + 1].data);
-    if (dropped != tape.outputs[size_t(layer)].data) std::copy_n(tape.outputs[size_t(layer)].data, n, dropped);
+    T* const dropped = const_cast<T*>(tape.layers[size_t(layer) + 1].input.data);
+    if (dropped != output.data) std::copy_n(output.data, n, dropped);
     dropout(dropped, n, call.dropout, call.seed, layer, plan.threads);
   }
 }
 
 template <class T>
 void Network<T>::run(const Sequence<T>& call) const {
-  Tape<T> tape = make_tape(call, false);
-  const Loan memory = carved(*pool_, [&](Arena& arena) { lay_out_tape(arena, *this, tape); });
+  Tape<T> tape(config_, call, false);
+  const Loan memory = carved(*pool_, [&](Arena& arena) { tape.lay_out(arena, config_, cell()); });
   pass(tape);
 }
 
 template <class T>
 std::unique_ptr<Tape<T>> Network<T>::forward(const Sequence<T>& call) const {
-  auto tape = std::make_unique<Tape<T>>(make_tape(call, true));
+  auto tape = std::make_unique<Tape<T>>(config_, call, true);
   tape->pool = pool_;
-  tape->memory = carved(*pool_, [&](Arena& arena) { lay_out_tape(arena, *this, *tape); });
+  tape->memory = carved(*pool_, [&](Arena& arena) { tape->lay_out(arena, config_, cell()); });
   pass(*tape);
   return tape;
 }
 
 template <class T>
 void Network<T>::forward(const Sequence<T>& call, char* reserve) const {
-  Tape<T> tape = make_tape(call, true);
+  Tape<T> tape(config_, call, true);
   Arena arena(reserve);
-  lay_out_tape(arena, *this, tape);
+  tape.lay_out(arena, config_, cell());
   pass(tape);
 }
 
 template <class T>
 void Network<T>::backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const {
-  Tape<T> tape = make_tape(call, true);
+  Tape<T> tape(config_, call, true);
   Arena arena(const_cast<char*>(reserve));  // it is only read
-  lay_out_tape(arena, *this, tape);
+  tape.lay_out(arena, config_, cell());
   backward(tape, gradients);
 }
 
 template <class T>
 size_t Network<T>::reserve_bytes(const Sequence<T>& call) const {
-  Tape<T> tape = make_tape(call, true);
+  Tape<T> tape(config_, call, true);
   Arena sizes;
-  lay_out_tape(sizes, *this, tape);
+  tape.lay_out(sizes, config_, cell());
   return sizes.used();
 }
 

@@ -51,6 +51,10 @@ class Arena {
     used_ += (n * sizeof(T) + kAlign - 1) / kAlign * kAlign;
     return p;
   }
+  template <class T>
+  T* take_if(bool wanted, size_t n) {
+    return wanted ? take<T>(n) : nullptr;
+  }
   size_t used() const { return used_; }
 
  private:
@@ -58,9 +62,10 @@ class Arena {
   size_t used_ = 0;
 };
 
-// A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first. Threads may
-// share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked meanwhile
-// for ever: the tape it drops hung it there.)
+// A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first, and what
+// nobody has taken for a while, so that one large call does not bind its memory for as long as there are small ones.
+// Threads may share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked
+// meanwhile for ever: the tape it drops hung it there.)
 class Pool {
  public:
   explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
@@ -68,11 +73,13 @@ class Pool {
   }
 
   Block take(size_t bytes) {
+    if (bytes == 0) return {};
     if (const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock); lock) {
-      for (auto block = kept_.begin(); block != kept_.end(); ++block) {
-        if (block->bytes() < bytes || block->bytes() > 2 * bytes + kSmall) continue;
-        Block found = std::move(*block);
-        kept_.erase(block);
+      ++takes_;
+      for (auto kept = kept_.begin(); kept != kept_.end(); ++kept) {
+        if (kept->block.bytes() < bytes || kept->block.bytes() > 2 * bytes + kSmall) continue;
+        Block found = std::move(kept->block);
+        kept_.erase(kept);
         kept_bytes_ -= found.bytes();
         return found;
       }
@@ -81,23 +88,31 @@ class Pool {
   }
 
   void give(Block block) noexcept {
-    if (block.bytes() > bytes_) return;  // for its sake all others would go
+    if (block.bytes() == 0 || block.bytes() > bytes_) return;  // for the sake of a large one all others would go
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock) return;
     kept_bytes_ += block.bytes();
-    kept_.push_back(std::move(block));
-    while (kept_.size() > most_ || kept_bytes_ > bytes_) {
-      kept_bytes_ -= kept_.front().bytes();
+    kept_.push_back({std::move(block), takes_});
+    while (kept_.size() > most_ || kept_bytes_ > bytes_ || takes_ - kept_.front().since > kForgotten) {
+      kept_bytes_ -= kept_.front().block.bytes();
       kept_.erase(kept_.begin());
     }
   }
 
+  size_t kept_bytes() const { return kept_bytes_; }
+
  private:
+  struct Kept {
+    Block block;
+    uint64_t since;  // takes_ when it was given
+  };
   static constexpr size_t kSmall = size_t(1) << 16;
+  static constexpr uint64_t kForgotten = 64;  // takes, a dozen steps of training
   const size_t most_, bytes_;
   std::mutex mutex_;
   size_t kept_bytes_ = 0;
-  std::vector<Block> kept_;
+  uint64_t takes_ = 0;
+  std::vector<Kept> kept_;  // in the order they were given
 };
 
 // A block on loan from a pool.

@@ -217,7 +217,9 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   const double serial = plan.planned_ns * double(steps);
   const bool region = serial >= kWorthAThread;
   const unsigned allowed = serial >= kWorthHelp ? allowed_splits(use, region, s.directions) : 0;
-  const Choice one = fastest(work, threads, allowed);
+  // A pipeline of one team has buffers for one direction.
+  const unsigned alone = s.directions == 2 ? allowed & ~(1u << int(Split::pipeline)) : allowed;
+  const Choice one = fastest(work, threads, alone);
   plan.threads = one.threads, plan.split = one.split, plan.planned_ns = one.ns * s.directions;
   if (region && s.directions == 2 && threads > 1) {
     const Choice each = fastest(work, threads / 2, allowed);

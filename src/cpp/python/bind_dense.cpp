@@ -21,7 +21,10 @@ template <class T>
 T element(const Dense<T>&);
 
 AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
-  if (input < 1 || output < 1) throw py::value_error("in_features, out_features: expected 1 or more");
+  if (std::min(input, output) < 1 || std::max(input, output) > 1 << 20) {
+    throw py::value_error("in_features, out_features: expected integers from 1 to 1048576, got " +
+                          std::to_string(input) + " and " + std::to_string(output));
+  }
   if (dtype == "float32") return {std::make_unique<Dense<float>>(current_backend(), input, output), bias, py::none()};
   if (dtype == "float64") return {std::make_unique<Dense<double>>(current_backend(), input, output), bias, py::none()};
   throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");

@@ -24,16 +24,16 @@ struct BackwardPhase {
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanes<T>;
-    const int first = share.row_begin + (row + skip) * share.row_step;
+    const int first = share.row_begin + (row + skip) * share.row_stride;
     vec<T> sums[kMostSums];
     if (ends_here) {
       each_sum(height, width, [&](int i, int r, int v) {
-        sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_step) * a.output_pitch + (block + v) * W);
+        sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_stride) * a.output_pitch + (block + v) * W);
       });
     } else {
       multiply_dgates(first, height, block, width, coming, sums);
     }
-    each_sum(height, width, [&](int i, int r, int v) { finish(sums[i], first + r * share.row_step, block + v); });
+    each_sum(height, width, [&](int i, int r, int v) { finish(sums[i], first + r * share.row_stride, block + v); });
   }
 
   void multiply_dgates(int first, int height, int block, int width, const Coming& coming, vec<T>* sums) const {
@@ -43,7 +43,7 @@ struct BackwardPhase {
     const int reads = step < 0 ? 0 : will_read(first, height, block * kLanes<T>, ahead);
     for (int g = 0; g < H::count; ++g) {
       for (int r = 0; r < height; ++r)
-        ops[g].rows[r] = dgates(step + 1, first + r * share.row_step) + H::index[g] * a.pitch;
+        ops[g].rows[r] = dgates(step + 1, first + r * share.row_stride) + H::index[g] * a.pitch;
       ops[g].weights(a.ut + g * segment, panel, a.hidden, block, coming);
       const int begin = reads * g / H::count;
       ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
@@ -59,7 +59,7 @@ struct BackwardPhase {
   int will_read(int first, int height, int unit, const T** ahead) const {
     int n = 0;
     for (int r = 0; r < height; ++r) {
-      const int place = first + r * share.row_step;
+      const int place = first + r * share.row_stride;
       const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
       for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
       if (Cell::has_cell_state && step)
@@ -119,15 +119,15 @@ struct UnprojectPhase {
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
     const BackwardTask<T>& a = phase.a;
-    const int row_step = phase.share.row_step, first = phase.share.row_begin + row * row_step;
+    const int stride = phase.share.row_stride, first = phase.share.row_begin + row * stride;
     const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
     vec<T> sums[kMostSums];
     Operand<T> op;
-    for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * row_step) * a.output_pitch;
+    for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * stride) * a.output_pitch;
     op.weights(a.projection_t, ptrdiff_t(a.output) * kLanes<T>, a.output, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
     each_sum(height, width,
-             [&](int i, int r, int v) { through_cell(a, phase, sums[i], first + r * row_step, block + v); });
+             [&](int i, int r, int v) { through_cell(a, phase, sums[i], first + r * stride, block + v); });
   }
 };
 

@@ -139,7 +139,7 @@ template <class Cell, class T>
   RowStep<T> group[most];
   for (int begin = 0; begin < rows; begin += most) {
     const int n = rows - begin < most ? rows - begin : most;
-    for (int r = 0; r < n; ++r) group[r] = row_step<Cell>(a, step, share.row_begin + (begin + r) * share.row_step);
+    for (int r = 0; r < n; ++r) group[r] = row_step<Cell>(a, step, share.row_begin + (begin + r) * share.row_stride);
     hidden.each_width([&](auto vector, int first, int last) {
       cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last);
     });
@@ -255,15 +255,15 @@ struct ProjectionPhase {
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
     constexpr int W = kLanes<T>;
-    const int first = share.row_begin + row * share.row_step;
+    const int first = share.row_begin + row * share.row_stride;
     const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
     vec<T> sums[kMostSums];
     Operand<T> op;
-    for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_step) * a.pitch;
+    for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_stride) * a.pitch;
     op.weights(a.projection, ptrdiff_t(a.hidden) * W, a.hidden, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int v) {
-      T* const y = row_at(a.y, a.schedule, step, first + r * share.row_step);
+      T* const y = row_at(a.y, a.schedule, step, first + r * share.row_stride);
       store_first(y + (block + v) * W, sums[i], lanes_of<T>(a.output, block + v));
     });
   }

@@ -20,7 +20,7 @@ FASTRNN_INLINE int places(const Share& share, int64_t n) {
   const int64_t end = n < share.row_end ? n : share.row_end;
   const int64_t span = end - share.row_begin;
   if (span <= 0) return 0;
-  return int(share.row_step == 1 ? span : (span + share.row_step - 1) / share.row_step);
+  return int(share.row_stride == 1 ? span : (span + share.row_stride - 1) / share.row_stride);
 }
 
 FASTRNN_INLINE void meet(const Share& share) {

@@ -1,9 +1,8 @@
-// Every wrong argument is an error that names it, and leaves things as they were; so is every allocation that fails.
+// Every wrong argument is an error that names it, and leaves things as they were.
 #include <cstring>
 #include <limits>
 
 #include "tests/api_check.h"
-#include "tests/interpose.h"
 
 namespace fastrnn::tests {
 namespace {
@@ -138,39 +137,6 @@ void wrong_prefixes() {
   }
 }
 
-// Everything the library does that takes memory; false when an allocation failed somewhere. An error must say so.
-bool whole_life(const std::vector<char>& file) {
-  bool done = true;
-  const auto checked = [&](const auto& result) {
-    if (!result) {
-      done = false;
-      CHECK(result.error().status() == Status::out_of_memory, "%s", result.error().message());
-    }
-    return bool(result);
-  };
-  const auto weights = Weights::parse(file.data(), file.size());
-  if (!checked(weights)) return false;
-  auto layer = Layer<float>::load(*weights, "lstm.");
-  const auto head = Linear<float>::load(*weights, "head.");
-  if (!checked(layer) || !checked(head)) return false;
-  float x[24], y[60], out[12], dw[4 * 5 * 12];
-  std::memset(x, 0, sizeof x);
-  Sequence s = sequence();
-  s.steps = 6, s.batch = 2, s.x = x, s.y = y, s.x_step = 4, s.x_row = 2, s.y_step = 10, s.y_row = 5;
-  checked(layer->run(s));
-  checked(head->run(y, out, 12));
-  if (const auto tape = layer->forward(s); checked(tape)) {
-    Gradients g = gradients();
-    void* all[] = {dw, dw + 40, dw + 140, dw + 160};
-    g.dy = y, g.dy_step = 10, g.dy_row = 5, g.weights = all;
-    checked(layer->backward(*tape, g));
-  }
-  const auto stream = layer->stream(2);
-  checked(stream);
-  checked(layer->prepare());
-  return done;
-}
-
 }  // namespace
 
 void test_errors() {
@@ -179,34 +145,6 @@ void test_errors() {
   wrong_sequences();
   wrong_streams();
   wrong_prefixes();
-}
-
-void test_out_of_memory() {
-  if (!interposes()) return void(std::printf("skipped: failing allocations need glibc and no sanitizer\n"));
-  const Layer<float> lstm = ready_layer<float>(config_of(Cell::lstm, 2, 5));
-  Linear<float> head = required(Linear<float>::make(5, 1));
-  const float ones[5] = {1, 1, 1, 1, 1};
-  required(head.set(ones, ones));
-  const std::string path = scratch_file("memory.safetensors");
-  required(save(path.c_str(), {{"lstm.", lstm}, {"head.", head}}));
-  std::vector<char> file(10000);
-  std::FILE* const stream = std::fopen(path.c_str(), "rb");
-  file.resize(std::fread(file.data(), 1, file.size(), stream));
-  std::fclose(stream);
-  std::remove(path.c_str());
-  CHECK(whole_life(file), "with memory enough");
-  long n = 0;
-  for (bool failed = true; failed && n < 10000; ++n) {
-    const Calls before = calls();
-    fail_allocations(n);
-    const bool done = whole_life(file);
-    failed = allocation_failed();
-    fail_allocations(-1);
-    const Calls after = calls();
-    CHECK(done || failed, "an error although memory was there, at allocation %ld", n);
-    if (!failed) CHECK(after.allocations - before.allocations == after.frees - before.frees, "a leak");
-  }
-  std::printf("out of memory at each of %ld allocations: an error each time\n", n - 1);
 }
 
 }  // namespace fastrnn::tests

@@ -49,6 +49,33 @@ void check_limits() {
         static_cast<void*>(last.data()));
 }
 
+// Of one large call nothing is left after many small ones.
+void check_forgotten() {
+  Pool pool;
+  const void* large = nullptr;
+  {
+    const Loan loan(pool, 9 * kMiB);
+    large = loan.data();
+  }
+  for (int i = 0; i < 10; ++i) const Loan small(pool, kMiB);
+  {
+    const Loan loan(pool, 9 * kMiB);
+    CHECK(loan.data() == large, "forgotten after ten");
+  }
+  for (int i = 0; i < 100; ++i) const Loan small(pool, kMiB);
+  CHECK(pool.kept_bytes() < 2 * kMiB, "%zu bytes are kept", pool.kept_bytes());
+}
+
+// Who needs no memory takes and gives none.
+void check_nothing() {
+  Pool pool(1);
+  pool.give(Block(kMiB));
+  {
+    const Loan none(pool, 0);
+  }
+  CHECK(pool.kept_bytes() == kMiB, "%zu bytes are kept", pool.kept_bytes());
+}
+
 }  // namespace
 
 void test_memory() {
@@ -61,6 +88,8 @@ void test_memory() {
   check_pool(3 * kMiB, 4 * kMiB, false);
   check_pool(9 * kMiB, kMiB, false);
   check_limits();
+  check_forgotten();
+  check_nothing();
 }
 
 }  // namespace fastrnn::tests

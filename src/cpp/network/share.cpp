@@ -1,0 +1,29 @@
+#include "network/share.h"
+
+namespace fastrnn {
+
+Share share_units(int rows, const Team& team) {
+  Share share = {0, rows, 1, team.rank, team.size, nullptr, nullptr};
+  if (team.size > 1) {
+    share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
+    share.barrier = const_cast<Team*>(&team);
+  }
+  return share;
+}
+
+Share share_of(Split split, const RowOrder& order, const Team& team) {
+  Share share = {0, order.batch(), 1, 0, 1, nullptr, nullptr};
+  if (split == Split::none || split == Split::pipeline) {
+    if (team.rank > 0) share.row_end = 0;
+  } else if (split == Split::rows && order.ragged()) {
+    share.row_begin = team.rank, share.row_stride = team.size;  // every thread gets rows of every length
+  } else if (split == Split::rows) {
+    share.row_begin = int(int64_t(order.batch()) * team.rank / team.size);
+    share.row_end = int(int64_t(order.batch()) * (team.rank + 1) / team.size);
+  } else {
+    share = share_units(order.batch(), team);
+  }
+  return share;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,102 @@
+// A pass and the one back: their arguments, and the memory between them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "network/config.h"
+#include "network/memory.h"
+#include "network/schedule.h"
+
+namespace fastrnn {
+
+// Arguments of a pass. Sizes follow from the network's Config.
+template <class T>
+struct Sequence {
+  int64_t steps;
+  int batch;
+  const int64_t* lengths;  // [B] each in [0, T], or null
+  Rows<const T> x;         // [T, B, I]
+  const T* h0;             // [L*D, B, P], or null: zeros
+  const T* c0;             // [L*D, B, H], or null
+  Rows<T> y;               // [T, B, D*P], written whole
+  T* hn;                   // [L*D, B, P]
+  T* cn;                   // [L*D, B, H]; LSTM alone
+  double dropout;          // between layers; 0: off
+  uint64_t seed;           // of its mask
+  int threads;
+  bool regions = false;  // threads come from OpenMP alone: the caller's own spin in regions of the same run-time
+};
+
+template <class T>
+struct Gradients {
+  Rows<const T> dy;   // [T, B, D*P], data null: zeros
+  const T* dh;        // [L*D, B, P], or null
+  const T* dc;        // [L*D, B, H], or null
+  Rows<T> dx;         // [T, B, I], data null: not wanted
+  T* dh0;             // [L*D, B, P], or null: not wanted
+  T* dc0;             // [L*D, B, H], or null
+  T* const* weights;  // as in Network::pack, written whole; null: not wanted
+  int threads;
+};
+
+// What one direction of one layer keeps of a pass.
+template <class T>
+struct Trace {
+  T* h0;           // [B, P] by batch row
+  T* cell;         // [B][pitch] by place: c before the first step
+  T* gates;        // [rows][saved][pitch], null without a tape; so are the next two
+  T* tape_cell;    // [rows][pitch]
+  T* unprojected;  // [rows][pitch] with a tape, else [B][pitch]
+};
+
+// What one layer reads, after dropout, and what it writes.
+template <class T>
+struct LayerRows {
+  Rows<const T> input;
+  Rows<T> output;
+};
+
+// The memory of a pass. With a tape it holds what BPTT needs; x and y stay the caller's and must not change.
+template <class T>
+struct Tape {
+  Tape(const Config& c, const Sequence<T>& sequence, bool keep)
+      : order(sequence.steps, sequence.batch, sequence.lengths),
+        call(sequence),
+        keeps(keep),
+        parts(size_t(c.parts())),
+        layers(size_t(c.layers)) {
+    layers.front().input = call.x;
+    layers.back().output = call.y;
+  }
+
+  void lay_out(Arena& arena, const Config& c, const CellKernels<T>& cell) {
+    const size_t pitch = size_t(padded(c.hidden)), batch = size_t(call.batch), rows = size_t(order.rows());
+    for (Trace<T>& t : parts) {
+      t.h0 = arena.take<T>(batch * size_t(c.output()));
+      t.cell = arena.take<T>(cell.has_cell_state ? batch * pitch : 0);
+      t.gates = arena.take_if<T>(keeps, rows * size_t(cell.saved) * pitch);
+      t.tape_cell = arena.take_if<T>(keeps && cell.has_cell_state, rows * pitch);
+      t.unprojected = arena.take<T>(c.projection ? (keeps ? rows : batch) * pitch : 0);
+    }
+    // Outputs of the inner layers, and, where backward needs both, what dropout made of them.
+    const size_t size = size_t(call.steps) * batch * size_t(c.width());
+    const ptrdiff_t row = c.width(), step = row * call.batch;
+    for (size_t layer = 0; layer + 1 < layers.size(); ++layer) {
+      T* const y = arena.take<T>(size);
+      T* const dropped = keeps && call.dropout > 0 ? arena.take<T>(size) : y;
+      layers[layer].output = {y, step, row};
+      layers[layer + 1].input = {dropped, step, row};
+    }
+  }
+
+  RowOrder order;
+  Sequence<T> call;
+  bool keeps;
+  std::vector<Trace<T>> parts;       // [L*D]
+  std::vector<LayerRows<T>> layers;  // [L]; the first reads call.x, the last writes call.y
+  std::shared_ptr<Pool> pool;        // lives as long as what it lends
+  Loan memory;
+};
+
+}  // namespace fastrnn
