@@ -161,7 +161,7 @@ def section(rows: list[dict[str, Any]]) -> str:
 
 
 def served(full: dict[str, float]) -> int:
-    """Streams that are ready within a frame, by the step of so many: rounded down to three digits."""
+    """Streams that are done within a frame, by the step measured; rounded down to three digits."""
     streams = full["streams"] * FRAME / full["seconds"]
     unit = 10 ** max(0, len(str(int(streams))) - 3)
     return int(streams // unit * unit)
