@@ -25,7 +25,8 @@ section() {
   printf '\n==== %s\n' "$1"
 }
 
-# beside FUNCTION: runs it while the sections that follow run; joined FUNCTION shows what it printed, and fails where it did.
+# beside FUNCTION: runs it while the sections that follow run; joined FUNCTION shows what it printed, and fails where it
+# did.
 beside() {
   set -m # a process group of its own: what it has started ends with it
   "$1" >"$scratch/$1.log" 2>&1 </dev/null &

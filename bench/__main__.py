@@ -1,11 +1,11 @@
 """python -m bench: times all cases; writes docs/performance.md, bench/results.json and README.md.
 
-A full run takes half an hour or more (27 minutes with three rounds). With --cases or --quick the
-tables are only printed, unless --out says where to write; --update puts the cases it measures into
-what is there, --native the step from C++ alone (it needs CMake). --machine NAME keeps the page of
-another machine beside the first: docs/performance-NAME.md, bench/results-NAME.json, no README. On
-more than two cores start it as `taskset -c 0,1 ...` (two cores, not two threads of one): jax takes
-all it may use.
+A full run takes half an hour with three rounds, and longer with the five it makes if not told
+otherwise. With --cases or --quick the tables are only printed, unless --out says where to write;
+--update puts the cases it measures into what is there, --native the step from C++ alone (it needs
+CMake). --machine NAME keeps the page of another machine beside the first: docs/performance-NAME.md,
+bench/results-NAME.json, no README. On more than two cores start it as `taskset -c 0,1 ...` (two
+cores, not two threads of one): jax takes all it may use.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ CASES = (
     "training-gru-T100-B1-H128",
     "training-rnn-T100-B64-H256",
     "pauses-lstm-T1-B1-H128",
+    "pauses-lstm-T10-B1-H256",
     "pauses-lstm-T100-B1-H128",
 )
 

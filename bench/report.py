@@ -11,6 +11,8 @@ from bench.measure import Row
 from bench.native import RTNEURAL, TARGET
 from bench.timing import NOISY
 
+UNSTEADY = 1.4  # the slowest round over the fastest, from which a time is marked
+
 TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
     "sequence": "One sequence (B = 1)",
@@ -50,7 +52,11 @@ HOW = """\
 A ratio is the time of the best peer (torch, ONNX Runtime or OpenVINO) over ours in the same
 process, the median over the rounds; in parentheses the least we promised, and an asterisk where it
 is missed. The fastest time of a row is bold, whoever's it is. Share: the floor `max(flops / peak,
-weight bytes / bandwidth of the level they fit in)` over our time.
+weight bytes / bandwidth of the level they fit in)` over our time. It can exceed 100 %: weights
+larger than a cache are all counted at the bandwidth of the level behind it, but what is left of
+them in the cache from the step before is read faster.
+
+{rounds}
 
 All libraries got the same weights, at most two threads and whatever setting served them best, and
 their results agreed (float32: 1e-5, float64: 1e-10) before anything was timed. `bench/timing.py`
@@ -64,7 +70,8 @@ of several runs (`--update`); within a row all libraries were timed in turn.
 def page(results: dict[str, Any]) -> str:
     rows = results["rows"]
     parts = ["# Performance\n", "Written by `python -m bench`; do not edit.\n"]
-    parts += [_machine(results["machine"], results["limits"]), "## How to read the tables\n", HOW]
+    how = HOW.replace("{rounds}", _rounds(rows))
+    parts += [_machine(results["machine"], results["limits"]), "## How to read the tables\n", how]
     for group, title in TITLES.items():
         found = [row for row in rows if row["group"] == group]
         if found:
@@ -106,6 +113,24 @@ def _machine(machine: dict[str, Any], limits: dict[str, float] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rounds(rows: list[Row]) -> str:
+    """How many rounds a median is of, and what the mark of unsteady() means."""
+    found = sorted({len(seconds) for row in rows for seconds in row["seconds"].values()})
+    if not found:
+        return ""
+    number = " or ".join(map(str, found))
+    return (
+        f"A time is the median of {number} round{'' if found == [1] else 's'}. A dagger (†): the "
+        f"slowest round of fastrnn's took more than\n{UNSTEADY} times the fastest."
+    )
+
+
+def unsteady(row: Row, name: str = "fastrnn") -> str:
+    """The mark behind a time whose rounds are far apart."""
+    seconds = row["seconds"].get(name)
+    return "†" if seconds and max(seconds) > UNSTEADY * min(seconds) else ""
+
+
 def short(seconds: float | None) -> str:
     """Microseconds with three digits."""
     if seconds is None:
@@ -120,6 +145,8 @@ def against(value: float | None, target: float, unit: str = "") -> str:
         return "–"
     scale, digits = (100, 0) if unit == "%" else (1, 2)
     text = f"{value * scale:.{digits}f}{unit}"
+    if unit == "%" and round(value, 2) > 1:
+        text = "> 100%"  # how much more means nothing: bench/roofline.py says why
     if not target:
         return text
     return f"{text} ({target * scale:.{digits}f}{unit}){'' if value >= target else ' *'}"
@@ -131,10 +158,11 @@ def label(case: str) -> str:
         "gru", "GRU").replace("rnn", "RNN")  # fmt: skip
 
 
-def times(median: dict[str, float], libraries: list[str]) -> list[str]:
-    """The fastest in bold."""
+def times(median: dict[str, float], libraries: list[str], mark: str = "") -> list[str]:
+    """The fastest in bold; `mark` behind ours."""
     fastest = min(median, key=median.__getitem__)
-    return [f"**{short(median[n])}**" if n == fastest else short(median.get(n)) for n in libraries]
+    found = [f"**{short(median[n])}**" if n == fastest else short(median.get(n)) for n in libraries]
+    return [text + mark * (n == "fastrnn") for n, text in zip(libraries, found, strict=True)]
 
 
 def _peers(rows: list[Row]) -> str:
@@ -143,7 +171,7 @@ def _peers(rows: list[Row]) -> str:
     body = (
         [
             label(row["case"]),
-            *times(row["median"], libraries),
+            *times(row["median"], libraries, unsteady(row)),
             row.get("best", "–"),
             against(row.get("ratio"), row["target"]),
             against(row.get("share"), row["target_share"], "%"),
@@ -159,8 +187,8 @@ def _beside(rows: list[Row]) -> str:
     body = (
         [
             label(row["case"]),
-            short(row["median"].get("fastrnn")),
-            short(row["median"].get("fastrnn beside")),
+            short(row["median"].get("fastrnn")) + unsteady(row),
+            short(row["median"].get("fastrnn beside")) + unsteady(row, "fastrnn beside"),
             against(row.get("ratio"), row["target"]),
             *(against(row["ratios"].get(name), 0) for name in peers),
         ]
@@ -207,8 +235,8 @@ def _inside_torch(rows: list[Row]) -> str:
         body.append(
             [
                 label(row["case"]),
-                short(median.get("fastrnn")),
-                short(median.get("fastrnn.torch")),
+                short(median.get("fastrnn")) + unsteady(row),
+                short(median.get("fastrnn.torch")) + unsteady(row, "fastrnn.torch"),
                 text + (" *" if late else ""),
                 short(median.get("torch")),
                 against(row.get("ratio"), row["target"]),

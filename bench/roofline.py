@@ -10,7 +10,13 @@ handing the state over at every step. Training is three times the forward's flop
 of the input, gradient of the weights) and reads the recurrent weights up and down.
 
 Not counted: elementwise functions, tape and output traffic, the call itself. So a share of 1 is out
-of reach for tiny steps, and above it only errors of the probe can be.
+of reach for tiny steps.
+
+A share above 1 is possible. Weights that are larger than a cache are counted as if all of them came
+from the level behind it, but a part of them is still in the cache from the step before (one row
+walks them backwards at every other step to that end), and that part is read faster: a core that
+reads 4 MB a step with 2 MB of second-level cache may find nearly half of them there. The probe may
+also have seen less than the machine can do.
 """
 
 from __future__ import annotations

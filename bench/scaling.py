@@ -27,10 +27,14 @@ LETTERS = {"none": "", "rows": " r", "units": " u", "pipeline": " p"}
 WORTH = 1.1  # a doubling that gains less does not pay
 
 TEXT = """\
-LSTM T = 100, I = H, inference, microseconds by the model with which `layer.explain()` answers; not
-measured. In italics what another doubling gains less than 10 % on. r: each thread has its own rows;
-u: its own units, with a barrier a step; p: two threads, one of which multiplies the inputs ahead of
-the other. With one row the barrier is soon all there is: cores pay up to where a core's part of the
+LSTM T = 100, I = H, inference, microseconds by the model with which `layer.explain()` answers. They
+are not measured: the model's core has 3.5 GHz (`kCoreGhz` in `src/cpp/network/plan.cpp`) and rough
+figures for its caches, so only their ratios mean something. What this machine took on one thread
+and on two stands in the tables above.
+
+In italics what another doubling gains less than 10 % on. r: each thread has its own rows; u: its
+own units, with a barrier a step; p: two threads, one of which multiplies the inputs ahead of the
+other. With one row the barrier is soon all there is: cores pay up to where a core's part of the
 weights fits its second-level cache. With many rows they pay as long as each has a few tiles of them
 (six rows) to work on. The model does not know that cores share a last-level cache and memory: at
 B = 1, H = 1024 it promises too much.

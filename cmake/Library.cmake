@@ -29,8 +29,8 @@ else()
 endif()
 set(package_place ${library_place}/cmake/fastrnn)
 
-# What both have in common. The API is compiled for each: in the static one it is as hidden as the rest, so that a plug-in
-# that contains it shows none of it to its host.
+# What both have in common. The API is compiled for each: in the static one it is as hidden as the rest, so that a
+# plug-in that contains it shows none of it to its host.
 function(fastrnn_library target kind export)
   add_library(${target} ${kind} ${library_sources} ${core_objects})
   target_include_directories(${target} PUBLIC

@@ -37,16 +37,15 @@ from packages import package_file
 RATE = 16_000
 FRAME, CONTEXT = 512, 64  # new samples a step; samples of the frame before that it sees again
 
-MODELS = package_file("silero-vad", "silero_vad/data")
-SEQUENCE = MODELS / "silero_vad_16k_sequence.onnx"  # one plain LSTM node: this one is cut open
-PUBLISHED = MODELS / "silero_vad.onnx"  # what the package itself runs
+SEQUENCE = "silero_vad_16k_sequence.onnx"  # one plain LSTM node: this one is cut open
+PUBLISHED = "silero_vad.onnx"  # what the package itself runs
 
 
 class Detector:
     """Silero's network as a stream: `detector(frame)` is the probability of speech in it."""
 
-    def __init__(self, path: Path = SEQUENCE) -> None:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    def __init__(self) -> None:
+        model = onnx.shape_inference.infer_shapes(onnx.load(published(SEQUENCE)))
         node = next(node for node in model.graph.node if node.op_type == "LSTM")
         arrays = {init.name: onnx.numpy_helper.to_array(init) for init in model.graph.initializer}
         cut = onnx.utils.Extractor(model)
@@ -77,6 +76,11 @@ class Detector:
         return self.encoder.run(None, {"input": self.window})[0].ravel()
 
 
+def published(name: str) -> Path:
+    """Return one of the files in Silero's package."""
+    return package_file("silero-vad", f"silero_vad/data/{name}")
+
+
 def lstm_from_onnx(w: np.ndarray, r: np.ndarray, b: np.ndarray) -> fastrnn.LSTM:
     """Return a layer from an ONNX LSTM's W [1, 4H, I], R [1, 4H, H] and B [1, 8H]."""
     lstm = fastrnn.LSTM(w.shape[2], r.shape[2])
@@ -92,9 +96,9 @@ def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def whole_network(path: Path) -> Callable[[np.ndarray], float]:
+def whole_network(name: str) -> Callable[[np.ndarray], float]:
     """Return the same step run by ONNX Runtime alone, on any of the published files for 16 kHz."""
-    network = session(path)
+    network = session(published(name))
     run, names = network.run, [i.name for i in network.get_inputs()]
     feed: dict[str, Any] = {"input": np.zeros((1, CONTEXT + FRAME), np.float32)}
     if "sr" in names:
@@ -177,8 +181,8 @@ def print_times(detector: Detector, frame: np.ndarray) -> None:
     feed = {first: features.reshape(1, 1, 128), "h": state, "c": state}
     rows: dict[str, Callable[[], object]] = {
         "whole step: ONNX Runtime's convolutions, fastrnn's LSTM": partial(detector, frame),
-        f"whole step: ONNX Runtime, {SEQUENCE.name}": partial(whole_network(SEQUENCE), frame),
-        f"whole step: ONNX Runtime, {PUBLISHED.name}": partial(whole_network(PUBLISHED), frame),
+        f"whole step: ONNX Runtime, {SEQUENCE}": partial(whole_network(SEQUENCE), frame),
+        f"whole step: ONNX Runtime, {PUBLISHED}": partial(whole_network(PUBLISHED), frame),
         "LSTM alone: fastrnn": partial(detector.stream.step, features, out=detector.hidden),
         "LSTM alone: ONNX Runtime": partial(detector.onnx_lstm.run, None, feed),
     }
@@ -199,7 +203,7 @@ def main(path: Path) -> None:
     for model in (SEQUENCE, PUBLISHED):
         whole = whole_network(model)
         difference = max(abs(p - whole(f)) for p, f in zip(probabilities, heard, strict=True))
-        print(f"largest difference from ONNX Runtime, {model.name}: {difference:.1e}")
+        print(f"largest difference from ONNX Runtime, {model}: {difference:.1e}")
     print("median of 2,000 steps, one thread each:")
     print_times(detector, heard[len(heard) // 2])
 

@@ -15,7 +15,6 @@ import sys
 import warnings
 from itertools import combinations
 
-import librosa
 import numpy as np
 import torch
 
@@ -25,7 +24,14 @@ from packages import package_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # where it finds binary_dilation in SciPy
-    from resemblyzer import VoiceEncoder, audio, normalize_volume
+    try:
+        import librosa
+        from resemblyzer import VoiceEncoder, audio, normalize_volume
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"{error.name} is missing: "
+            'pip install ".[examples]" && pip install --no-deps -r examples/data.txt'
+        )
 
 RATE = 16_000
 SHORTEST = 1.6  # seconds

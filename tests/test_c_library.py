@@ -1,5 +1,9 @@
 """The C library inside the package computes the bits that Python computes, and reads its files."""
 
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +84,26 @@ def test_files_both_ways(cell, dtype, tmp_path):
     with pytest.raises(ValueError, match="expected dtype"):
         other = np.float64 if dtype is np.float32 else np.float32
         c_library.load(tmp_path / "python.safetensors", other)
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+@pytest.mark.skipif(os.name == "nt", reason="the command is that of GCC and Clang")
+def test_program_of_docs_cpp(tmp_path):
+    """docs/cpp.md prints a program: it compiles without a warning, and gives Python's bits"""
+    page = (Path(__file__).parents[1] / "docs" / "cpp.md").read_text()
+    (tmp_path / "main.cpp").write_text(re.search(r"```cpp\n(.*?)```", page, re.DOTALL)[1])
+    lstm, head = fastrnn.LSTM(1, 32, seed=1), fastrnn.Linear(32, 1, seed=2)
+    fastrnn.save(tmp_path / "model.safetensors", {"lstm": lstm, "head": head})
+    library = c_library.path()
+    include = f"-I{library.parents[1] / 'include'}"
+    warnings = "-Wall", "-Wextra", "-Werror"
+    command = ["c++", "-std=c++17", *warnings, include, "main.cpp", library, "-o", "main"]
+    subprocess.run([*command, f"-Wl,-rpath,{library.parent}"], cwd=tmp_path, check=True)
+    x = np.sin(np.arange(9, dtype=np.float32))
+    samples = "\n".join(map(repr, x.tolist()))
+    done = subprocess.run(
+        tmp_path / "main", cwd=tmp_path, input=samples, check=True, capture_output=True, text=True
+    )
+    stream = lstm.stream()
+    y = np.array([head(stream.step(x[i : i + 1]))[0] for i in range(len(x))])
+    assert np.array(done.stdout.split(), np.float32).tobytes() == y.tobytes()

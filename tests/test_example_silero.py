@@ -25,7 +25,7 @@ PUBLISHED = [
 
 @pytest.fixture(scope="module", params=PUBLISHED)
 def expected(request, heard):
-    step = silero.whole_network(silero.MODELS / f"{request.param}.onnx")
+    step = silero.whole_network(f"{request.param}.onnx")
     return np.array([step(frame) for frame in heard])
 
 

@@ -122,7 +122,7 @@ def draw(title: str, found: list[Measured], out: str) -> str:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("matplotlib is not installed; try pip install 'fastrnn[plot]'") from None
+        raise ValueError("matplotlib is not installed; try pip install matplotlib") from None
     figure = Figure(figsize=(10, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
