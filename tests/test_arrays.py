@@ -175,3 +175,69 @@ def test_results_are_new_arrays():
     _, (h, c) = layer(p.x, p.state)
     for out, given in zip((h, c), p.state, strict=True):
         assert not np.shares_memory(out, given)
+
+
+def stepping():
+    """what takes rows [2, 5] of a GRU one step at a time, and the argument's name"""
+    layer = fastrnn.GRU(5, 7, seed=1)
+    stream, blocks, pool = layer.stream(2), layer.stream(2), fastrnn.StreamPool(layer, 2)
+    ids = [pool.join(), pool.join()]
+    return {
+        "stream": ("x", stream.step),
+        "block": ("block", lambda x, out=None: blocks.process(x, out)),
+        "pool": ("x", lambda x, out=None: pool.step(ids, x, out)),
+    }
+
+
+def rows_for(way):
+    x = np.random.default_rng(2).standard_normal((2, 5)).astype(np.float32)
+    return x[None] if way == "block" else x
+
+
+each_way = pytest.mark.parametrize("way", ["stream", "block", "pool"])
+
+
+@pytest.mark.parametrize("wrap", [WithDlpack, WithArray])
+@each_way
+def test_protocols_of_steps(way, wrap):
+    x = rows_for(way)
+    assert stepping()[way][1](wrap(x)).tobytes() == stepping()[way][1](x).tobytes()
+
+
+@each_way
+def test_steps_refuse_what_layers_refuse(way):
+    name, step = stepping()[way]
+    x = rows_for(way)
+    wrong = np.ma.array(x, mask=True), Broken(), x.tolist(), x.astype(np.float64), x.astype(">f4")
+    for bad in wrong:
+        with pytest.raises(TypeError, match=f"^{name}: "):
+            step(bad)
+    assert step(x).tobytes() == stepping()[way][1](x).tobytes()  # nothing has advanced
+
+
+@each_way
+def test_masked_results_are_refused(way):
+    _, step = stepping()[way]
+    x = rows_for(way)
+    out = np.ma.zeros((*x.shape[:-1], 7), np.float32)
+    with pytest.raises(TypeError, match="^out: expected a plain array, got a masked one"):
+        step(x, out=out)
+    assert not out.any()
+
+
+def test_masked_states_are_refused():
+    stream = fastrnn.GRU(5, 7).stream()
+    with pytest.raises(TypeError, match="^state: expected a plain array, got a masked one"):
+        stream.state = np.ma.ones((1, 1, 7), np.float32)
+    assert not stream.state.any()
+
+
+@each_way
+def test_subclasses_are_read_and_written(way, tmp_path):
+    _, step = stepping()[way]
+    x = rows_for(way)
+    y = np.memmap(tmp_path / "y", np.float32, "w+", shape=(*x.shape[:-1], 7))
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=x.shape)
+    mapped[:] = x
+    assert step(mapped, out=y) is y
+    assert y.tobytes() == stepping()[way][1](x).tobytes()

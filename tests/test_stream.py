@@ -123,11 +123,11 @@ def test_state_is_a_copy_and_can_be_set(kind):
 def test_state_is_checked():
     stream = NET.build().stream(3)
     good = random(2, 3, 7)
-    with pytest.raises(ValueError, match=r"h.*2, 3, 7.*got.*2, 4, 7"):
+    with pytest.raises(ValueError, match=r"state\[0\].*2, 3, 7.*got.*2, 4, 7"):
         stream.state = random(2, 4, 7), good
-    with pytest.raises(ValueError, match=r"c.*2, 3, 7.*got.*1, 3, 7"):
+    with pytest.raises(ValueError, match=r"state\[1\].*2, 3, 7.*got.*1, 3, 7"):
         stream.state = good, random(1, 3, 7)
-    with pytest.raises(TypeError, match=r"h.*float32.*got float64"):
+    with pytest.raises(TypeError, match=r"state\[0\].*float32.*got float64"):
         stream.state = good.astype(np.float64), good
     with pytest.raises(TypeError, match="pair|tuple"):
         stream.state = good

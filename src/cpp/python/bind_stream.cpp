@@ -42,11 +42,10 @@ py::object step(Stream<T>& s, py::handle x, py::handle out) {
 }
 
 template <class T>
-py::object process(Stream<T>& s, py::object block, py::object out) {
+py::object process(Stream<T>& s, py::handle block, const py::object& out) {
   const Config& c = config_of(s);
   const ssize_t batch = s.batch();
-  block = step_input<T>(block);
-  const py::array x = as_array<T>(block, "block");
+  const py::array x = as_input<T>(block, "block");
   const bool flat = x.ndim() == 2 && batch == 1;
   const std::string lead = batch == 1 ? "[T, " : "[T, " + std::to_string(batch) + ", ";
   if ((!flat && x.ndim() != 3) || x.shape(x.ndim() - 1) != c.input || (!flat && x.shape(1) != batch)) {
@@ -55,7 +54,7 @@ py::object process(Stream<T>& s, py::object block, py::object out) {
   const ssize_t steps = x.shape(0), n = c.output();
   std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, n} : std::vector<ssize_t>{steps, batch, n};
   py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : out;
-  const py::array y = as_array<T>(result, "out");
+  const py::array y = as_output<T>(result, "out");
   if (y.ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), y.shape())) {
     bad_shape("out", shape_text(shape.data(), shape.size()), y);
   }
@@ -202,7 +201,7 @@ void bind_stream(py::module_& m) {
           py::arg("x"), py::arg("out") = py::none(), kStepDoc)
       .def(
           "process",
-          [](AnyStream& any, py::object block, py::object out) {
+          [](AnyStream& any, py::handle block, const py::object& out) {
             return claimed(any, [&](auto& s) { return process(s, block, out); });
           },
           py::arg("block"), py::arg("out") = py::none(), kProcessDoc)

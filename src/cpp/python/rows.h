@@ -17,10 +17,17 @@ inline std::string shape_of(ssize_t batch, ssize_t n) {
                     : "[" + std::to_string(batch) + ", " + std::to_string(n) + "]";
 }
 
+// An array whose values are what they seem. Of a subclass (memmap and others) that takes a look: a masked array hides some.
+inline bool is_plain_array(py::handle object) {
+  if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return true;
+  if (!py::isinstance<py::array>(object)) return false;
+  return !py::isinstance(object, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
+}
+
 // [.., n] rows of a step: [n] for one row, or [B, n]; C-contiguous. Returns null when it is something else.
 template <class T>
 T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
-  if (!py::isinstance<py::array>(object)) return nullptr;
+  if (!is_plain_array(object)) return nullptr;
   const auto* proxy = py::detail::array_proxy(object.ptr());
   constexpr int flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
   if ((proxy->flags & flags) != flags || (write && !(proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)))
@@ -31,10 +38,18 @@ T* step_rows(py::handle object, ssize_t batch, ssize_t n, bool write) {
   return reinterpret_cast<T*>(proxy->data);
 }
 
+// The array for a result, which is written where it lies; TypeError for anything else.
+template <class T>
+py::array as_output(py::handle object, const char* name) {
+  py::array a = as_array<T>(object, name);
+  if (is_plain_array(object)) return a;
+  throw py::type_error(std::string(name) + ": expected a plain array, got a masked one");
+}
+
 // Says what is wrong with an array that step_rows refused.
 template <class T>
 [[noreturn]] void refuse(py::handle object, const char* name, ssize_t batch, ssize_t n, bool write) {
-  const py::array a = as_array<T>(object, name);
+  const py::array a = write ? as_output<T>(object, name) : as_array<T>(object, name);
   const bool fits =
       (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
   if (!fits) bad_shape(name, shape_of(batch, n), a);
@@ -48,16 +63,11 @@ inline bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes
   return p < q + b_bytes && q < p + a_bytes;
 }
 
-// The input of a step, copied into shape when it is strided; anything array-like is looked at once.
+// An input that is not read where it lies, by the package's policy for arguments: anything array-like, copied where it
+// is strided; TypeError for what is no array or has another dtype.
 template <class T>
-py::object step_input(py::handle x) {
-  py::object array = py::reinterpret_borrow<py::object>(x);
-  if (!py::isinstance<py::array>(x)) {
-    if (!py::hasattr(x, "__array__") && !py::hasattr(x, "__dlpack__")) return array;
-    array = py::module_::import("numpy").attr("asarray")(x);
-  }
-  if (!py::isinstance<py::array_t<T, 0>>(array)) return array;
-  return py::module_::import("numpy").attr("require")(array, py::none(), "CA");
+py::array as_input(py::handle x, const char* name) {
+  return py::module_::import("fastrnn._arguments").attr("as_contiguous")(name, x, py::dtype::of<T>());
 }
 
 // Checks x [B, n] and out [B, m] ([n] and [m] too where B is 1), makes out where there is none, calls run(x, out).
@@ -66,7 +76,7 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
   py::object copy;
   const T* in = step_rows<T>(x, batch, n, false);
   if (!in) {
-    copy = step_input<T>(x);
+    copy = as_input<T>(x, "x");
     in = step_rows<T>(copy, batch, n, false);
     if (!in) refuse<T>(copy, "x", batch, n, false);
   }
@@ -124,8 +134,8 @@ class Claim {
 // A state array of this shape, copied where it is strided.
 template <class T>
 py::object state_part(py::handle array, const char* name, std::initializer_list<ssize_t> shape) {
-  if (array.is_none()) throw py::type_error(std::string(name) + ": expected a NumPy array, got None");
-  const py::object compact = step_input<T>(array);
+  if (array.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
+  const py::object compact = as_input<T>(array, name);
   contiguous<T>(compact, name, shape);
   return compact;
 }
@@ -145,7 +155,7 @@ void take_state(const py::object& state, bool pair, std::initializer_list<ssize_
   const auto parts = py::reinterpret_borrow<py::sequence>(state);
   if (parts.size() != 2)
     throw py::value_error("state: expected a pair (h, c), got " + std::to_string(parts.size()) + " arrays");
-  const py::object h = state_part<T>(parts[0], "state h", h_shape), c = state_part<T>(parts[1], "state c", c_shape);
+  const py::object h = state_part<T>(parts[0], "state[0]", h_shape), c = state_part<T>(parts[1], "state[1]", c_shape);
   write(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(py::array(c).data()));
 }
 
