@@ -11,7 +11,7 @@ constexpr int kSplits = 4;
 
 struct Plan {
   int threads;    // of the parallel region
-  int teams;      // directions under way at the same time: 1 or 2
+  int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
   int64_t chunk;  // steps of one such product

@@ -49,7 +49,8 @@ class Barrier {
 
 // The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or
 // threads that started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or
-// a decaying state would cost a hundred cycles an operation.
+// a decaying state would cost a hundred cycles an operation. (Of a result that rounding lifts to the smallest normal
+// number x86 keeps that number and ARM makes zero.)
 class KernelMode {
  public:
 #if defined(__x86_64__)

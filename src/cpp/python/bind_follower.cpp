@@ -1,5 +1,6 @@
 // What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything
 // is checked here, since operators may be called with anything; modules look again only when this refuses.
+#include <cstring>
 #include <deque>
 #include <variant>
 
@@ -78,9 +79,10 @@ class Pass {
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
   }
 
-  py::list backward(py::handle output, const Tensor& reserve, const py::sequence& weights, const py::tuple& upstream,
+  py::list backward(py::handle output, const Tensor& saved, const py::sequence& weights, const py::tuple& upstream,
                     const py::tuple& wanted, const Lease* lease) {
     take_output(output);
+    const Tensor reserve = aligned(saved);
     if (!lease) take_weights(weights);
     Gradients<T> g = {};
     g.threads = call_.threads;
@@ -153,6 +155,15 @@ class Pass {
     return Tensor(py::module_::import("torch").attr("from_dlpack")(tape_array<T>(n)), {"reserve"});
   }
 
+  // A tape where forward would have put it: hooks of saved tensors may bring it back from a file, to any place.
+  Tensor aligned(const Tensor& saved) const {
+    const bool there = reinterpret_cast<uintptr_t>(saved.data<char>()) % kAlign == 0;
+    if (there || saved.dims() != 1 || !saved.contiguous() || !saved.is(Tensor::Kind::floating, 8 * sizeof(T))) return saved;
+    Tensor copy = fresh_reserve(size_t(saved.size(0)));
+    std::memcpy(copy.data<char>(), saved.data<const char>(), size_t(saved.size(0)) * sizeof(T));
+    return copy;
+  }
+
   static std::shared_ptr<const Network<T>> leased(const Lease& lease) {
     const auto* const network = std::get_if<std::shared_ptr<const Network<T>>>(&lease.network);
     if (!network) throw std::invalid_argument("lease: expected that of a pass forward in the input's dtype");
@@ -164,14 +175,13 @@ class Pass {
   }
 
   void check_reserve(const Network<T>& network, const Tensor& reserve) const {
-    const size_t needed = network.reserve_bytes(sequence_),
-                 past = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign;
+    const size_t needed = network.reserve_bytes(sequence_);
+    const bool placed = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign == 0;
     const bool flat = reserve.dims() == 1 && reserve.contiguous();
     const size_t bytes = flat ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;
-    if (!flat || past || bytes < needed) {
-      throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes at a multiple of " +
-                                  std::to_string(kAlign) + ", got " + std::to_string(bytes) + " at " +
-                                  std::to_string(past) + " past one");
+    if (!flat || !placed || bytes < needed) {
+      throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes, got " +
+                                  std::to_string(bytes) + (placed ? "" : " at a place that is no multiple of 64"));
     }
   }
 
