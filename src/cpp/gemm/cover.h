@@ -33,13 +33,10 @@ constexpr int narrowed(int width, int left) {
   return width == 3 && left == 4 ? 2 : width;
 }
 
-// Into how many tiles rows are cut: as few as can be, with these exceptions.
-// 16 registers: products (Count 1) of many rows have three rows of four blocks rather than four of three. With fours
-// RNN H128 takes 5 % more for 24 rows, training LSTM B64 H256 on two threads 2.5 % (but 8 rows of RNN H256, 4 4 for 3 3
-// 2, 4 % less). 32 registers: what has not three gates (GRU) has tiles of seven and eight rows only where one is
-// enough. AVX-512 on Cascade Lake, one thread, with eights over with sixes: GRU B8 H128 0.88, B16 H256 0.91, B64 H256
-// 0.93, H512 0.92; LSTM B7 H128 0.86, B8 0.94, B16 0.98, but B24 1.06, B32 H256 1.05, B64 1.10; RNN B7 H128 0.91, B8
-// H256 0.90, B16 to B64 0.97 to 1.01. (NEON has the same, not measured.)
+// Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures). With
+// 16 registers products (Count 1) of many rows have three rows of four blocks rather than four of three. With 32, what
+// has not three gates (GRU) has tiles of seven and eight rows only where one is enough: AVX-512 on Cascade Lake, with
+// eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
 template <int Count>
 constexpr int row_tiles(int rows) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;

@@ -14,13 +14,10 @@ namespace {
 // of three blocks. Rows whose four gates fill the registers are six, or three.
 constexpr int kPass = 3, kMaxRows = kAccumulators / kPass, kFullRows = kAccumulators / kMaxGates;
 
-// With 16 registers 8 rows are 4 4 so, and read all weights twice; three rows of all gates make them 3 3 2, of which
-// two rows are fed 32 bytes a cycle, more than a second-level cache gives. AVX2 on Zen 3, one thread, T50, us, so /
-// before, each the least of one run: LSTM B8 H256 6,018 / 7,349, B4 H32 62 / 79, GRU B8 H128 1,004 / 1,154. (Two gates,
-// then two, of up to six rows: LSTM B8 H256 0.87 of before while neighbours are quiet, 1.12 while they are busy and
-// share the ports for loads: 0.75 of them for each FMA, three gates take 0.58.) There the gates of a block are packed
-// in groups of three, and otherwise, where a vector is a cache line of its own or tiles of all gates are as frequent,
-// in one: [group][depth][gates of the group][W].
+// The gates that lie side by side in packed weights: with 16 registers those of a pass, so that 8 rows are 4 4. Three
+// rows of all gates would make them 3 3 2, and two rows are fed 32 bytes a cycle, more than a second-level cache gives
+// (AVX2 on Zen 3, LSTM B8 H256 6.0 ms so, 7.3 then; docs/experiments.md has the rest). With 32, where a vector is a
+// cache line of its own or tiles of all gates are as frequent, all gates: [group][depth][gates of the group][W].
 constexpr int kSide = kAccumulators > 16 ? kMaxGates : kPass;
 constexpr int group_of(int g) { return g / kSide; }
 constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
