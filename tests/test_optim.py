@@ -102,6 +102,72 @@ def test_learning_rate_may_change():
     assert layer.parameters()["weight"].item() == start
 
 
+OPTIONS = {
+    "SGD": dict(lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.01),
+    "Adam": dict(lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.01),
+    "AdamW": dict(lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.01),
+}
+
+
+def bits(layer):
+    return b"".join(w.tobytes() for w in layer.parameters().values())
+
+
+@pytest.mark.parametrize("rule", OPTIONS)
+def test_assigned_numbers_of_numpy_keep_the_bits(rule):
+    """an np.float64 would have float32 weights updated in float64"""
+    plain, assigned = NET.build(), NET.build()
+    opt, twin = (getattr(optim, rule)(layer, **OPTIONS[rule]) for layer in (plain, assigned))
+    for gradients in random_gradients(plain, 3):
+        for name, value in OPTIONS[rule].items():
+            number = tuple(map(np.float64, value)) if name == "betas" else np.float64(value)
+            setattr(twin, name, number)
+        opt.step(gradients)
+        twin.step(gradients)
+    assert bits(plain) == bits(assigned)
+    assert type(twin.lr) is float and type(twin.weight_decay) is float
+
+
+WRONG = [("lr", "x", TypeError), ("lr", math.nan, ValueError), ("weight_decay", "0.1", TypeError)]
+WRONG_OF_ADAM = [
+    ("eps", None, TypeError),
+    ("eps", -1.0, ValueError),
+    ("betas", (0.9, 1.5), ValueError),
+    ("betas", 0.9, TypeError),
+]
+WRONG_OF = {
+    "SGD": [
+        ("momentum", None, TypeError),
+        ("dampening", math.inf, ValueError),
+        ("nesterov", 1, TypeError),
+        ("nesterov", True, ValueError),
+    ],
+    "Adam": WRONG_OF_ADAM,
+    "AdamW": WRONG_OF_ADAM,
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "value", "error"),
+    [(rule, *wrong) for rule in OPTIONS for wrong in WRONG + WRONG_OF[rule]],
+)
+def test_a_step_with_a_wrong_option_changes_nothing(rule, name, value, error):
+    layer, twin = fastrnn.Linear(2, 3, seed=1), fastrnn.Linear(2, 3, seed=1)
+    opt, other = (getattr(optim, rule)(m, **OPTIONS[rule]) for m in (layer, twin))
+    first, second = random_gradients(layer, 2)
+    y, tape = layer.forward(np.ones((1, 2), np.float32))
+    good = getattr(opt, name)
+    setattr(opt, name, value)
+    with pytest.raises(error, match=f"^{name}.*: expected"):
+        opt.step(first)
+    layer.backward(tape, y)  # the tape is still good
+    setattr(opt, name, good)
+    for gradients in (first, second):
+        opt.step(gradients)
+        other.step(gradients)
+    assert bits(layer) == bits(twin)
+
+
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
 def test_training_resumes_from_a_copy(clone):
     opt = optim.Adam(NET.build(), lr=0.1)
