@@ -14,6 +14,7 @@ from ._arguments import (
     Shape,
     as_array,
     as_contiguous,
+    as_indices,
     as_lengths,
     shape_error,
     show_shape,
@@ -237,10 +238,11 @@ class Engine:
     def _bind_lengths(
         self, value: Any, steps: int, batch: int, batched: bool, batch_first: bool
     ) -> Array:
-        if not batched and np.ndim(value) == 0:
-            value = np.reshape(np.asarray(value), 1)
-        swapped = batched and steps != batch and np.shape(value) == (steps,)
-        return as_lengths(value, steps, batch, _axes_hint(batch_first) if swapped else "")
+        lengths = as_indices("lengths", value)
+        if not batched and lengths.ndim == 0:
+            lengths = lengths.reshape(1)
+        swapped = batched and steps != batch and lengths.shape == (steps,)
+        return as_lengths(lengths, steps, batch, _axes_hint(batch_first) if swapped else "")
 
     def _time_major(self, tape: _core.Tape, steps: int, batch: int, dy: Array) -> Array:
         """Check dy against the tape's y and return it as [T, B, D*P]."""
