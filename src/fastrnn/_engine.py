@@ -28,6 +28,11 @@ _Native: TypeAlias = tuple[
     Array, Array | None, Array | None, Array | None, Array, Array, Array | None
 ]
 
+# Gives the dropout of a call and the 64-bit key of its masks, once the arguments have been checked:
+# a call that is refused leaves the generator where it was.
+Masks: TypeAlias = Callable[[], tuple[float, int]]
+_NO_MASKS = (0.0, 0)
+
 
 class Engine:
     """A network's shape, its weights and their packed form."""
@@ -53,18 +58,18 @@ class Engine:
         state: Any,
         lengths: Any,
         batch_first: bool,
-        dropout: float,
-        key: int,
+        masks: Masks | None,
         threads: int,
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
         lease = self.packing.acquire(threads, x, batch_first)
         try:
-            if lengths is None and dropout == 0.0:
+            if lengths is None and masks is None:
                 plain = lease.native.plain_call(x, state, batch_first, threads)
                 if plain is not None:
                     return plain
             y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
+            dropout, key = masks() if masks else _NO_MASKS
             lease.native.run(*native, dropout, key, threads)
             return y, final
         finally:
@@ -76,19 +81,19 @@ class Engine:
         state: Any,
         lengths: Any,
         batch_first: bool,
-        dropout: float,
-        key: int,
+        masks: Masks | None,
         threads: int,
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
         lease = self.packing.acquire(threads, x, batch_first)
         try:
-            if lengths is None and dropout == 0.0:
+            if lengths is None and masks is None:
                 plain = lease.native.plain_forward(x, state, batch_first, threads)
                 if plain is not None:
                     y, final, record = plain
                     return y, final, Tape(record, self, lease.version)
             y, final, native = self._bind(x, state, lengths, batch_first, _core.empty)
+            dropout, key = masks() if masks else _NO_MASKS
             record = lease.native.forward(*native, dropout, key, threads, y.ndim == 3, batch_first)
             for array in (native[4], y):  # what is a view, too
                 array.flags.writeable = False
