@@ -149,7 +149,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(message) from None
 
 
-MOST_SIZE = 1 << 20  # of input_size and the like: the core's
+MOST_SIZE = 1 << 20  # of inputs, units, layers, features: the core's limit
 _MOST_INT = (1 << 31) - 1
 
 
