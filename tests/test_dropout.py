@@ -147,6 +147,16 @@ def test_acts_in_training_only(kind):
     assert_same_bits(run(layer, p), plain)
 
 
+def test_training_mode_is_true_or_false():
+    layer = net_of("gru", 5, 12, layers=2).build(dropout=0.5)
+    layer.training = np.False_
+    assert layer.training is False
+    for value in ("no", 1, None):
+        with pytest.raises(TypeError, match="^training: expected True or False, got"):
+            layer.training = value
+    assert layer.training is False
+
+
 @each_kind
 def test_never_acts_on_the_last_layer_nor_on_states(kind):
     net = net_of(kind, 5, 40, layers=2)

@@ -128,7 +128,7 @@ class Recurrent(Module, Generic[S]):
             TypeError: an argument of another dtype than the layer's, or no array at all.
             ValueError: a wrong shape; a length outside 0..T.
         """
-        masks = self._masks if self._drops and self.training else None
+        masks = self._masks if self._drops and self._training else None
         threads = self._threads or _threads.default
         return self._engine.run(x, state, lengths, self._batch_first, masks, threads)
 
@@ -141,7 +141,7 @@ class Recurrent(Module, Generic[S]):
         Returns:
             y, the final state, the tape.
         """
-        masks = self._masks if self._drops and self.training else None
+        masks = self._masks if self._drops and self._training else None
         threads = self._threads or _threads.default
         return self._engine.forward(x, state, lengths, self._batch_first, masks, threads)
 
