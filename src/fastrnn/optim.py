@@ -8,8 +8,8 @@
     opt.step([g_lstm, g_head])          # in the order of the modules
 
 Gradients come as `Gradients`, or as dicts of weights by name; for one module, alone or in a list.
-Options such as `lr` are plain attributes: assign to them for a schedule. Optimizers can be pickled
-together with their modules to resume training.
+Options such as `lr` are plain attributes: assign to them for a schedule. To resume training, pickle
+an optimizer together with its modules, or keep its `state_dict` beside theirs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ._arguments import FLOATS, Array, as_flag, as_real, show_shape
+from ._arguments import FLOATS, Array, as_flag, as_real, as_size, as_weights, show_shape
 from ._module import Module
 from ._tape import Gradients
 
 Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
+_Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
 
 
 class Optimizer(ABC):
@@ -36,6 +37,8 @@ class Optimizer(ABC):
 
     lr: float
     weight_decay: float
+    _parts: ClassVar[tuple[str, ...]]  # what the rule remembers of a weight
+    _always: ClassVar[bool]  # whether every step leaves it, whatever the options are
 
     def __init__(self, modules: Module | Iterable[Module], **options: Any) -> None:
         if not isinstance(modules, (Module, Iterable)):
@@ -47,7 +50,8 @@ class Optimizer(ABC):
         if len(set(map(id, self.modules))) < len(self.modules):
             raise ValueError("modules: expected each once, got one of them twice")
         vars(self).update(self._options(options))
-        self._memory: list[dict[str, list[Array]]] = [{} for _ in self.modules]
+        self._names = tuple(options)
+        self._memory: list[_Memory] = [{name: [] for name in m.parameters()} for m in self.modules]
         self._steps = 0
 
     def step(self, grads: Grads | Sequence[Grads]) -> None:
@@ -76,7 +80,64 @@ class Optimizer(ABC):
         for module, gradients, memory in zip(self.modules, dicts, self._memory, strict=True):
             with module.edit() as weights:
                 for name, weight in weights.items():
-                    self._update(weight, gradients[name], memory.setdefault(name, []))
+                    self._update(weight, gradients[name], memory[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that the next step depends on, but for modules and gradients.
+
+        Returns:
+            The options by name; "steps": how many there were; "memory": for each module a dict of
+            arrays, such as "weight_ih_l0.mean", where steps have left some.
+        """
+        memory = [
+            {
+                f"{name}.{part}": array.copy()
+                for name, arrays in weights.items()
+                for part, array in zip(self._parts, arrays, strict=False)
+            }
+            for weights in self._memory
+        ]
+        return {**self._options(vars(self)), "steps": self._steps, "memory": memory}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where the optimizer was that `state_dict` is of, with modules of the same weights.
+
+        Raises:
+            TypeError, ValueError: an entry that is missing, unexpected or wrong; the message names
+                it, and nothing has been loaded.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: expected a dict, got {type(state_dict).__name__}")
+        wrong = state_dict.keys() ^ {*self._names, "steps", "memory"}
+        if wrong:
+            names = ", ".join(sorted(map(str, wrong)))
+            raise ValueError(
+                f"state_dict: expected the names of {type(self).__name__}, differing in {names}"
+            )
+        options = self._options(state_dict)
+        steps = as_size("steps", state_dict["steps"], 0, None)
+        given = state_dict["memory"]
+        if not isinstance(given, (list, tuple)) or len(given) != len(self.modules):
+            got = len(given) if isinstance(given, (list, tuple)) else type(given).__name__
+            raise ValueError(f"memory: expected {len(self.modules)} dicts, one a module, got {got}")
+        memory = [
+            self._read_memory(f"memory[{i}]", module, given[i], steps)
+            for i, module in enumerate(self.modules)
+        ]
+        vars(self).update(options, _steps=steps, _memory=memory)
+
+    def _read_memory(self, what: str, module: Module, given: Any, steps: int) -> _Memory:
+        """Return a copy of what `state_dict` tells of a module's memory, or raise."""
+        weights = module.parameters()
+        none = isinstance(given, Mapping) and not given and not (steps and self._always)
+        parts = () if none else self._parts
+        shapes = {f"{name}.{part}": w.shape for name, w in weights.items() for part in parts}
+        arrays = as_weights(what, given, shapes, module.dtype)
+        return {name: [arrays[f"{name}.{part}"].copy() for part in parts] for name in weights}
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({options})"
 
     @classmethod
     def _options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +159,8 @@ class SGD(Optimizer):
     momentum: float
     dampening: float
     nesterov: bool
+    _parts = ("velocity",)
+    _always = False
 
     def __init__(
         self,
@@ -153,6 +216,8 @@ class Adam(Optimizer):
 
     betas: tuple[float, float]
     eps: float
+    _parts = ("mean", "square")
+    _always = True
 
     def __init__(
         self,
