@@ -53,9 +53,9 @@ def rnn(
     num_threads: int | None = None,
 ) -> tuple[Array, Array]:
     """Return y and the final h of `fastrnn.RNN` with these weights."""
-    engine = _engine(_rnn_cell(nonlinearity), weights)
+    cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return engine.run(x, state, lengths, *options)
+    return _engine(cell, weights).run(x, state, lengths, *options)
 
 
 def rnn_forward(
@@ -71,9 +71,9 @@ def rnn_forward(
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Tape]:
     """Return y, the final h and a tape for `backward`."""
-    engine = _engine(_rnn_cell(nonlinearity), weights, keep=True)
+    cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return engine.forward(x, state, lengths, *options)
+    return _engine(cell, weights, keep=True).forward(x, state, lengths, *options)
 
 
 def lstm(
