@@ -190,3 +190,11 @@ def test_gradients_are_frozen_and_complete():
     assert list(g.weights) == list(layer.state_dict())
     with pytest.raises(AttributeError):
         g.input = None
+
+
+def test_gradients_are_told_apart_by_identity():
+    layer = fastrnn.GRU(3, 4)
+    y, _, tape = layer.forward(np.zeros((2, 1, 3), np.float32))
+    g, other = layer.backward(tape, y), layer.backward(tape, y)
+    assert g == g and g != other
+    assert len({g, other, g}) == 2 and [other, g].index(g) == 1

@@ -149,6 +149,12 @@ def test_dtype_of_lengths(lstm):
             lstm(zeros(7, 3, 8), lengths=lengths)
 
 
+@pytest.mark.parametrize("shape", [(7, 3, 8), (7, 8)])
+def test_ragged_lengths(lstm, shape):
+    with rejects(ValueError, "lengths: expected lists of equal lengths", "got [7, [2], 0]"):
+        lstm(zeros(*shape), lengths=[7, [2], 0])
+
+
 # backward
 
 

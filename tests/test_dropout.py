@@ -116,6 +116,23 @@ def test_every_call_draws_anew(kind):
 
 
 @each_kind
+@pytest.mark.parametrize("method", ["__call__", "forward"])
+def test_a_refused_call_draws_nothing(kind, method):
+    net = net_of(kind, 5, 12, layers=2)
+    p, layer, twin = problem(net, steps=9, batch=4), net.build(dropout=0.5), net.build(dropout=0.5)
+    for x, state, lengths in (
+        (p.x[..., :4], None, None),
+        (p.x.astype(np.float64), None, None),
+        (p.x, np.zeros(3, np.float32), None),
+        (p.x, None, [1, 2]),
+        (p.x, None, [1, 2, 3, 10]),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            getattr(layer, method)(x, state, lengths=lengths)
+    assert_same_bits(run(layer, p), run(twin, p))
+
+
+@each_kind
 def test_acts_in_training_only(kind):
     net = net_of(kind, 5, 12, layers=2)
     p, layer = problem(net, steps=9, batch=4), net.build(dropout=0.5)
@@ -128,6 +145,16 @@ def test_acts_in_training_only(kind):
     assert run(layer, p)["y"].tobytes() != plain["y"].tobytes()
     layer.train(False)
     assert_same_bits(run(layer, p), plain)
+
+
+def test_training_mode_is_true_or_false():
+    layer = net_of("gru", 5, 12, layers=2).build(dropout=0.5)
+    layer.training = np.False_
+    assert layer.training is False
+    for value in ("no", 1, None):
+        with pytest.raises(TypeError, match="^training: expected True or False, got"):
+            layer.training = value
+    assert layer.training is False
 
 
 @each_kind

@@ -138,11 +138,16 @@ def test_cross_entropy_of_large_logits(dtype):
     np.testing.assert_allclose(gradient, [[0, 0, 0], [0, -0.25, 0.25]], atol=1e-6)
 
 
-def test_ignored_logits_may_be_anything():
-    logits = random(3, 4)
-    logits[1] = np.nan
+@both_dtypes
+@pytest.mark.parametrize("ignored", [np.nan, np.inf, -np.inf])
+def test_ignored_logits_may_be_anything(ignored, dtype):
+    logits = random(3, 4, dtype=dtype)
+    logits[1] = ignored
     loss, gradient = losses.cross_entropy(logits, np.array([1, -1, 2]), ignore_index=-1)
     assert math.isfinite(loss) and not gradient[1].any() and np.isfinite(gradient).all()
+    assert gradient.dtype == dtype
+    wanted, there = losses.cross_entropy(logits[::2], np.array([1, 2]))
+    assert loss == wanted and (gradient[::2] == there).all()
 
 
 def test_inputs_are_left_alone():
@@ -151,6 +156,22 @@ def test_inputs_are_left_alone():
     losses.cross_entropy(logits, target)
     losses.mse(logits, logits + 1)
     assert (logits == before[0]).all() and (target == before[1]).all()
+
+
+@both_dtypes
+@reductions
+@elementwise
+def test_one_number(name, reduction, dtype):
+    pred, target = np.array(0.5, dtype), np.array(0.25, dtype)
+    for mask in (None, True, False):
+        options = dict(mask=mask, reduction=reduction)
+        loss, gradient = getattr(losses, name)(pred, target, **options)
+        assert isinstance(loss, float)
+        assert isinstance(gradient, np.ndarray) and gradient.shape == ()
+        if mask is not False:
+            wanted, row = getattr(losses, name)(pred[None], target[None], reduction=reduction)
+            assert loss == wanted and gradient == row[0]
+        assert gradient.dtype == dtype and (gradient != 0) == (mask is not False)
 
 
 def test_one_position():
@@ -174,6 +195,8 @@ def test_bad_input():
         losses.mse(x, x, mask=np.ones(4, bool))
     with pytest.raises(TypeError, match="^logits: expected"):
         losses.bce_with_logits(np.array([1, 2]), np.array([1, 2]))
+    with pytest.raises(ValueError, match="^mask: expected lists of equal lengths, got"):
+        losses.mse(x, x, mask=[True, [False], True])
     for wrong in (1.5, -0.1, np.nan):
         with pytest.raises(ValueError, match=rf"^target: expected values in 0..1, got {wrong}"):
             losses.bce_with_logits(x, np.full_like(x, wrong))
@@ -183,6 +206,8 @@ def test_bad_input():
         losses.cross_entropy(x, np.zeros((3, 4), int))
     with pytest.raises(TypeError, match=r"^target: expected.*integer"):
         losses.cross_entropy(x, np.zeros(3))
+    with pytest.raises(ValueError, match="^target: expected lists of equal lengths, got"):
+        losses.cross_entropy(x, [1, [2], 3])
     for wrong in (1.5, "1", True):
         with pytest.raises(TypeError, match="^ignore_index: expected an integer, got"):
             losses.cross_entropy(x, np.zeros(3, int), ignore_index=wrong)

@@ -192,3 +192,12 @@ def test_ids_that_are_none(method, id, error):
     with pytest.raises(error, match="^id: expected"):
         getattr(pool, method)(id)
     assert len(pool) == 2
+
+
+def test_what_is_no_id_is_in_no_pool():
+    pool = fastrnn.StreamPool(fastrnn.GRU(3, 4), 2)
+    first = [pool.join(), pool.join()][0]
+    for id in (first, np.int32(first), np.array(first)):
+        assert id in pool
+    for id in ("x", None, 1.0, True, False, -1, 2**63, -(2**63) - 1, 2**70, [first], 77):
+        assert id not in pool

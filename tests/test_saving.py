@@ -213,6 +213,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError) as caught:
         new.save(tmp_path / "nowhere" / "f")
     assert caught.value.filename == str(tmp_path / "nowhere" / "f"), "the name that was given"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as caught:
+        new.save(tmp_path / "folder")
+    assert caught.value.filename == str(tmp_path / "folder") and ".tmp" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f", "folder"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")

@@ -114,6 +114,18 @@ def test_sizes_that_are_none(value, tmp_path):
         fastrnn.load(saved(tmp_path, lambda m, _: m.update(hidden_size=value)))
 
 
+@pytest.mark.parametrize("name", ["in_features", "out_features"])
+@pytest.mark.parametrize("value", ["0", "1048577"])
+def test_features_that_the_constructor_refuses(name, value):
+    fields = {"cell": "linear", "in_features": "1", "out_features": "1", "bias": "false"}
+    shape = [int(value) if n == name else 1 for n in ("out_features", "in_features")]
+    body = bytes(4 * shape[0] * shape[1])
+    metadata = {"format": "fastrnn", "format_version": "1"} | fields | {name: value}
+    header = {"__metadata__": metadata, "weight": entry("F32", shape, (0, len(body)))}
+    with pytest.raises(ValueError, match=f"{name}: expected an integer from 1 to 1048576, got"):
+        fastrnn.load(assemble(header, body))
+
+
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "inf", "1e999", "1" * 99, "", "0x1p-1", "1_0"])
 def test_dropouts_that_are_none(value, tmp_path):
     with pytest.raises(ValueError, match="dropout: expected a number"):

@@ -1,6 +1,7 @@
 """accelerate() changes what computes and nothing else; restore() undoes it."""
 
 import copy
+import importlib.util
 import io
 import pickle
 
@@ -55,6 +56,12 @@ def test_restored_is_bit_for_bit_what_it_was(model):
     assert not any(type(m).__module__.startswith("fastrnn") for m in plain.modules())
 
 
+@pytest.mark.parametrize("name", ours.__all__)
+def test_no_file_has_the_name_of_what_it_holds(name):
+    """`import fastrnn.torch.accelerate as a` gave the function"""
+    assert importlib.util.find_spec(f"fastrnn.torch.{name}") is None
+
+
 def test_twice_is_once():
     model = Chain()
     first = ours.accelerate(model)
@@ -74,6 +81,23 @@ def test_layers_made_as_ours_stay_ours():
     report = ours.restore(model)
     assert [e.path for e in report.replaced] == ["2"] and [e.path for e in report.left] == ["0"]
     assert type(model[0]) is ours.GRU and type(model[2]) is nn.GRU
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_made_as_ours_can_become_torchs(name):
+    model, x = nn.Sequential(getattr(ours, name)(3, 4), First()), torch.randn(5, 3)
+    wanted, parameters = model(x), list(map(id, model.parameters()))
+    with pytest.raises(TypeError, match="^made: expected True or False, got 'yes'"):
+        ours.restore(model, made="yes")
+    report = ours.restore(model, made=True)
+    assert [e.path for e in report.replaced] == ["0"] and not report.left
+    assert type(model[0]) is getattr(nn, name)
+    assert vars(model[0]).keys() == vars(getattr(nn, name)(3, 4)).keys()
+    assert list(map(id, model.parameters())) == parameters
+    assert_near(model(x), wanted, 1e-6)
+    assert not ours.restore(model, made=True).replaced
+    ours.accelerate(model)
+    assert torch.equal(model(x), wanted)
 
 
 def test_shared_modules_and_tied_weights():

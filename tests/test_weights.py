@@ -186,6 +186,17 @@ def test_edited_arrays_close_with_the_block():
         kept *= 2
 
 
+@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(3, 2)])
+def test_weights_are_no_attributes(make):
+    layer = make()
+    for twin in (layer, *clones(layer)):
+        for name, w in twin.state_dict().items():
+            with pytest.raises(AttributeError, match=rf'^{name}: .*edit.*p\["{name}"\] = '):
+                setattr(twin, name, np.zeros_like(w))
+        twin.note = "mine"  # other attributes are free
+        assert all(copy.note == "mine" for copy in clones(twin))
+
+
 # copies
 
 

@@ -58,7 +58,7 @@ def as_floats(name: str, value: Any) -> Array:
 
 def as_indices(name: str, value: Any) -> Array:
     """Return an array of any integer dtype; a list is taken as one."""
-    array = np.asarray(value) if isinstance(value, (int, list, tuple)) else None
+    array = as_lists(name, value) if isinstance(value, (int, list, tuple)) else None
     if array is None:
         array = _import_array(name, value)
     elif array.size == 0:
@@ -66,6 +66,15 @@ def as_indices(name: str, value: Any) -> Array:
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}")
     return array
+
+
+def as_lists(name: str, value: Any) -> Array:
+    """Return the array of a number or of nested lists."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        message = f"{name}: expected lists of equal lengths, got {value!r:.80}"
+        raise ValueError(message) from error
 
 
 def _import_array(name: str, value: Any) -> Array:
@@ -117,9 +126,8 @@ def show_shape(shape: Sequence[int]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def as_lengths(value: Any, steps: int, batch: int, hint: str = "") -> npt.NDArray[np.int64]:
-    """Return `lengths` as int64 [B], each checked to lie in 0..T."""
-    array = as_indices("lengths", value)
+def as_lengths(array: Array, steps: int, batch: int, hint: str = "") -> npt.NDArray[np.int64]:
+    """Return `lengths`, an array of integers, as int64 [B], each checked to lie in 0..T."""
     if array.shape != (batch,):
         raise shape_error("lengths", f"[{batch}] (one length per batch row)", array.shape, hint)
     wrong = np.flatnonzero((array < 0) | (array > steps))
@@ -141,7 +149,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(message) from None
 
 
-MOST_SIZE = 1 << 20  # of input_size and the like: the core's
+MOST_SIZE = 1 << 20  # of inputs, units, layers, features: the core's limit
 _MOST_INT = (1 << 31) - 1
 
 

@@ -146,7 +146,7 @@ class Linear(Module):
         try:
             lease.native.run(flat, y, self._threads or _threads.default)
         finally:
-            self._packing.release(lease)
+            lease.users.pop()
         leading = x.shape[:-1]
         return y.reshape(*leading, self._out), _Input(flat, leading), lease.version
 
@@ -179,7 +179,7 @@ class Linear(Module):
                 self._threads or _threads.default,
             )
         finally:
-            self._packing.release(lease)
+            lease.users.pop()
         return Gradients(dx.reshape(*kept.leading, self._in), None, weights)
 
     def __repr__(self) -> str:

@@ -50,7 +50,7 @@ class Module(ABC):
     _packing: Packing[Any]
     _dtype: np.dtype[Any]
     _threads: int  # 0: the library's default
-    training: bool = True
+    _training: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -66,12 +66,21 @@ class Module(ABC):
     def num_threads(self, value: int | None) -> None:
         self._threads = as_threads("num_threads", value)
 
+    @property
+    def training(self) -> bool:
+        """Whether dropout acts. May be assigned; see `train`."""
+        return self._training
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        self._training = as_flag("training", value)
+
     def train(self, mode: bool = True) -> Self:
         """Switch training mode on or off; return self. On at first.
 
         Dropout between recurrent layers acts in training mode alone; nothing else depends on it.
         """
-        self.training = as_flag("mode", mode)
+        self._training = as_flag("mode", mode)
         return self
 
     def eval(self) -> Self:
@@ -145,6 +154,14 @@ class Module(ABC):
     @abstractmethod
     def _build(self) -> None:
         """Make everything that is derived from the sizes and the weights."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in getattr(self, "_weights", ()):  # (a look at __dict__ would slow down calls)
+            raise AttributeError(
+                f"{name}: expected a change of this weight by `with layer.edit() as p: "
+                f'p["{name}"] = ...` or by load_state_dict, got an assignment to an attribute'
+            )
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         """Weights, options, mode and the dropout generator, but no packed weights."""

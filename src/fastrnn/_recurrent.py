@@ -128,9 +128,9 @@ class Recurrent(Module, Generic[S]):
             TypeError: an argument of another dtype than the layer's, or no array at all.
             ValueError: a wrong shape; a length outside 0..T.
         """
-        dropout, key = self._mask() if self._drops else (0.0, 0)
+        masks = self._masks if self._drops and self._training else None
         threads = self._threads or _threads.default
-        return self._engine.run(x, state, lengths, self._batch_first, dropout, key, threads)
+        return self._engine.run(x, state, lengths, self._batch_first, masks, threads)
 
     def forward(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Array, S, Tape]:
         """Run like a call, and keep on a tape what `backward` needs.
@@ -141,9 +141,9 @@ class Recurrent(Module, Generic[S]):
         Returns:
             y, the final state, the tape.
         """
-        dropout, key = self._mask() if self._drops else (0.0, 0)
+        masks = self._masks if self._drops and self._training else None
         threads = self._threads or _threads.default
-        return self._engine.forward(x, state, lengths, self._batch_first, dropout, key, threads)
+        return self._engine.forward(x, state, lengths, self._batch_first, masks, threads)
 
     def backward(self, tape: Tape, dy: Any = None, dstate: Any = None) -> Gradients[S]:
         """Walk back through time: gradients of a loss, from those of its output and final state.
@@ -203,10 +203,8 @@ class Recurrent(Module, Generic[S]):
         finally:
             lease.users.pop()
 
-    def _mask(self) -> tuple[float, int]:
+    def _masks(self) -> tuple[float, int]:
         """Return the dropout of this call and a fresh 64-bit key of its masks."""
-        if not self.training:
-            return 0.0, 0
         # A NumPy bit generator locks itself: calls from several threads get different keys.
         return self._dropout, int(self._rng.bit_generator.random_raw())
 

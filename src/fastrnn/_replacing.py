@@ -17,11 +17,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path`, and its mode, when the block ends well."""
     target = os.path.realpath(as_path(path))  # a link stays a link
     temporary = f"{target}.{secrets.token_hex(8)}.tmp"
-    try:
+    with _naming(target):
         file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)
-    except OSError as error:
-        error.filename = target  # the name that the caller knows
-        raise
     try:
         with file:
             with contextlib.suppress(OSError):  # no such file yet; a file system without modes
@@ -29,8 +26,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _naming(target):
+            os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _naming(target: str) -> Iterator[None]:
+    """Let an OSError name the target alone: the caller does not know the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = target
+        del error.filename2  # None would be shown
         raise

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ._arguments import Array, show_shape
+from ._arguments import MOST_SIZE, Array, show_shape
 from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
@@ -21,7 +21,7 @@ from ._safetensors import (
     read_tensors,
     write,
 )
-from ._spec import MOST_SIZE, Spec
+from ._spec import Spec
 from .layers import GRU, LSTM, RNN
 
 _CLASSES: dict[str, type[Recurrent[Any]]] = {
@@ -30,7 +30,6 @@ _CLASSES: dict[str, type[Recurrent[Any]]] = {
     "lstm": LSTM,
     "gru": GRU,
 }
-_MOST_FEATURES = 2**31 - 1
 _SIZES = ("input_size", "hidden_size", "num_layers")
 _FLAGS = ("bias", "batch_first", "bidirectional")
 
@@ -174,8 +173,8 @@ def _module(header: Header, prefix: str, fields: Mapping[str, str]) -> Module:
     cell = _text(fields, "cell")
     if cell == "linear":
         sizes = (
-            _size(fields, "in_features", most=_MOST_FEATURES),
-            _size(fields, "out_features", most=_MOST_FEATURES),
+            _size(fields, "in_features"),
+            _size(fields, "out_features"),
         )
         shapes = Linear._shapes(*sizes, _flag(fields, "bias"))
         return Linear._of(dtype, *sizes, _weights(header, prefix, found, shapes))
@@ -217,10 +216,12 @@ def _text(fields: Mapping[str, str], name: str) -> str:
     return fields[name]
 
 
-def _size(fields: Mapping[str, str], name: str, least: int = 1, most: int = MOST_SIZE) -> int:
+def _size(fields: Mapping[str, str], name: str, least: int = 1) -> int:
     text = _text(fields, name)
-    if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
-        raise _MisfitError(f"{name}: expected an integer from {least} to {most}, got {text!r:.80}")
+    if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= MOST_SIZE:
+        raise _MisfitError(
+            f"{name}: expected an integer from {least} to {MOST_SIZE}, got {text!r:.80}"
+        )
     return int(text)
 
 

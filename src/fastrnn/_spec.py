@@ -10,7 +10,6 @@ import numpy as np
 from . import _core
 from ._arguments import Shape
 
-MOST_SIZE = 1 << 20  # of inputs, units, layers: the core's limit
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
 

@@ -100,6 +100,14 @@ class StreamPool(_core.StreamPool):
         """
         super().set_state(_as_id(id), state)
 
+    def __contains__(self, id: object) -> bool:
+        """Whether a stream has this id; False for what cannot be one."""
+        try:
+            number = _as_id(id)
+        except (TypeError, ValueError):
+            return False
+        return super().__contains__(number)
+
     def __repr__(self) -> str:
         try:
             cell = self.network.config[0]

@@ -10,9 +10,9 @@ from ._arguments import Array
 S = TypeVar("S")  # one array, a pair of them for LSTM, None for Linear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays make neither one truth value nor a hash
 class Gradients(Generic[S]):
-    """Gradients of a loss.
+    """Gradients of a loss. Two are equal if they are the same object.
 
     Attributes:
         input: with respect to x, in x's shape.

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ._arguments import (
+    MOST_SIZE,
     Array,
     Shape,
     as_array,
@@ -32,7 +33,6 @@ from ._arguments import (
     shape_error,
     show_shape,
 )
-from ._spec import MOST_SIZE
 
 # Where torch's gates stand: rnn; lstm i f g o; gru r z n.
 _ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h

@@ -33,7 +33,7 @@ from ._arguments import (
     as_threads,
     as_weights,
 )
-from ._engine import Engine
+from ._engine import Engine, Masks
 from ._spec import GATES, Spec
 from ._tape import Gradients, Tape
 
@@ -53,9 +53,9 @@ def rnn(
     num_threads: int | None = None,
 ) -> tuple[Array, Array]:
     """Return y and the final h of `fastrnn.RNN` with these weights."""
-    engine = _engine(_rnn_cell(nonlinearity), weights)
+    cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return engine.run(x, state, lengths, *options)
+    return _engine(cell, weights).run(x, state, lengths, *options)
 
 
 def rnn_forward(
@@ -71,9 +71,9 @@ def rnn_forward(
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Tape]:
     """Return y, the final h and a tape for `backward`."""
-    engine = _engine(_rnn_cell(nonlinearity), weights, keep=True)
+    cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return engine.forward(x, state, lengths, *options)
+    return _engine(cell, weights, keep=True).forward(x, state, lengths, *options)
 
 
 def lstm(
@@ -170,15 +170,16 @@ def _thread_count(num_threads: int | None) -> int:
 
 def _options(
     batch_first: bool, dropout: float, seed: int | None, num_threads: int | None
-) -> tuple[bool, float, int, int]:
-    """Check what every function takes: batch_first, dropout, the masks' key, threads."""
+) -> tuple[bool, Masks | None, int]:
+    """Check what every function takes: batch_first, the masks of dropout, threads."""
     batch_first = as_flag("batch_first", batch_first)
     dropout = as_real("dropout", dropout, 0.0, 1.0)
     seed = as_seed(seed)
-    key = 0
-    if dropout > 0.0:
-        key = int(np.random.default_rng(seed).bit_generator.random_raw())
-    return batch_first, dropout, key, _thread_count(num_threads)
+    threads = _thread_count(num_threads)
+    if dropout == 0.0:
+        return batch_first, None, threads
+    key = int(np.random.default_rng(seed).bit_generator.random_raw())
+    return batch_first, lambda: (dropout, key), threads
 
 
 def _engine(cell: str, weights: Mapping[str, Any], keep: bool = False) -> Engine:

@@ -21,6 +21,7 @@ from ._arguments import (
     as_choice,
     as_floats,
     as_indices,
+    as_lists,
     as_size,
     shape_error,
     show_shape,
@@ -45,7 +46,8 @@ def mse(
     pred, target, counted, count = _elementwise("pred", pred, target, mask, reduction)
     difference = np.subtract(pred, target, out=np.zeros_like(pred), where=counted)
     loss = float(np.square(difference, dtype=np.float64).sum())
-    return _divided(loss, count), difference * (2.0 / max(count, 1))
+    difference *= 2.0 / max(count, 1)
+    return _divided(loss, count), difference
 
 
 def bce_with_logits(
@@ -73,8 +75,9 @@ def bce_with_logits(
         raise ValueError(f"target: expected values in 0..1, got {target[wrong].flat[0]}")
     x, target = np.where(counted, logits, 0), np.where(counted, target, 0)
     small = np.exp(-np.abs(x))
-    losses = np.maximum(x, 0) - x * target + np.log1p(small)
-    gradient = np.where(x >= 0, 1, small) / (1 + small) - target
+    # NumPy makes scalars of arrays without an axis.
+    losses = np.asarray(np.maximum(x, 0) - x * target + np.log1p(small))
+    gradient = np.asarray(np.where(x >= 0, 1, small) / (1 + small) - target)
     gradient[~counted] = 0
     gradient /= max(count, 1)
     return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
@@ -91,7 +94,7 @@ def _elementwise(
         raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
     if mask is None:
         return pred, target, np.True_, pred.size if mean else 1
-    mask = np.asarray(mask)
+    mask = as_lists("mask", mask)
     if mask.dtype != bool:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
     if mask.shape != pred.shape[: mask.ndim]:
@@ -134,6 +137,7 @@ def cross_entropy(
     counted = np.ones(target.shape, bool)
     if ignore_index is not None:
         counted = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+        logits = np.where(counted[..., None], logits, 0)
     wrong = counted & ((target < 0) | (target >= classes))
     if wrong.any():
         got = target[wrong].flat[0]
@@ -154,7 +158,6 @@ def _cross_entropy(
     losses = (np.log(sums) - picked)[..., 0]
     chosen = np.take_along_axis(gradient, place, axis=-1)
     np.put_along_axis(gradient, place, chosen - 1, axis=-1)
-    # Not multiplied by `counted`: what is ignored may be NaN or Inf.
     gradient[~counted] = 0
     count = int(np.count_nonzero(counted)) if mean else 1
     gradient /= max(count, 1)

@@ -8,8 +8,8 @@
     opt.step([g_lstm, g_head])          # in the order of the modules
 
 Gradients come as `Gradients`, or as dicts of weights by name; for one module, alone or in a list.
-`lr` is a plain attribute: assign to it for a schedule. Optimizers can be pickled together with
-their modules to resume training.
+Options such as `lr` are plain attributes: assign to them for a schedule. To resume training, pickle
+an optimizer together with its modules, or keep its `state_dict` beside theirs.
 """
 
 from __future__ import annotations
@@ -17,21 +17,30 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ._arguments import FLOATS, Array, as_flag, as_real, show_shape
+from ._arguments import FLOATS, Array, as_flag, as_real, as_size, as_weights, show_shape
 from ._module import Module
 from ._tape import Gradients
 
 Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
+_Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
 
 
 class Optimizer(ABC):
-    """What all have in common: modules, and for each weight a place for the rule's memory."""
+    """What all have in common: modules, and for each weight a place for the rule's memory.
 
-    def __init__(self, modules: Module | Iterable[Module], lr: float, weight_decay: float) -> None:
+    The options may be assigned between steps; each step checks them as the constructor does.
+    """
+
+    lr: float
+    weight_decay: float
+    _parts: ClassVar[tuple[str, ...]]  # what the rule remembers of a weight
+    _always: ClassVar[bool]  # whether every step leaves it, whatever the options are
+
+    def __init__(self, modules: Module | Iterable[Module], **options: Any) -> None:
         if not isinstance(modules, (Module, Iterable)):
             raise TypeError(f"modules: expected fastrnn layers, got {type(modules).__name__}")
         self.modules = [modules] if isinstance(modules, Module) else list(modules)
@@ -40,9 +49,9 @@ class Optimizer(ABC):
                 raise TypeError(f"modules: expected fastrnn layers, got {type(module).__name__}")
         if len(set(map(id, self.modules))) < len(self.modules):
             raise ValueError("modules: expected each once, got one of them twice")
-        self.lr = as_real("lr", lr, 0.0)
-        self.weight_decay = as_real("weight_decay", weight_decay, 0.0)
-        self._memory: list[dict[str, list[Array]]] = [{} for _ in self.modules]
+        vars(self).update(self._options(options))
+        self._names = tuple(options)
+        self._memory: list[_Memory] = [{name: [] for name in m.parameters()} for m in self.modules]
         self._steps = 0
 
     def step(self, grads: Grads | Sequence[Grads]) -> None:
@@ -53,10 +62,12 @@ class Optimizer(ABC):
 
         Raises:
             TypeError: something else; a gradient of another dtype than its weight's.
-            ValueError: a wrong number of them; names or shapes that differ from the module's; `lr`
-                is no finite number >= 0 any more.
+            ValueError: a wrong number of them; names or shapes that differ from the module's.
+
+        An option that the constructor would refuse by now is its error too. Nothing has changed
+        after any of these.
         """
-        as_real("lr", self.lr, 0.0)
+        options = self._options(vars(self))
         dicts = _as_dicts(grads)
         if len(dicts) != len(self.modules):
             raise ValueError(
@@ -64,11 +75,74 @@ class Optimizer(ABC):
             )
         for module, gradients in zip(self.modules, dicts, strict=True):
             _check(module, gradients)
+        vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
         self._steps += 1
         for module, gradients, memory in zip(self.modules, dicts, self._memory, strict=True):
             with module.edit() as weights:
                 for name, weight in weights.items():
-                    self._update(weight, gradients[name], memory.setdefault(name, []))
+                    self._update(weight, gradients[name], memory[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that the next step depends on, but for modules and gradients.
+
+        Returns:
+            The options by name; "steps": how many there were; "memory": for each module a dict of
+            arrays, such as "weight_ih_l0.mean", where steps have left some.
+        """
+        memory = [
+            {
+                f"{name}.{part}": array.copy()
+                for name, arrays in weights.items()
+                for part, array in zip(self._parts, arrays, strict=False)
+            }
+            for weights in self._memory
+        ]
+        return {**self._options(vars(self)), "steps": self._steps, "memory": memory}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where the optimizer was that `state_dict` is of, with modules of the same weights.
+
+        Raises:
+            TypeError, ValueError: an entry that is missing, unexpected or wrong; the message names
+                it, and nothing has been loaded.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: expected a dict, got {type(state_dict).__name__}")
+        wrong = state_dict.keys() ^ {*self._names, "steps", "memory"}
+        if wrong:
+            names = ", ".join(sorted(map(str, wrong)))
+            raise ValueError(
+                f"state_dict: expected the names of {type(self).__name__}, differing in {names}"
+            )
+        options = self._options(state_dict)
+        steps = as_size("steps", state_dict["steps"], 0, None)
+        given = state_dict["memory"]
+        if not isinstance(given, (list, tuple)) or len(given) != len(self.modules):
+            got = len(given) if isinstance(given, (list, tuple)) else type(given).__name__
+            raise ValueError(f"memory: expected {len(self.modules)} dicts, one a module, got {got}")
+        memory = [
+            self._read_memory(f"memory[{i}]", module, given[i], steps)
+            for i, module in enumerate(self.modules)
+        ]
+        vars(self).update(options, _steps=steps, _memory=memory)
+
+    def _read_memory(self, what: str, module: Module, given: Any, steps: int) -> _Memory:
+        """Return a copy of what `state_dict` tells of a module's memory, or raise."""
+        weights = module.parameters()
+        none = isinstance(given, Mapping) and not given and not (steps and self._always)
+        parts = () if none else self._parts
+        shapes = {f"{name}.{part}": w.shape for name, w in weights.items() for part in parts}
+        arrays = as_weights(what, given, shapes, module.dtype)
+        return {name: [arrays[f"{name}.{part}"].copy() for part in parts] for name in weights}
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({options})"
+
+    @classmethod
+    def _options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options among these values, as plain Python's numbers, or raise."""
+        return {name: as_real(name, given[name], 0.0) for name in ("lr", "weight_decay")}
 
     @abstractmethod
     def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
@@ -82,6 +156,12 @@ class SGD(Optimizer):
     w -= lr v, with `nesterov` w -= lr (g + momentum v).
     """
 
+    momentum: float
+    dampening: float
+    nesterov: bool
+    _parts = ("velocity",)
+    _always = False
+
     def __init__(
         self,
         modules: Module | Iterable[Module],
@@ -91,15 +171,27 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(modules, lr, weight_decay)
-        self.momentum = as_real("momentum", momentum, 0.0)
-        self.dampening = as_real("dampening", dampening)
-        self.nesterov = as_flag("nesterov", nesterov)
-        if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):
+        super().__init__(
+            modules,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+        )
+
+    @classmethod
+    def _options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        momentum = as_real("momentum", given["momentum"], 0.0)
+        dampening = as_real("dampening", given["dampening"])
+        nesterov = as_flag("nesterov", given["nesterov"])
+        if nesterov and (momentum == 0.0 or dampening != 0.0):
             raise ValueError(
                 "nesterov: expected momentum > 0 and dampening = 0 with it, "
-                f"got momentum = {self.momentum:g}, dampening = {self.dampening:g}"
+                f"got momentum = {momentum:g}, dampening = {dampening:g}"
             )
+        own = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
+        return super()._options(given) | own
 
     def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
         if self.weight_decay:
@@ -122,6 +214,11 @@ class Adam(Optimizer):
     `weight_decay` times w is added to g.
     """
 
+    betas: tuple[float, float]
+    eps: float
+    _parts = ("mean", "square")
+    _always = True
+
     def __init__(
         self,
         modules: Module | Iterable[Module],
@@ -130,16 +227,21 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(modules, lr, weight_decay)
+        super().__init__(modules, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    @classmethod
+    def _options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            first, second = betas
+            first, second = given["betas"]
         except (TypeError, ValueError):
-            raise TypeError(f"betas: expected a pair of numbers, got {betas!r}") from None
-        self.betas = (
+            message = f"betas: expected a pair of numbers, got {given['betas']!r}"
+            raise TypeError(message) from None
+        betas = (
             as_real("betas[0]", first, 0.0, 1.0, open_high=True),
             as_real("betas[1]", second, 0.0, 1.0, open_high=True),
         )
-        self.eps = as_real("eps", eps, 0.0)
+        own = {"betas": betas, "eps": as_real("eps", given["eps"], 0.0)}
+        return super()._options(given) | own
 
     def _decay(self, weight: Array, grad: Array) -> Array:
         return grad + self.weight_decay * weight if self.weight_decay else grad

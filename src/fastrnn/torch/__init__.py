@@ -9,7 +9,7 @@
 `import fastrnn` alone never imports torch.
 """
 
-from .accelerate import Entry, Report, accelerate, restore
+from ._accelerate import Entry, Report, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 

@@ -22,6 +22,10 @@ class Call(NamedTuple):
     seed: Tensor | None = None  # int64 [1], from which the masks of dropout follow
     lengths: Tensor | None = None  # int64 [B] of a padded batch, each in 0..T; None: all T
 
+    def with_seed(self, dropout: float, seed: Tensor) -> Call:
+        """The same call with dropout. (torch.compile of 2.6 does not know _replace.)"""
+        return Call(self.layout, self.batch, dropout, self.batch_sizes, seed, self.lengths)
+
     def sizes(self, x: Tensor) -> tuple[Any, Any]:
         """T and B of an input."""
         layout = self.layout

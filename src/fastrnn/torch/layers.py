@@ -93,7 +93,7 @@ class _Layer(torch.nn.RNNBase):
         order = back = None
         if packed:
             _, batch_sizes, order, back = input
-            call = Call(PACKED, int(batch_sizes[0]), 0.0, batch_sizes, None, lengths)
+            call = Call(PACKED, int(batch_sizes[0]), 0.0, batch_sizes)
             if order is not None and hx is not None:
                 hx = self.permute_hidden(hx, order)
         else:
@@ -108,8 +108,7 @@ class _Layer(torch.nn.RNNBase):
             check(self, config, x, states, names, weights, call)  # before the generator moves
             # The key of the masks, from torch's default generator.
             seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
-            # (torch.compile of 2.6 does not know _replace.)
-            call = Call(call.layout, call.batch, self.dropout, call.batch_sizes, seed, lengths)
+            call = call.with_seed(self.dropout, seed)
         y, hn, cn = compute(self, config, x, states, names, weights, call)
         state = (hn, cn) if is_lstm else hn
         if not packed:

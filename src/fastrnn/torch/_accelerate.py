@@ -16,6 +16,7 @@ import torch
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 from torch.nn.utils.parametrize import is_parametrized
 
+from .._arguments import as_flag
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 
@@ -109,26 +110,28 @@ def accelerate(model: torch.nn.Module) -> Report:
     return Report("accelerate", tuple(replaced), tuple(left))
 
 
-def restore(model: torch.nn.Module) -> Report:
+def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
     """Make the modules that `accelerate` changed torch's again, in place.
 
     They have the values, hooks, modes and attributes that they have now. Layers that were made
-    as `fastrnn.torch` ones stay so, and are listed as left. A copy of an accelerated model, and one
-    that was pickled, can be restored as well.
+    as `fastrnn.torch` ones stay so, and are listed as left; with `made` they turn into torch's too,
+    with the same Parameters. A copy of an accelerated model, and one that was pickled, can be
+    restored as well.
 
     Returns:
         A report; printed, it has a line for each module.
 
     Raises:
-        TypeError: `model` is not a torch.nn.Module.
+        TypeError: `model` is not a torch.nn.Module, or `made` not True or False.
     """
+    made = as_flag("made", made)
     replaced: list[Entry] = []
     left: list[Entry] = []
     for module, path, also in _recurrent(model):
         cls, name = _base(module), _name(module)
         if cls not in _TORCHS:
             continue
-        if vars(module).pop(_MARK, False):
+        if vars(module).pop(_MARK, made):
             _change(module, _TORCHS[cls])
             vars(module).pop("_kernel", None)  # made by the first call
             replaced.append(Entry(path, name, f"now {_public(_TORCHS[cls])}", also))
