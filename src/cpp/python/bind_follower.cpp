@@ -158,7 +158,8 @@ class Pass {
   // A tape where forward would have put it: hooks of saved tensors may bring it back from a file, to any place.
   Tensor aligned(const Tensor& saved) const {
     const bool there = reinterpret_cast<uintptr_t>(saved.data<char>()) % kAlign == 0;
-    if (there || saved.dims() != 1 || !saved.contiguous() || !saved.is(Tensor::Kind::floating, 8 * sizeof(T))) return saved;
+    if (there || saved.dims() != 1 || !saved.contiguous() || !saved.is(Tensor::Kind::floating, 8 * sizeof(T)))
+      return saved;
     Tensor copy = fresh_reserve(size_t(saved.size(0)));
     std::memcpy(copy.data<char>(), saved.data<const char>(), size_t(saved.size(0)) * sizeof(T));
     return copy;

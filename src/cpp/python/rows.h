@@ -17,7 +17,8 @@ inline std::string shape_of(ssize_t batch, ssize_t n) {
                     : "[" + std::to_string(batch) + ", " + std::to_string(n) + "]";
 }
 
-// An array whose values are what they seem. Of a subclass (memmap and others) that takes a look: a masked array hides some.
+// An array whose values are what they seem. Of a subclass (memmap
+// and others) that takes a look: a masked array hides some.
 inline bool is_plain_array(py::handle object) {
   if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return true;
   if (!py::isinstance<py::array>(object)) return false;
