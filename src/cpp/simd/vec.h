@@ -58,7 +58,7 @@ constexpr int kChains = 4;
 constexpr int kChains = 8;
 #endif
 // With 512 bits eight of them pay for cells of four sums, as long as the weights come from the first-level cache
-// (`in_pairs` in sweep/forward.h): two blocks share a broadcast, and the gates of both come before any h. T100 on one
+// (`in_pairs` in sweep/one_row.h): two blocks share a broadcast, and the gates of both come before any h. T100 on one
 // thread, time over that with four: Zen 4 LSTM H32 0.97, GRU H32 0.88, H64 0.99; us, Cascade Lake, with four / with
 // eight (each h behind its gates): LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2, H64 92 / 78, but LSTM H48 54 / 62, H64
 // 113 / 112, H128 425 / 442, RNN H128 99 / 115.

@@ -15,7 +15,7 @@ namespace {
 
 FASTRNN_INLINE int64_t live_rows(const Schedule& s, int64_t step) { return s.first[step + 1] - s.first[step]; }
 
-// The places of a share among the first n: begin, begin + step, ...
+// The places of a share among the first n: begin, begin + stride, ...
 FASTRNN_INLINE int places(const Share& share, int64_t n) {
   const int64_t end = n < share.row_end ? n : share.row_end;
   const int64_t span = end - share.row_begin;

@@ -1,0 +1,122 @@
+// A step of one row alone, all of whose latencies show.
+#pragma once
+
+#include "sweep/row.h"
+
+namespace fastrnn {
+namespace {
+
+// One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers, and the gates of
+// all come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates:
+// row_end below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
+template <int N, class Cell, class V, class T>
+FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
+  using X = typename Cell::InputGates;
+  using H = typename Cell::HiddenGates;
+  constexpr int W = kLanesOf<V>, A = Cell::accumulators;
+  V sums[N * A], acc[1][N][A];
+#pragma GCC unroll 8
+  for (int v = 0; v < N; ++v) start_row<Cell>(a, r, block + v, sums + v * A);
+#pragma GCC unroll 8
+  for (int i = 0; i < N * A; ++i) acc[0][i / A][i % A] = sums[i];
+  Operand<T> op;
+  if (r.x) {
+    op.rows[0] = r.x, op.depth = a.input, op.block_step = ptrdiff_t(a.input) * X::count * W;
+    op.w = a.w + block * op.block_step;
+    multiply<X>(acc, op);
+  }
+  op.rows[0] = r.h_prev, op.depth = a.output, op.block_step = ptrdiff_t(a.output) * H::count * W;
+  op.w = a.u + block * op.block_step;
+  multiply<H>(acc, op);
+#pragma GCC unroll 8
+  for (int i = 0; i < N * A; ++i) sums[i] = acc[0][i / A][i % A];
+  CellForward<V> s[N];
+#pragma GCC unroll 8
+  for (int v = 0; v < N; ++v) s[v] = run_gates<Cell>(a, r, block + v, sums + v * A);
+#pragma GCC unroll 8
+  for (int v = 0; v < N; ++v) run_output<Cell>(a, r, block + v, s[v]);
+}
+
+// The last whole block and the half behind it. Alone the half would wait for its latencies
+// as long as a whole block. T100 on one thread, time over that with the gates and h of the
+// whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20 0.98, H40 0.91, H50 0.95.
+template <class Cell, class T>
+FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
+  constexpr int W = kLanes<T>, A = Cell::accumulators;
+  vec<T> whole[A];
+  half_vec<T> half[A];
+  start_row<Cell>(a, r, block, whole);
+  start_row<Cell>(a, r, 2 * block + 2, half);
+  const auto add = [&](auto gates, const T* row, const T* w, int depth) {
+    using G = decltype(gates);
+    const T* const panel = w + block * ptrdiff_t(depth) * G::count * W;
+    multiply_both<G>(whole, half, row, panel, panel + ptrdiff_t(depth) * G::count * W, depth);
+  };
+  if (r.x) add(typename Cell::InputGates{}, r.x, a.w, a.input);
+  add(typename Cell::HiddenGates{}, r.h_prev, a.u, a.output);
+  CellForward<vec<T>> s = run_gates<Cell>(a, r, block, whole);
+  CellForward<half_vec<T>> s_half = run_gates<Cell>(a, r, 2 * block + 2, half);
+  run_output<Cell>(a, r, block, s);
+  run_output<Cell>(a, r, 2 * block + 2, s_half);
+}
+
+// Blocks [begin, end), N at once as long as there are as many, then half of that.
+template <int N, class Cell, class T>
+FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down) {
+  const int groups = (end - begin) / N;
+  for (int i = 0; i < groups; ++i) row_blocks<N, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * N);
+  if constexpr (N > 1) row_groups<N / 2, Cell>(a, r, begin + groups * N, end, down);
+}
+
+// Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come
+// from the first-level cache. Of several pairs it need hold five eighths only, as a step reads first
+// what the one before read last; of a single one all. A step's time over that with single blocks:
+// Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21, two layers of LSTM
+// H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.89, H64 I1 0.93.
+template <class Cell, class T>
+FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
+  constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
+  const int64_t bytes = (blocks.end - blocks.begin + (blocks.half >= 0)) * step * depth;
+  return count % 2 == 0 && bytes <= (count > 2 ? near / 5 * 8 : near / 16 * 15);
+}
+
+// Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
+// where a walk in one direction finds nothing of what it needs (LSTM H256, two threads: 12.4 -> 11.3 us).
+template <class Cell, class T>
+[[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
+                                   bool down) {
+  constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
+  const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
+  const int end = blocks.end - paired;
+  if (kPairsPay && N == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
+    row_groups<2, Cell>(a, r, blocks.begin, end, down);
+  } else {
+    row_groups<N, Cell>(a, r, blocks.begin, end, down);
+  }
+  if constexpr (kHalvesPay) {
+    if (paired) return row_end<Cell>(a, r, blocks.end - 1);
+    if (blocks.half >= 0) row_blocks<1, Cell, half_vec<T>>(a, r, blocks.half);
+  }
+}
+
+// One step of one row whose pointers are known: all there is to a stream's step, 100 instructions less than a sweep.
+template <class Cell, class T>
+void forward_step(const ForwardTask<T>& task, const RowStep<T>& row) {
+  forward_row<Cell>(task, row, UnitBlocks<T>(task.hidden, 0, 1), task.odd);
+}
+
+// Asks for what another thread has multiplied for the next step of one row, and for the first of a chunk. Emerald
+// Rapids, where a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 80
+// / 70, GRU H64 50 / 41, RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
+template <class Cell, class T>
+FASTRNN_INLINE void fetch_hoisted(const ForwardTask<T>& a, int64_t step, int place) {
+  constexpr ptrdiff_t line = 64 / sizeof(T);
+  const ptrdiff_t size = Cell::InputGates::count * a.pitch;
+  for (int64_t s = step == a.step_begin ? step : step + 1; s <= step + 1 && s < a.step_end; ++s) {
+    const T* const start = a.hoisted + ((s - a.step_begin) * a.hoisted_rows + place) * size;
+    for (ptrdiff_t i = 0; i < size; i += line) __builtin_prefetch(start + i);
+  }
+}
+
+}  // namespace
+}  // namespace fastrnn
