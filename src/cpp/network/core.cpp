@@ -3,12 +3,40 @@
 #include <algorithm>
 #include <new>
 
+#include "network/barrier.h"
 #include "network/memory.h"
 #include "network/once.h"
-#include "network/threads.h"
+
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
 
 namespace fastrnn {
 namespace {
+
+// Bytes of a core's caches; 32 KiB of data and 1 MiB where the system does not tell.
+#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
+// On some machines it reads files.
+long cache_bytes(Once<long>& known, int name, long usual) {
+  return known.get([&] {
+    const long found = sysconf(name);
+    return found > 0 ? found : usual;
+  });
+}
+
+int first_level_bytes() {
+  static Once<long> bytes;
+  return int(cache_bytes(bytes, _SC_LEVEL1_DCACHE_SIZE, 1 << 15));
+}
+
+double second_level_bytes() {
+  static Once<long> bytes;
+  return double(cache_bytes(bytes, _SC_LEVEL2_CACHE_SIZE, 1 << 20));
+}
+#else
+int first_level_bytes() { return 1 << 15; }
+double second_level_bytes() { return 1 << 20; }
+#endif
 
 // ns of the fastest of so many runs: others on the machine can only make them longer.
 template <class Work>

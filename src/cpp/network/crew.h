@@ -13,6 +13,7 @@
 #include <thread>
 #include <type_traits>
 
+#include "network/placement.h"
 #include "network/threads.h"
 
 namespace fastrnn {

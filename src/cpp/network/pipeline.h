@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "network/threads.h"
+#include "network/barrier.h"
 
 namespace fastrnn {
 

@@ -1,22 +1,17 @@
 #include "network/threads.h"
 
 #include <algorithm>
-#include <chrono>
-
-#include "network/once.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
 
+#include "network/once.h"
+#include "network/placement.h"
 #include "network/quota.h"
 #endif
-#if defined(_WIN32)
-#include <windows.h>
-#else
+#if !defined(_WIN32)
 #include <pthread.h>
-#include <sched.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #endif
 
 namespace fastrnn {
@@ -43,35 +38,6 @@ void before_fork() {
 const int at_fork = pthread_atfork(before_fork, nullptr, [] {
   if (threads_used.load()) is_child.store(true);
 });
-#endif
-
-void yield() {
-#if defined(_WIN32)
-  SwitchToThread();
-#else
-  sched_yield();
-#endif
-}
-
-#if defined(__linux__)
-int this_core() { return sched_getcpu(); }
-
-// Takes `core` out of those where a thread may run; false where it is the only one, or where that is not allowed.
-bool keep_off(pthread_t thread, int core, cpu_set_t& before) {
-  if (core < 0 || pthread_getaffinity_np(thread, sizeof before, &before) != 0) return false;
-  cpu_set_t others = before;
-  CPU_CLR(size_t(core), &others);
-  return CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread, sizeof others, &others) == 0;
-}
-
-[[maybe_unused]] void leave(int core) {
-  cpu_set_t before;
-  if (this_core() != core || !keep_off(pthread_self(), core, before)) return;
-  pthread_setaffinity_np(pthread_self(), sizeof before, &before);
-}
-#else
-[[maybe_unused]] int this_core() { return -1; }
-[[maybe_unused]] void leave(int) {}
 #endif
 
 #if defined(_OPENMP)
@@ -131,19 +97,6 @@ bool forked() { return is_child.load(std::memory_order_relaxed); }
 
 void note_threads() { threads_used.store(true, std::memory_order_relaxed); }
 
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-int64_t nanoseconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
-}
-
 double regions_distance() {
   if (nanoseconds() - distance_at.load(std::memory_order_relaxed) > kBelieved) return 0;
   return last_distance.load(std::memory_order_relaxed);
@@ -176,77 +129,6 @@ int available_threads() {
 #else
   return 1;
 #endif
-}
-
-#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
-namespace {
-
-// On some machines it reads files.
-long cache_bytes(Once<long>& known, int name, long usual) {
-  return known.get([&] {
-    const long found = sysconf(name);
-    return found > 0 ? found : usual;
-  });
-}
-
-}  // namespace
-
-int first_level_bytes() {
-  static Once<long> bytes;
-  return int(cache_bytes(bytes, _SC_LEVEL1_DCACHE_SIZE, 1 << 15));
-}
-
-double second_level_bytes() {
-  static Once<long> bytes;
-  return double(cache_bytes(bytes, _SC_LEVEL2_CACHE_SIZE, 1 << 20));
-}
-#else
-int first_level_bytes() { return 1 << 15; }
-double second_level_bytes() { return 1 << 20; }
-#endif
-
-#if defined(__linux__)
-void KeptOff::begin(std::thread& thread) {
-  if (!kept_) kept_ = keep_off(thread.native_handle(), this_core(), before_);
-}
-
-void KeptOff::end() {
-  if (kept_) pthread_setaffinity_np(pthread_self(), sizeof before_, &before_);
-  kept_ = false;
-}
-#else
-void KeptOff::begin(std::thread&) {}
-void KeptOff::end() {}
-#endif
-
-void forget_priority() {
-#if defined(__linux__)
-  int policy = SCHED_OTHER;
-  sched_param priority = {};
-  pthread_getschedparam(pthread_self(), &policy, &priority);
-  if (policy != SCHED_FIFO && policy != SCHED_RR) return;
-  priority.sched_priority = 0;
-  pthread_setschedparam(pthread_self(), SCHED_OTHER, &priority);
-#endif
-}
-
-void Spin::operator()() {
-  if (rounds_ < 4000) {
-    ++rounds_;
-    relax();
-  } else {
-    yield();
-  }
-}
-
-void Barrier::wait(int size) {
-  const int round = round_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-    arrived_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
-    return;
-  }
-  for (Spin spin; round_.load(std::memory_order_acquire) == round;) spin();
 }
 
 void parallel(int threads, void (*body)(void* context, const Team&), void* context) {

@@ -1,0 +1,35 @@
+// The floating-point mode that the kernels run in.
+#pragma once
+
+#include <cstdint>
+
+namespace fastrnn {
+
+// The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or
+// threads that started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or
+// a decaying state would cost a hundred cycles an operation. (Of a result that rounding lifts to the smallest normal
+// number x86 keeps that number and ARM makes zero.)
+class KernelMode {
+ public:
+#if defined(__x86_64__)
+  KernelMode() : saved_(__builtin_ia32_stmxcsr()) {
+    __builtin_ia32_ldmxcsr(0x9fc0u);  // FTZ, all exceptions masked, DAZ
+  }
+  ~KernelMode() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
+#elif defined(__aarch64__)
+  KernelMode() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" : : "r"(uint64_t(1) << 24));  // FZ: results and inputs
+  }
+  ~KernelMode() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+#else
+  KernelMode() : saved_(0) {}
+  ~KernelMode() {}
+#endif
+  KernelMode(const KernelMode&) = delete;
+
+ private:
+  uint64_t saved_;
+};
+
+}  // namespace fastrnn
