@@ -41,10 +41,10 @@ class BackwardLayer {
         from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
       if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + part * batch * c_.hidden);
       if (!call_.weights) continue;
-      T* const* const grads = weights(d);
+      const RawWeights<T> grads = weights(d);
       for (int g = 0; c_.bias && g < cell_.gates; ++g) {
-        std::copy_n(w.bias_sums + cell_.input_gates[g] * pitch_, c_.hidden, grads[2] + ptrdiff_t(g) * c_.hidden);
-        std::copy_n(w.bias_sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads[3] + ptrdiff_t(g) * c_.hidden);
+        std::copy_n(w.bias_sums + cell_.input_gates[g] * pitch_, c_.hidden, grads.bias_ih + ptrdiff_t(g) * c_.hidden);
+        std::copy_n(w.bias_sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads.bias_hh + ptrdiff_t(g) * c_.hidden);
       }
     }
     if (work_.second_dx.data) add_second_dx();
@@ -54,7 +54,7 @@ class BackwardLayer {
  private:
   int part(int direction) const { return layer_ * c_.directions() + direction; }
   int input() const { return c_.input_of(layer_); }
-  T* const* weights(int d) const { return call_.weights + ptrdiff_t(part(d)) * c_.weights_per_part(); }
+  RawWeights<T> weights(int d) const { return raw_weights(c_, call_.weights, part(d)); }
 
   void initialise(int d) {
     const DirectionWork<T>& w = work_.directions[d];
@@ -67,10 +67,10 @@ class BackwardLayer {
     if (cell_.carries_dh) std::fill_n(w.carry, batch * pitch_, T(-0.0));
     std::fill_n(w.bias_sums, cell_.accumulators * pitch_, T(0));
     if (tape_.order.rows() > 0 || !call_.weights) return;
-    T* const* const grads = weights(d);
-    std::fill_n(grads[0], ptrdiff_t(cell_.gates) * c_.hidden * input(), T(0));
-    std::fill_n(grads[1], ptrdiff_t(cell_.gates) * c_.hidden * c_.output(), T(0));
-    if (c_.projection) std::fill_n(grads[c_.bias ? 4 : 2], ptrdiff_t(c_.projection) * c_.hidden, T(0));
+    const RawWeights<T> grads = weights(d);
+    std::fill_n(grads.ih, ptrdiff_t(cell_.gates) * c_.hidden * input(), T(0));
+    std::fill_n(grads.hh, ptrdiff_t(cell_.gates) * c_.hidden * c_.output(), T(0));
+    if (c_.projection) std::fill_n(grads.hr, ptrdiff_t(c_.projection) * c_.hidden, T(0));
   }
 
   BackwardTask<T> make_task(int d) const {
@@ -118,7 +118,7 @@ class BackwardLayer {
     if (!call_.weights) return;
     const ThreadWork<T>& t = work_.threads[thread];
     const Trace<T>& trace = tape_.parts[size_t(part(d))];
-    T* const* const grads = weights(d);
+    const RawWeights<T> grads = weights(d);
     const int64_t first = task.schedule.first[task.step_begin];
     const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
     OuterTask<T> outer = {};
@@ -139,7 +139,7 @@ class BackwardLayer {
       t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
                          : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
     });
-    const OuterRight<T> right[] = {{t.left, input(), grads[0]}, {t.before, c_.output(), grads[1]}};
+    const OuterRight<T> right[] = {{t.left, input(), grads.ih}, {t.before, c_.output(), grads.hh}};
     int columns[2][kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) {
       columns[0][g] = cell_.input_gates[g] * pitch_, columns[1][g] = cell_.hidden_gates[g] * pitch_;
@@ -154,7 +154,7 @@ class BackwardLayer {
     }
     if (!c_.projection) return;
     each_row(task, [&](int n, int64_t, int) { t.left[n] = trace.unprojected + (first + n) * pitch_; });
-    const OuterRight<T> unprojected = {t.left, c_.hidden, grads[c_.bias ? 4 : 2]};
+    const OuterRight<T> unprojected = {t.left, c_.hidden, grads.hr};
     const int column = 0;
     outer.a = task.dprojected, outer.a_step = output_pitch_, outer.hidden = c_.projection;
     outer.gate_column = &column, outer.right = &unprojected, outer.rights = 1;

@@ -19,22 +19,14 @@ Network<T>::Network(const Config& config, const Backend& backend, const Core* co
 }
 
 template <class T>
-RawWeights<T> Network<T>::raw(int part) const {
-  const T* const* w = raw_.data() + size_t(part) * size_t(config_.weights_per_part());
-  RawWeights<T> r = {w[0], w[1], nullptr, nullptr, nullptr};
-  if (config_.bias) r.bias_ih = w[2], r.bias_hh = w[3];
-  if (config_.projection) r.hr = w[config_.bias ? 4 : 2];
-  return r;
-}
-
-template <class T>
 template <class Pack>
 void Network<T>::pack_all(int threads, Pack pack) const {
   constexpr double flops_per_byte = 8;  // packing moves a byte in the time of about so many operations
   const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
   parallel(workers, [&](const Team& team) {
     for (int part = 0; part < config_.parts(); ++part) {
-      pack(packed_[size_t(part)], config_.input_of(part / config_.directions()), raw(part), team);
+      pack(packed_[size_t(part)], config_.input_of(part / config_.directions()),
+           raw_weights(config_, raw_.data(), part), team);
     }
   });
 }
@@ -44,7 +36,7 @@ void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
   backward_ready_ = false;
-  pack_all(threads, [&](const auto& packed, int input, const RawWeights<T>& raw, const Team& team) {
+  pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
   });
 }
@@ -61,7 +53,7 @@ void Network<T>::pack_backward(int threads) const {
       }
     });
   }
-  pack_all(threads, [&](const auto& packed, int input, const RawWeights<T>& raw, const Team& team) {
+  pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size);
   });
   backward_ready_ = true;

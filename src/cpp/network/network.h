@@ -64,7 +64,6 @@ class Network {
   // pack(packed, input, raw, team) for each part, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;
-  RawWeights<T> raw(int part) const;
 
   Config config_;
   const Backend& backend_;

@@ -7,7 +7,7 @@ namespace {
 
 // The start of each accumulator: both biases where W x and U h end in the same one, else each its own.
 template <class T>
-void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<T>& raw, T* bias) {
+void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>& raw, T* bias) {
   const int pitch = padded(hidden);
   std::fill_n(bias, size_t(cell.accumulators) * size_t(pitch), T(0));
   if (!raw.bias_ih) return;
@@ -43,8 +43,8 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 }
 
 template <class T>
-void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
-                                    int parts) const {
+void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw,
+                                    int part, int parts) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
   k.pack_gates(raw.ih, cell.gates, c.hidden, input, part, parts, w);
   k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), part, parts, u);
@@ -53,7 +53,7 @@ void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int in
 }
 
 template <class T>
-void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw,
+void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw,
                                      int part, int parts) const {
   const int depth = k.cells[int(c.cell)].gates * c.hidden;
   k.pack_columns(raw.ih, input, depth, part, parts, wt);

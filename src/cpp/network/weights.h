@@ -6,15 +6,26 @@
 
 namespace fastrnn {
 
-// Torch's arrays of one direction of one layer; biases and weight_hr may be null.
+// Torch's arrays of one direction of one layer: weights (T is
+// const) or their gradients. Biases and weight_hr may be null.
 template <class T>
 struct RawWeights {
-  const T* ih;       // [gates * H, I]
-  const T* hh;       // [gates * H, P]
-  const T* bias_ih;  // [gates * H]
-  const T* bias_hh;  // [gates * H]
-  const T* hr;       // [P, H]
+  T* ih;       // [gates * H, I]
+  T* hh;       // [gates * H, P]
+  T* bias_ih;  // [gates * H]
+  T* bias_hh;  // [gates * H]
+  T* hr;       // [P, H]
 };
+
+// Those of one part, of all in torch's order.
+template <class T>
+RawWeights<T> raw_weights(const Config& c, T* const* all, int part) {
+  T* const* const w = all + ptrdiff_t(part) * c.weights_per_part();
+  RawWeights<T> r = {w[0], w[1], nullptr, nullptr, nullptr};
+  if (c.bias) r.bias_ih = w[2], r.bias_hh = w[3];
+  if (c.projection) r.hr = w[c.bias ? 4 : 2];
+  return r;
+}
 
 template <class T>
 struct PackedWeights {
@@ -24,9 +35,9 @@ struct PackedWeights {
   void lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   void lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   // One of several parts of everything; threads may pack theirs at the same time.
-  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
+  void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw, int part,
                     int parts) const;
-  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<T>& raw, int part,
+  void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw, int part,
                      int parts) const;
 };
 
