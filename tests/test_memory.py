@@ -1,6 +1,7 @@
 """Large results lie on memory that comes back when they are gone, and never before."""
 
 import gc
+import os
 import pickle
 import threading
 
@@ -79,3 +80,21 @@ def test_threads_share_the_pool():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="asks Linux")
+def test_one_large_call_does_not_bind_its_memory():
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    layer = fastrnn.LSTM(1, 64, num_layers=2, seed=0)  # the lower layer's outputs are its own
+    small, large = np.zeros((10, 1, 1), np.float32), np.zeros((5000, 64, 1), np.float32)
+    layer(small)
+    before = resident()
+    layer(large)
+    kept = resident() - before
+    for _ in range(200):
+        layer(small)
+    assert kept > 64 << 20, "it did keep that memory for the next call"
+    assert resident() - before < 16 << 20
