@@ -1,0 +1,75 @@
+"""Gradients as optimizers take them, and the clipping of their norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ._arguments import FLOATS, Array, as_flag, as_real
+from ._tape import Gradients
+
+Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
+
+
+def clip_grad_norm_(
+    grads: Grads | Sequence[Grads], max_norm: float, error_if_nonfinite: bool = False
+) -> float:
+    """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
+
+    All are multiplied by min(1, max_norm / (norm + 1e-6)), torch's rule; the norm is summed in
+    float64. With max_norm = inf nothing is changed: a norm to watch.
+
+    Args:
+        grads: one or several `Gradients` or weights dicts; only the weights' gradients count.
+        max_norm: number >= 0, or inf.
+        error_if_nonfinite: raise ValueError, changing nothing, when the norm is NaN or infinite.
+
+    Returns:
+        The norm before clipping.
+
+    Raises:
+        TypeError: a gradient that is no NumPy array of float32 or float64.
+        ValueError: a gradient that cannot be written to; a `max_norm` that is none. Nothing is
+            changed then.
+    """
+    max_norm = as_real("max_norm", max_norm, 0.0, infinite=True)
+    strict = as_flag("error_if_nonfinite", error_if_nonfinite)
+    arrays = [
+        _writable(name, array) for gradients in as_dicts(grads) for name, array in gradients.items()
+    ]
+    total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+    if strict and not math.isfinite(total):
+        raise ValueError(f"grads: expected a finite norm, got {total}")
+    scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0
+    if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
+        with np.errstate(invalid="ignore"):  # Inf times zero
+            for array in arrays:
+                array *= scale
+    return total
+
+
+def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
+    several = grads if isinstance(grads, (list, tuple)) else [grads]
+    dicts: list[Mapping[str, Array]] = []
+    for one in several:
+        weights = one.weights if isinstance(one, Gradients) else one
+        if not isinstance(weights, Mapping):
+            raise TypeError(
+                f"grads: expected Gradients or dicts of arrays, got {type(one).__name__}"
+            )
+        dicts.append(weights)
+    return dicts
+
+
+def _writable(name: str, grad: Any) -> Array:
+    """Return a gradient that can be scaled where it lies, or raise."""
+    if not isinstance(grad, np.ndarray) or grad.dtype not in FLOATS:
+        got = grad.dtype if isinstance(grad, np.ndarray) else type(grad).__name__
+        raise TypeError(f"grads: expected a float32 or float64 array for {name}, got {got}")
+    if not grad.flags.writeable:
+        raise ValueError(f"grads: expected a writable array for {name}, got a read-only one")
+    found: Array = grad
+    return found
