@@ -18,6 +18,7 @@ void test_errors();
 void test_real_time();
 void test_out_of_memory();
 void test_files();
+void test_loading();
 void test_halves();
 void test_saving();
 void test_mutations();

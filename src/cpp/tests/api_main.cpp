@@ -13,6 +13,7 @@ int main() {
   test_errors();
   test_real_time();
   test_files();
+  test_loading();
   test_halves();
   test_saving();
   test_mutations();
