@@ -21,6 +21,7 @@ void test_files();
 void test_loading();
 void test_halves();
 void test_saving();
+void test_strides();
 void test_mutations();
 
 // SplitMix64's finaliser, a hash of its argument.

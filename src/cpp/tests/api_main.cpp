@@ -16,6 +16,7 @@ int main() {
   test_loading();
   test_halves();
   test_saving();
+  test_strides();
   test_mutations();
   test_out_of_memory();
   std::printf(failures ? "%d checks failed\n" : "all passed\n", failures);
