@@ -62,6 +62,61 @@ void refused(const Bytes& file, const char* text) {
   CHECK(std::strstr(weights.error().message(), text), "'%s' has no '%s'", weights.error().message(), text);
 }
 
+// A name of a tensor, as it is written in a file.
+void names() {
+  const auto parsed = [](const std::string& name) {
+    const Bytes file = file_of("{" + tensor(name.c_str(), "F32", "1", "0,4") + "}", 4);
+    return Weights::parse(file.data(), file.size());
+  };
+  // The shortest and the longest of each kind, and what lies next to it: too long a form, a surrogate, past U+10FFFF.
+  for (const char* good : {"\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF",
+                           "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "\x7F"}) {
+    required(required(parsed(good)).find(good));
+  }
+  for (const char* bad : {"\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
+                          "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80",
+                          "\xBF", "\xFF", "\xC3", "\xC3x", "\xC3\xC3", "\xE1\x80", "\xF1\x80\x80"}) {
+    refused(file_of("{" + tensor(bad, "F32", "1", "0,4") + "}", 4), "a string that is not UTF-8");
+  }
+  const char* const escapes[][2] = {{R"(\u00E9)", "\xC3\xA9"},
+                                    {R"(\u00e9)", "\xC3\xA9"},
+                                    {R"(\uABCD\uabcd)", "\xEA\xAF\x8D\xEA\xAF\x8D"},
+                                    {R"(\uD83D\uDE00)", "\xF0\x9F\x98\x80"},
+                                    {R"(\udbff\udfff)", "\xF4\x8F\xBF\xBF"},
+                                    {R"(\"\\\/\b\f\n\r\t)", "\"\\/\b\f\n\r\t"},
+                                    {R"(\u001F\u007f)", "\x1F\x7F"},
+                                    {R"(\uFFFF)", "\xEF\xBF\xBF"}};
+  for (const auto& [written, meant] : escapes) {
+    const Tensor t = required(required(parsed(written)).at(0));
+    CHECK(!std::strcmp(t.name, meant), "%s is '%s'", written, t.name);
+  }
+  const char* const wrong[][2] = {{R"(\u00G9)", "four hexadecimal digits"},
+                                  {R"(\u00e)", "four hexadecimal digits"},
+                                  {R"(\x41)", "unknown escape"},
+                                  {R"(\uDC00)", "a lone surrogate"},
+                                  {R"(\uD800)", "second half"},
+                                  {R"(\uD800\n)", "second half"},
+                                  {R"(\uD800\uD800)", "second half"},
+                                  {R"(\uD800\uE000)", "second half"}};
+  for (const auto& [written, text] : wrong) {
+    refused(file_of("{" + tensor(written, "F32", "1", "0,4") + "}", 4), text);
+  }
+}
+
+// Bytes are in the order of the offsets, whatever the order of the names; empty ones take none.
+void orders() {
+  const std::string full = tensor("full", "F32", "2", "0,8"), behind = tensor("behind", "F32", "0", "8,8");
+  const std::string before = tensor("before", "F32", "0,3", "0,0"), last = tensor("last", "U8", "1", "8,9");
+  for (const std::string& inside :
+       {full + "," + before + "," + behind + "," + last, last + "," + behind + "," + before + "," + full}) {
+    const Bytes file = file_of("{" + inside + "}", 9);
+    const Weights weights = required(Weights::parse(file.data(), file.size()));
+    const char* const order[] = {"before", "full", "behind", "last"};
+    for (size_t i = 0; i < 4; ++i) CHECK(!std::strcmp(required(weights.at(i)).name, order[i]), "%zu", i);
+    CHECK(*static_cast<const unsigned char*>(required(weights.find("last")).data) == 8, "the last byte");
+  }
+}
+
 void wrong_files() {
   const std::string a = tensor("a", "F32", "2", "0,8"), b = tensor("b", "F32", "1", "8,12");
   const auto of = [](const std::string& inside) { return "{" + inside + "}"; };
@@ -90,13 +145,16 @@ void wrong_files() {
   refused(file_of(of(tensor("a", "F32", "02", "0,8")), 8), "leading zero");
   refused(file_of(of(tensor("a", "F32", "2", "0,8,9")), 8), "expected two data_offsets");
   refused(file_of("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8), "expected dtype, shape and data_offsets");
+  refused(file_of("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
+  refused(file_of("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
   refused(file_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}", 8), "'dtype' a second time");
   refused(file_of("{\"a\":{\"x\":1}}", 8), "found 'x'");
   refused(file_of("{\"__metadata__\":{\"k\":1}}", 0), "expected '\"'");
   refused(file_of("{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0), "metadata 'k' a second time");
+  refused(file_of("{\"__metadata__\":{\"k\":\"1\"},\"__metadata__\":{\"m\":\"2\"}}", 0),
+          "'__metadata__' a second time");
   refused(file_of("{\"a\\ud800\":", 0), "surrogate");
   refused(file_of("{\"a\\u0000\":", 0), "zero byte");
-  refused(file_of("{\"a\xC0\xAF\":", 0), "UTF-8");
   refused(file_of("{\"a\n\":", 0), "control character");
   refused(file_of("{\"a", 0), "expected more, found its end");
   // What is too long for a message ends with a whole character.
@@ -189,6 +247,8 @@ Bytes damaged(Bytes file, uint64_t seed) {
 void test_files() {
   saved<float>("float.safetensors"), saved<double>("double.safetensors");
   wrong_files();
+  names();
+  orders();
 }
 
 void test_mutations() {
