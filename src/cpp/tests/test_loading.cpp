@@ -1,5 +1,6 @@
 // What layers and heads take from a file, and what they refuse.
 #include <cstring>
+#include <map>
 
 #include "tests/api_check.h"
 #include "tests/stored.h"
@@ -7,51 +8,119 @@
 namespace fastrnn::tests {
 namespace {
 
+using Fields = std::map<std::string, std::string>;
+
+constexpr const char* kLeftOut = "left out";
+
+// What fastrnn writes for a layer of two units, without bias, or for a head of 3 to 2; but for what is changed.
+const Fields kLayer = {{"format", "fastrnn"}, {"format_version", "1"},    {"cell", "rnn_tanh"},
+                       {"input_size", "1"},   {"hidden_size", "2"},       {"num_layers", "1"},
+                       {"bias", "false"},     {"bidirectional", "false"}, {"proj_size", "0"}};
+const Fields kHead = {{"format", "fastrnn"}, {"format_version", "1"}, {"cell", "linear"},
+                      {"in_features", "3"},  {"out_features", "2"},   {"bias", "false"}};
+
+Weights weights_of(const Fields& usual, const Fields& changed, const std::string& tensors, size_t bytes) {
+  Fields fields = changed;
+  fields.insert(usual.begin(), usual.end());
+  std::string inside;
+  for (const auto& [name, value] : fields) {
+    if (value != kLeftOut) inside += (inside.empty() ? "\"" : ",\"") + name + "\":\"" + value + "\"";
+  }
+  const Bytes file = file_of("{\"__metadata__\":{" + inside + "}," + tensors + "}", bytes);
+  return required(Weights::parse(file.data(), file.size()));
+}
+
+template <class Value>
+void wrong(const Result<Value>& loaded, const char* text) {
+  CHECK(!loaded, "accepted, expected: %s", text);
+  if (loaded) return;
+  CHECK(loaded.error().status() == Status::format, "%s: %s", name(loaded.error().status()), text);
+  CHECK(std::strstr(loaded.error().message(), text), "'%s' has no '%s'", loaded.error().message(), text);
+}
+
 void layers_of_wrong_files() {
-  const auto load = [](const std::string& header, size_t bytes, const char* text) {
-    const Bytes file = file_of(header, bytes);
-    const Weights weights = required(Weights::parse(file.data(), file.size()));
-    const auto layer = Layer<float>::load(weights);
-    CHECK(!layer && layer.error().status() == Status::format, "accepted, expected: %s", text);
-    if (!layer) CHECK(std::strstr(layer.error().message(), text), "'%s' has no '%s'", layer.error().message(), text);
-  };
-  const auto meta = [](const char* hidden, const char* layers) {
-    return std::string("{\"__metadata__\":{\"format\":\"fastrnn\",\"format_version\":\"1\",\"cell\":\"rnn_tanh\",") +
-           "\"input_size\":\"1\",\"num_layers\":\"" + layers + "\",\"bias\":\"false\",\"bidirectional\":\"false\"," +
-           "\"proj_size\":\"0\",\"hidden_size\":\"" + hidden + "\"},";
-  };
   const std::string w = tensor("weight_ih_l0", "F32", "2,1", "0,8"), u = tensor("weight_hh_l0", "F32", "2,2", "8,24");
-  load("{" + w + "," + u + "}", 24, "not written by fastrnn");
-  load(meta("2", "1") + w + "}", 8, "expected 2 tensors for a layer of 1, the file has 1");
-  load(meta("1048576", "1048576") + w + "," + u + "}", 24, "expected 2097152 tensors");
-  load(meta("1048576", "1") + w + "," + u + "}", 24, "weight_ih_l0: expected shape [1048576, 1], got [2, 1]");
-  load(meta("0", "1") + w + "," + u + "}", 24, "'hidden_size' to be an integer from 1 to 1048576, got '0'");
-  load(meta("-2", "1") + w + "," + u + "}", 24, "integer from 1 to 1048576, got '-2'");
-  load(meta((std::string(31, 'x') + "\xC3\xA9").c_str(), "1") + w + "," + u + "}", 24, "x'");
-  load(meta("2", "1") + w + "," + u + "," + tensor("bias_ih_l0", "F32", "2", "24,32") + "}", 32, "has no place");
-  load(meta("2", "1") + w + "," + tensor("weight_hh_l0", "I16", "2,4", "8,24") + "}", 24,
-       "expected dtype F32, F64, F16 or BF16, got I16");
+  const std::string both = w + "," + u;
+  const auto load = [](const Fields& changed, const std::string& tensors, size_t bytes, const char* text) {
+    wrong(Layer<float>::load(weights_of(kLayer, changed, tensors, bytes)), text);
+  };
+  const auto field = [&](const char* name, const char* value, const char* text) {
+    load({{name, value}}, both, 24, text);
+  };
+  required(Layer<float>::load(weights_of(kLayer, {}, both, 24)));
+  field("format", kLeftOut, "not written by fastrnn");
+  field("format", "pt", "not written by fastrnn");
+  field("format_version", "2", "expected format_version 1, got '2'");
+  field("format_version", kLeftOut, "expected 'format_version', which the file does not have");
+  field("cell", kLeftOut, "expected 'cell', which the file does not have");
+  field("cell", "linear", "'cell' to be rnn_tanh, rnn_relu, lstm or gru, got 'linear'");
+  field("proj_size", "1", "proj_size: expected 0, only an LSTM");
+  field("bias", "yes", "'bias' to be true or false, got 'yes'");
+  field("bidirectional", "False", "'bidirectional' to be true or false, got 'False'");
+  field("hidden_size", kLeftOut, "expected 'hidden_size', which the file does not have");
+  for (const char* size : {"0", "-2", "+2", " 2", "2x", "2.0", "", "1048577", "00000002", "20000000000000000002"}) {
+    field("hidden_size", size, ("'hidden_size' to be an integer from 1 to 1048576, got '" + std::string(size)).c_str());
+  }
+  field("hidden_size", (std::string(31, 'x') + "\xC3\xA9").c_str(), "x'");
+  field("hidden_size", "1048576", "weight_ih_l0: expected shape [1048576, 1], got [2, 1]");
+  load({{"hidden_size", "1048576"}, {"num_layers", "1048576"}}, both, 24, "expected 2097152 tensors");
+  load({}, w, 8, "expected 2 tensors for a layer of 1, the file has 1");
+  load({}, w + "," + tensor("w", "F32", "2,2", "8,24"), 24, "expected a tensor 'weight_hh_l0'");
+  load({}, tensor("w", "F32", "2,1", "0,8") + "," + u, 24, "expected a tensor 'weight_ih_l0'");
+  load({}, both + "," + tensor("bias_ih_l0", "F32", "2", "24,32"), 32, "has no place");
+  load({}, w + "," + tensor("weight_hh_l0", "I16", "2,4", "8,24"), 24, "expected dtype F32, F64, F16 or BF16, got I16");
+  load({}, w + "," + tensor("weight_hh_l0", "F32", "4", "8,24"), 24, "expected shape [2, 2], got [4]");
+  load({}, w + "," + tensor("weight_hh_l0", "F32", "1,1,1,1,1,1,1,1,4", "8,24"), 24,
+       "got [1, 1, 1, 1, 1, 1, 1, 1, ...]");
+}
+
+void layers_of_foreign_files() {
   const Bytes foreign = file_of("{" + tensor("rnn.weight_ih_l0", "F32", "2,1", "0,8") + "," +
                                     tensor("rnn.weight_hh_l0", "F32", "2,2", "8,24") + "}",
                                 24);
   Layer<float> layer = required(Layer<float>::make(config_of(Cell::rnn_tanh, 1, 2, 1, 0, false, false)));
   const Weights weights = required(Weights::parse(foreign.data(), foreign.size()));
+  wrong(Layer<float>::load(weights, "rnn."), "what 'rnn.' is (it was not written by fastrnn)");
   required(layer.assign(weights, "rnn.")), required(layer.prepare());
 }
 
 void heads_of_wrong_files() {
-  const auto load = [](const char* in, const char* out, const char* shape, const char* text) {
-    const std::string meta = std::string("{\"__metadata__\":{\"format\":\"fastrnn\",\"format_version\":\"1\",") +
-                             "\"cell\":\"linear\",\"bias\":\"false\",\"in_features\":\"" + in +
-                             "\",\"out_features\":\"" + out + "\"},";
-    const Bytes file = file_of(meta + tensor("weight", "F32", shape, "0,0") + "}", 0);
-    const auto head = Linear<float>::load(required(Weights::parse(file.data(), file.size())));
-    CHECK(!head && head.error().status() == Status::format, "accepted, or no format error: %s", text);
-    if (!head) CHECK(std::strstr(head.error().message(), text), "'%s' has no '%s'", head.error().message(), text);
+  const std::string w = tensor("weight", "F32", "2,3", "0,24");
+  const auto load = [](const Fields& changed, const std::string& tensors, size_t bytes, const char* text) {
+    wrong(Linear<float>::load(weights_of(kHead, changed, tensors, bytes)), text);
   };
-  load("0", "1", "1,0", "'in_features' to be an integer from 1 to 1048576, got '0'");
-  load("1", "0", "0,1", "'out_features' to be an integer from 1 to 1048576, got '0'");
-  load("1048577", "1", "1,0", "to 1048576, got '1048577'");
+  const auto field = [&](const char* name, const char* value, const char* text) { load({{name, value}}, w, 24, text); };
+  required(Linear<float>::load(weights_of(kHead, {}, w, 24)));
+  field("format_version", "2", "expected format_version 1, got '2'");
+  field("format", "pt", "not written by fastrnn");
+  field("cell", "gru", "'cell' to be linear, got 'gru'");
+  field("in_features", "0", "'in_features' to be an integer from 1 to 1048576, got '0'");
+  field("in_features", "1048577", "to 1048576, got '1048577'");
+  field("out_features", "0", "'out_features' to be an integer from 1 to 1048576, got '0'");
+  field("out_features", "3", "weight: expected shape [3, 3], got [2, 3]");
+  field("bias", "1", "'bias' to be true or false, got '1'");
+  field("bias", "true", "expected a tensor 'bias'");
+  load({{"bias", "true"}}, w + "," + tensor("bias", "F32", "3", "24,36"), 36, "bias: expected shape [2], got [3]");
+  load({{"bias", "true"}}, w + "," + tensor("bias", "F64", "2", "24,40"), 40, "bias: expected dtype F32");
+  load({}, tensor("weight", "F64", "2,3", "0,48"), 48, "weight: expected dtype F32, F16 or BF16, got F64");
+  load({}, tensor("other", "F32", "2,3", "0,24"), 24, "expected a tensor 'weight'");
+}
+
+// Without metadata a head's sizes are those of its weight.
+void heads_of_foreign_files() {
+  const auto load = [](const std::string& tensors, size_t bytes) {
+    const Bytes file = file_of("{" + tensors + "}", bytes);
+    return Linear<float>::load(required(Weights::parse(file.data(), file.size())));
+  };
+  const std::string w = tensor("weight", "F32", "2,3", "0,24"), b = tensor("bias", "F32", "2", "24,32");
+  required(load(w, 24));
+  const Linear<float> head = required(load(w + "," + b, 32));
+  CHECK(head.in_features() == 3 && head.out_features() == 2, "%d to %d", head.in_features(), head.out_features());
+  wrong(load(w + "," + tensor("bias", "F32", "1", "24,28"), 28), "bias: expected shape [2], got [1]");
+  const char* const shapes = "weight: expected shape [out_features, in_features], each to 1048576";
+  for (const char* shape : {"0,3", "2,0", "0"}) wrong(load(tensor("weight", "F32", shape, "0,0"), 0), shapes);
+  for (const char* shape : {"6", "1,2,3"}) wrong(load(tensor("weight", "F32", shape, "0,24"), 24), shapes);
+  wrong(load(tensor("weight", "F16", "1048577,1", "0,2097154"), 2097154), shapes);
 }
 
 // Which tensors belong to a layer, among many.
@@ -89,7 +158,9 @@ void strays() {
 
 void test_loading() {
   layers_of_wrong_files();
+  layers_of_foreign_files();
   heads_of_wrong_files();
+  heads_of_foreign_files();
   strays();
 }
 
