@@ -15,6 +15,7 @@ namespace fastrnn::tests {
 
 void test_api();
 void test_errors();
+void test_more_errors();
 void test_real_time();
 void test_out_of_memory();
 void test_files();

@@ -11,6 +11,7 @@ int main() {
               int(fastrnn::available_threads()));
   test_api();
   test_errors();
+  test_more_errors();
   test_real_time();
   test_files();
   test_loading();
