@@ -1,4 +1,5 @@
 // Every wrong argument of a recurrent layer is an error that names it, and leaves things as they were.
+#include <cstddef>
 #include <cstring>
 #include <limits>
 

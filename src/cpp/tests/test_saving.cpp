@@ -28,10 +28,10 @@ bool same(const Layer<float>& a, const Layer<float>& b) {
   return true;
 }
 
-// A folder of its own for each test, removed afterwards.
+// A folder of its own for each test, removed afterwards, or by the next run where this one was cut off.
 struct Folder {
   fs::path path = scratch_file("saving");
-  Folder() { fs::create_directory(path); }
+  Folder() { fs::remove_all(path), fs::create_directory(path); }
   ~Folder() { fs::remove_all(path); }
   std::string file(const char* name) const { return (path / name).string(); }
   long count() const { return long(std::distance(fs::directory_iterator(path), fs::directory_iterator())); }
