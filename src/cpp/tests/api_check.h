@@ -5,6 +5,7 @@
 #include <fastrnn/fastrnn.hpp>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -48,21 +49,22 @@ inline Config config_of(Cell cell, int input, int hidden, int layers = 1, int pr
   return c;
 }
 
+// abort() drops what printf() holds back for a pipe.
+[[noreturn]] inline void give_up(const Error& error) {
+  std::printf("%s: %s\n", name(error.status()), error.message());
+  std::fflush(stdout);
+  std::abort();
+}
+
 // Aborts the run on an error: what the tests need to go on.
 template <class Value>
 Value required(Result<Value> result) {
-  if (!result) {
-    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
-    std::abort();
-  }
+  if (!result) give_up(result.error());
   return std::move(*result);
 }
 
 inline void required(const Result<void>& result) {
-  if (!result) {
-    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
-    std::abort();
-  }
+  if (!result) give_up(result.error());
 }
 
 // With drawn weights, prepared.
