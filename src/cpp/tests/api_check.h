@@ -5,6 +5,7 @@
 #include <fastrnn/fastrnn.hpp>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -15,11 +16,14 @@ namespace fastrnn::tests {
 
 void test_api();
 void test_errors();
+void test_more_errors();
 void test_real_time();
 void test_out_of_memory();
 void test_files();
+void test_loading();
 void test_halves();
 void test_saving();
+void test_strides();
 void test_mutations();
 
 // SplitMix64's finaliser, a hash of its argument.
@@ -45,21 +49,22 @@ inline Config config_of(Cell cell, int input, int hidden, int layers = 1, int pr
   return c;
 }
 
+// abort() drops what printf() holds back for a pipe.
+[[noreturn]] inline void give_up(const Error& error) {
+  std::printf("%s: %s\n", name(error.status()), error.message());
+  std::fflush(stdout);
+  std::abort();
+}
+
 // Aborts the run on an error: what the tests need to go on.
 template <class Value>
 Value required(Result<Value> result) {
-  if (!result) {
-    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
-    std::abort();
-  }
+  if (!result) give_up(result.error());
   return std::move(*result);
 }
 
 inline void required(const Result<void>& result) {
-  if (!result) {
-    std::printf("%s: %s\n", name(result.error().status()), result.error().message());
-    std::abort();
-  }
+  if (!result) give_up(result.error());
 }
 
 // With drawn weights, prepared.

@@ -11,10 +11,13 @@ int main() {
               int(fastrnn::available_threads()));
   test_api();
   test_errors();
+  test_more_errors();
   test_real_time();
   test_files();
+  test_loading();
   test_halves();
   test_saving();
+  test_strides();
   test_mutations();
   test_out_of_memory();
   std::printf(failures ? "%d checks failed\n" : "all passed\n", failures);

@@ -1,19 +1,13 @@
-// Every wrong argument is an error that names it, and leaves things as they were.
+// Every wrong argument of a recurrent layer is an error that names it, and leaves things as they were.
+#include <cstddef>
 #include <cstring>
 #include <limits>
 
 #include "tests/api_check.h"
+#include "tests/refused.h"
 
 namespace fastrnn::tests {
 namespace {
-
-template <class Value>
-void refused(const Result<Value>& result, Status status, const char* text) {
-  CHECK(!result, "accepted, expected: %s", text);
-  if (result) return;
-  CHECK(result.error().status() == status, "%s, not %s: %s", name(result.error().status()), name(status), text);
-  CHECK(std::strstr(result.error().message(), text), "'%s' has no '%s'", result.error().message(), text);
-}
 
 void wrong_configs() {
   const auto bad = [](Config c, const char* text) { refused(Layer<float>::make(c), Status::invalid_argument, text); };
@@ -24,6 +18,7 @@ void wrong_configs() {
   bad(config_of(Cell::gru, 4, 4, 1, 2), "proj_size: expected 0, only an LSTM");
   bad(config_of(Cell::lstm, 4, 4, 1, 4), "proj_size: expected an integer from 0 to 3, got 4");
   bad(config_of(Cell(9), 4, 4), "cell");
+  bad(config_of(Cell(-1), 4, 4), "cell: expected an integer from 0 to 3, got -1");
   refused(Layer<double>::make(config_of(Cell::lstm, 1 << 20, 1 << 20, 1 << 20)), Status::out_of_memory,
           "out of memory");
   refused(Linear<float>::make(4, 0), Status::invalid_argument, "out_features");
@@ -31,8 +26,41 @@ void wrong_configs() {
   Error error;
   const fastrnn_config empty = {};
   CHECK(fastrnn_layer_create(&empty, &out, error.raw()) == FASTRNN_INVALID_ARGUMENT && !out, "a config without a size");
+  for (int32_t fastrnn_config::* field :
+       {&fastrnn_config::dtype, &fastrnn_config::bias, &fastrnn_config::bidirectional}) {
+    for (const int32_t value : {-1, 2}) {
+      fastrnn_config config;
+      fastrnn_config_default(&config);
+      config.*field = value;
+      CHECK(fastrnn_layer_create(&config, &out, error.raw()) == FASTRNN_INVALID_ARGUMENT, "%d", value);
+      CHECK(std::strstr(error.message(), "expected an integer from 0 to 1"), "%s", error.message());
+    }
+  }
   CHECK(fastrnn_layer_create(nullptr, &out, nullptr) == FASTRNN_INVALID_ARGUMENT, "no config");
   CHECK(fastrnn_layer_create(&empty, nullptr, nullptr) == FASTRNN_INVALID_ARGUMENT, "no out");
+}
+
+// A struct of a later version, which has more at its end: nothing is written there.
+void configs_of_other_versions() {
+  const Layer<double> layer = ready_layer<double>(config_of(Cell::gru, 2, 3));
+  struct Later {
+    fastrnn_config config;
+    int32_t more[6];
+  } later;
+  std::memset(&later, 0x55, sizeof later);
+  const Later before = later;
+  for (const size_t size : {size_t(0), size_t(8), sizeof(fastrnn_config) - 1}) {
+    later.config.size = size;
+    CHECK(fastrnn_layer_config(layer.handle(), &later.config) == FASTRNN_INVALID_ARGUMENT, "a size of %zu", size);
+    later.config.size = before.config.size;
+    CHECK(std::memcmp(&later, &before, sizeof later) == 0, "written, although of %zu bytes", size);
+  }
+  later.config.size = sizeof later;
+  CHECK(fastrnn_layer_config(layer.handle(), &later.config) == FASTRNN_OK, "a later version");
+  CHECK(later.config.size == sizeof later && later.config.cell == FASTRNN_GRU && later.config.hidden_size == 3 &&
+            later.config.dtype == FASTRNN_FLOAT64 && later.config.proj_size == 0,
+        "the fields of this version");
+  CHECK(std::memcmp(later.more, before.more, sizeof later.more) == 0, "written past what this version knows");
 }
 
 void wrong_weights() {
@@ -49,7 +77,9 @@ void wrong_weights() {
   refused(layer.set("weight_ih_l0", nullptr, 18), Status::invalid_argument, "values");
   refused(layer.set(nullptr, values, 18), Status::invalid_argument, "name");
   refused(layer.at(4), Status::invalid_argument, "index: expected less than 4, got 4");
+  CHECK(!required(layer.at(0)).data, "values of a weight that was never set");
   refused(layer.prepare(0), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 0");
+  refused(layer.prepare(1025), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 1025");
 }
 
 void wrong_sequences() {
@@ -65,7 +95,7 @@ void wrong_sequences() {
     refused(layer.run(s), Status::invalid_argument, text);
     refused(layer.forward(s), Status::invalid_argument, text);
   };
-  const int64_t lengths[] = {1, 2, 6, 0};
+  const int64_t lengths[] = {1, 2, 6, 0}, negative[] = {0, 5, 0, -1};
   bad([](Sequence& s) { s.size = 0; }, "size");
   bad([](Sequence& s) { s.steps = -1; }, "steps: expected an integer from 0 to 2147483647, got -1");
   bad([](Sequence& s) { s.batch = 1 << 21; }, "batch");
@@ -76,14 +106,74 @@ void wrong_sequences() {
   bad([](Sequence& s) { s.y_row = 2; }, "y_step, y_row: expected rows of 3 elements that do not overlap");
   bad([](Sequence& s) { s.y_step = 11; }, "y_step, y_row");
   bad([](Sequence& s) { s.x_step = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
+  bad([](Sequence& s) { s.x_row = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
+  bad([](Sequence& s) { s.y_step = -3; }, "y_step, y_row: expected strides that are not negative");
+  bad([](Sequence& s) { s.y_row = 11, s.y_step = 2; }, "do not overlap, got strides of 2 and 11");  // rows outermost
+  bad([](Sequence& s) { s.y_row = 13, s.y_step = 3; }, "do not overlap, got strides of 3 and 13");
+  bad([](Sequence& s) { s.batch = 1, s.y_step = 2; }, "do not overlap, got strides of 2 and 0");
+  bad([](Sequence& s) { s.steps = 1, s.y_row = 2; }, "do not overlap, got strides of 0 and 2");
   bad([&](Sequence& s) { s.c0 = x.data(); }, "c0, cn: expected NULL, only an LSTM");
+  bad([&](Sequence& s) { s.cn = more.data(); }, "c0, cn: expected NULL, only an LSTM");
+  bad([&](Sequence& s) { s.x = odd(more.data()); }, "x: expected a pointer aligned to 4 bytes");
+  bad([&](Sequence& s) { s.h0 = odd(more.data()); }, "h0: expected a pointer aligned to 4 bytes");
+  bad([&](Sequence& s) { s.hn = odd(more.data()); }, "hn: expected a pointer aligned to 4 bytes");
+  bad([](Sequence& s) { s.threads = 1025; }, "threads: expected an integer from 1 to 1024, got 1025");
   bad([&](Sequence& s) { s.lengths = lengths; }, "lengths: expected from 0 to 5, got 6 for row 2");
-  bad([&](Sequence& s) { s.y = reinterpret_cast<char*>(more.data()) + 1; }, "y: expected a pointer aligned to 4 bytes");
+  bad([&](Sequence& s) { s.lengths = negative; }, "lengths: expected from 0 to 5, got -1 for row 3");
+  bad([&](Sequence& s) { s.y = odd(more.data()); }, "y: expected a pointer aligned to 4 bytes");
   Sequence empty = good;
   empty.steps = 0, empty.x = empty.y = nullptr;
   required(layer.run(empty));
   empty = good, empty.batch = 0;
   required(layer.run(empty));
+}
+
+// 2 steps of 2 rows.
+void wrong_gradients(Cell cell) {
+  const Layer<float> layer = ready_layer<float>(config_of(cell, 2, 3));
+  const bool lstm = cell == Cell::lstm;
+  const std::vector<float> nines(200, 9);
+  std::vector<float> x(9), y(13), out = nines;
+  Sequence s = sequence();
+  s.steps = s.batch = 2, s.x = x.data(), s.y = y.data(), s.x_step = 4, s.x_row = 2, s.y_step = 6, s.y_row = 3;
+  const Tape tape = required(layer.forward(s));
+  void* weights[4];
+  for (int i = 0; i < 4; ++i) weights[i] = out.data() + 40 * i;
+  Gradients good = gradients();
+  good.dy = y.data(), good.dy_step = 6, good.dy_row = 3, good.weights = weights;
+  const auto bad = [&](auto change, const char* text) {
+    Gradients g = good;
+    change(g);
+    refused(layer.backward(tape, g), Status::invalid_argument, text);
+  };
+  void* const free = out.data() + 180;
+  bad([](Gradients& g) { g.size = 0; }, "gradients: its size is not set");
+  bad([](Gradients& g) { g.size = offsetof(Gradients, threads); }, "gradients: its size is not set");
+  bad([](Gradients& g) { g.weights = nullptr; }, "weights: expected a pointer, got NULL");
+  bad([](Gradients& g) { g.threads = 0; }, "threads: expected an integer from 1 to 1024, got 0");
+  bad([&](Gradients& g) { g.dy = odd(y.data()); }, "dy: expected a pointer aligned to 4 bytes");
+  bad([](Gradients& g) { g.dy_row = -3; }, "dy_step, dy_row: expected strides that are not negative");
+  bad([&](Gradients& g) { g.dx = odd(free), g.dx_step = 4, g.dx_row = 2; }, "dx: expected a pointer aligned");
+  bad([&](Gradients& g) { g.dx = free, g.dx_step = 4, g.dx_row = 1; }, "dx_step, dx_row: expected rows of 2 elements");
+  const char* const states = "dhn, dcn, dh0, dc0: expected a pointer aligned to 4 bytes";
+  const char* const cells = lstm ? states : "dcn, dc0: expected NULL, only an LSTM has a cell state";
+  bad([&](Gradients& g) { g.dhn = odd(free); }, states);
+  bad([&](Gradients& g) { g.dh0 = odd(free); }, states);
+  bad([&](Gradients& g) { g.dcn = lstm ? odd(free) : free; }, cells);
+  bad([&](Gradients& g) { g.dc0 = lstm ? odd(free) : free; }, cells);
+  for (int i = 0; i < 4; ++i) {
+    void* const before = weights[i];
+    const std::string name = required(layer.at(size_t(i))).name;
+    weights[i] = nullptr;
+    bad([](Gradients&) {}, (name + ": expected a pointer, got NULL").c_str());
+    weights[i] = odd(before);
+    bad([](Gradients&) {}, (name + ": expected a pointer aligned to 4 bytes").c_str());
+    weights[i] = before;
+  }
+  CHECK(out == nines, "something was written");
+  const Layer<float> other = ready_layer<float>(config_of(cell, 2, 3));
+  refused(other.backward(tape, good), Status::invalid_argument, "tape: expected one that this layer made");
+  required(layer.backward(tape, good));
 }
 
 void wrong_streams() {
@@ -107,44 +197,36 @@ void wrong_streams() {
   fastrnn_linear_free(nullptr), fastrnn_weights_free(nullptr);
 }
 
-// What is saved can be loaded, here and in Python.
-void wrong_prefixes() {
-  const Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
-  const std::string path = scratch_file("refused.safetensors"), e = "\xC3\xA9", a63(63, 'a');
-  const auto bad = [&](const Result<void>& result, const char* text) {
-    refused(result, Status::invalid_argument, text);
-    std::FILE* const file = std::fopen(path.c_str(), "rb");
-    CHECK(!file, "a file was written, expected: %s", text);
-    if (file) std::fclose(file), std::remove(path.c_str());
-  };
-  const auto one = [&](const std::string& prefix) { return save(path.c_str(), {{prefix.c_str(), layer}}); };
-  bad(save(path.c_str(), {{"rnn", layer}, {"rnn2", layer}}), "prefix: expected '' or a name and '.', got 'rnn'");
-  bad(save(path.c_str(), {{"rnn.", layer}, {"rnn.", layer}}), "prefix: 'rnn.' a second time");
-  bad(save(path.c_str(), {{"rnn.", layer}, {"", layer}}), "prefix: expected names for several modules, got ''");
-  bad(one(std::string(8000000, 'a') + '.'), "prefix: expected names that fit a header of 100000000 bytes");  // 13 times
-  bad(one("."), "got '.'");
-  bad(one(a63 + e), (a63 + "'").c_str());
-  bad(one("rnn\xFF."), "prefix: expected UTF-8, got the byte 255 after 'rnn'");
-  bad(one(e + "\xC3."), ("got the byte 195 after '" + e + "'").c_str());
-  bad(one("\xED\xA0\x80."), "got the byte 237 after ''");
-  const fastrnn_module none = {};
-  Error error;
-  CHECK(fastrnn_save(path.c_str(), &none, 0, error.raw()) == FASTRNN_INVALID_ARGUMENT, "no modules");
-  for (const std::string& prefix : {std::string(), e + ".", std::string("a.b.")}) {
-    required(one(prefix));
-    required(Layer<float>::load(required(Weights::open(path.c_str())), prefix.c_str()));
-    std::remove(path.c_str());
+// A GRU has no c: neither to read nor to write.
+void wrong_states() {
+  const Layer<float> gru = ready_layer<float>(config_of(Cell::gru, 2, 3)),
+                     lstm = ready_layer<float>(config_of(Cell::lstm, 2, 3));
+  Stream<float> of_gru = required(gru.stream()), of_lstm = required(lstm.stream());
+  float h[4] = {1, 2, 3, 4}, c[4] = {5, 6, 7, 8}, now[3] = {9, 9, 9}, cells[3];
+  float *const odd_h = static_cast<float*>(odd(h)), *const odd_c = static_cast<float*>(odd(c));
+  for (const Status status : {of_gru.set_state(h, c), of_gru.get_state(now, c), of_gru.set_state(nullptr),
+                              of_gru.set_state(odd_h), of_gru.get_state(odd_h), of_lstm.set_state(odd_h, c),
+                              of_lstm.set_state(h, odd_c), of_lstm.set_state(nullptr, c), of_lstm.set_state(h),
+                              of_lstm.get_state(odd_h, c), of_lstm.get_state(h, odd_c), of_lstm.get_state(now)}) {
+    CHECK(status == Status::invalid_argument, "%s", name(status));
   }
+  CHECK(now[0] == 9 && h[1] == 2 && c[0] == 5, "something was written");
+  of_gru.get_state(now);
+  CHECK(now[0] == 0 && now[2] == 0, "the state of the GRU was changed");
+  of_lstm.get_state(now, cells);
+  CHECK(now[0] == 0 && cells[0] == 0, "the state of the LSTM was changed");
 }
 
 }  // namespace
 
 void test_errors() {
   wrong_configs();
+  configs_of_other_versions();
   wrong_weights();
   wrong_sequences();
+  wrong_gradients(Cell::lstm), wrong_gradients(Cell::gru);
   wrong_streams();
-  wrong_prefixes();
+  wrong_states();
 }
 
 }  // namespace fastrnn::tests

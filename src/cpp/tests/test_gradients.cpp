@@ -1,4 +1,5 @@
-// Backward against central differences of forward, in float64.
+// Backward against central differences of forward, in float64; and any part of what it takes and gives alone.
+#include <algorithm>
 #include <cmath>
 
 #include "tests/check.h"
@@ -36,11 +37,63 @@ void compare(P& p, const Backend& backend, std::vector<double>& values, const st
   }
 }
 
+// What is asked for does not depend on what else is, and what is not asked for is left alone.
+void each_output_alone(const Shape& shape, const Backend& backend) {
+  P p(shape, 0.3);
+  const auto net = p.network(backend);
+  const auto tape = net->forward(p.sequence(1));
+  const bool lstm = shape.config.cell == Cell::lstm;
+  net->backward(*tape, p.gradients(1));
+  const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0;
+  const std::vector<std::vector<double>> dweights = p.dweights;
+  enum { x_alone, h_alone, c_alone, weights_alone };
+  for (int alone = x_alone; alone <= weights_alone; ++alone) {
+    if (alone == c_alone && !lstm) continue;
+    const auto cleared = [](const std::vector<double>& values) { return std::vector<double>(values.size(), 9); };
+    p.dx = cleared(dx), p.dh0 = cleared(dh0), p.dc0 = cleared(dc0);
+    for (auto& w : p.dweights) std::fill(w.begin(), w.end(), 9);
+    auto call = p.gradients(1);
+    if (alone != x_alone) call.dx.data = nullptr;
+    if (alone != h_alone) call.dh0 = nullptr;
+    if (alone != c_alone) call.dc0 = nullptr;
+    if (alone != weights_alone) call.weights = nullptr;
+    net->backward(*tape, call);
+    const auto right = [&](int which, const std::vector<double>& got, const std::vector<double>& wanted) {
+      return got == (alone == which ? wanted : cleared(wanted));
+    };
+    bool weights = true;
+    for (size_t w = 0; w < dweights.size(); ++w) weights = weights && right(weights_alone, p.dweights[w], dweights[w]);
+    CHECK(right(x_alone, p.dx, dx) && right(h_alone, p.dh0, dh0) && right(c_alone, p.dc0, dc0) && weights,
+          "%s on %s: output %d alone", shape.name, backend.name, alone);
+  }
+}
+
+// An input that is not given is zero.
+void each_input_missing(const Shape& shape, const Backend& backend) {
+  P p(shape, 0.3);
+  const auto net = p.network(backend);
+  const auto tape = net->forward(p.sequence(1));
+  for (std::vector<double>* input : {&p.dy, &p.dh, &p.dc}) {
+    std::fill(input->begin(), input->end(), 0);
+    net->backward(*tape, p.gradients(1));
+    const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0;
+    const std::vector<std::vector<double>> dweights = p.dweights;
+    auto call = p.gradients(1);
+    if (input == &p.dy) call.dy.data = nullptr;
+    if (input == &p.dh) call.dh = nullptr;
+    if (input == &p.dc) call.dc = nullptr;
+    net->backward(*tape, call);
+    CHECK(p.dx == dx && p.dh0 == dh0 && p.dc0 == dc0 && p.dweights == dweights, "%s on %s: an input of zeros",
+          shape.name, backend.name);
+  }
+}
+
 }  // namespace
 
 void test_gradients() {
   for (const Backend* backend : usable_backends()) {
     for (const Shape& shape : shapes()) {
+      each_output_alone(shape, *backend), each_input_missing(shape, *backend);
       // relu has no derivative where a difference crosses zero
       if (shape.config.cell == Cell::rnn_relu || shape.config.hidden > 100) continue;
       P p(shape, 0.3);

@@ -1,4 +1,5 @@
-// Rows of a pool, joined and stepped in another order, have the bits of the sequence; a step takes no memory.
+// Rows of a pool, joined and stepped in another order, have the bits of the sequence; a step takes no memory. A book
+// that was damaged is refused.
 #include <cstring>
 
 #include "pool.h"
@@ -53,9 +54,55 @@ void pool_equals_sequence(const Shape& shape, const Backend& backend, int thread
   CHECK(taken == 0 || threads > 1, "%s on %s: %ld allocations", shape.name, backend.name, taken);
 }
 
+// Three slots: ids go up in steps of four, and id % 4 is the slot.
+void damaged_books_are_refused() {
+  using Pool = StreamPool<float>;
+  const Problem<float> p(shapes()[0]);
+  const std::shared_ptr<const Network<float>> net = p.network(*usable_backends()[0]);
+  Pool pool(net, 3, 1);
+  for (int i = 0; i < 3; ++i) pool.join();
+  pool.leave(1), pool.leave(2);
+  const Pool::Book book = pool.book();  // ids 0 -1 -1, next 4 5 6, free 1 2
+  CHECK(pool.restore(book) && pool.find(0) == 0 && pool.size() == 1, "a book of the pool itself");
+  constexpr int64_t most = INT64_MAX / 2 / 4 * 4;  // for slot 0
+  struct Damage {
+    const char* what;
+    void (*change)(Pool::Book&);
+  };
+  const Damage damages[] = {
+      {"a slot without an id", [](Pool::Book& b) { b.ids.pop_back(); }},
+      {"a slot without a next id", [](Pool::Book& b) { b.next.pop_back(); }},
+      {"a slot too many", [](Pool::Book& b) { b.ids.push_back(-1), b.next.push_back(7), b.free.push_back(3); }},
+      {"a free slot below all", [](Pool::Book& b) { b.free.push_back(-1); }},
+      {"a free slot past all", [](Pool::Book& b) { b.free.push_back(3); }},
+      {"a slot that is free twice", [](Pool::Book& b) { b.free = {1, 2, 2}; }},
+      {"an empty slot that is not free", [](Pool::Book& b) { b.free.pop_back(); }},
+      {"a free slot that is taken", [](Pool::Book& b) { b.free.push_back(0); }},
+      {"an id below zero", [](Pool::Book& b) { b.ids[0] = -4; }},
+      {"an id that comes next", [](Pool::Book& b) { b.ids[0] = 4; }},
+      {"an id yet to come", [](Pool::Book& b) { b.ids[0] = 8; }},
+      {"an id of another slot", [](Pool::Book& b) { b.ids[0] = 1; }},
+      {"a next id below zero", [](Pool::Book& b) { b.next[2] = -2; }},
+      {"a next id of another slot", [](Pool::Book& b) { b.next[2] = 5; }},
+      {"a next id near the end of all", [](Pool::Book& b) { b.next[0] = INT64_MAX / 4 * 4; }},
+      {"a next id past the last", [](Pool::Book& b) { b.next[0] = most + 4; }},
+  };
+  for (const Damage& damage : damages) {
+    Pool::Book damaged = book;
+    damage.change(damaged);
+    CHECK(!pool.restore(damaged), "accepted: %s", damage.what);
+    const Pool::Book& now = pool.book();
+    CHECK(now.ids == book.ids && now.next == book.next && now.free == book.free, "changed: %s", damage.what);
+  }
+  Pool::Book late = book;
+  late.ids = {most - 4, -1, -1}, late.next = {most, 5, 6}, late.free = {2, 1};
+  CHECK(pool.restore(late) && pool.find(most - 4) == 0 && pool.join() == 5 && pool.join() == 6, "the last ids of all");
+}
+
 }  // namespace
 
 void test_pool() {
+  damaged_books_are_refused();
   for (const Backend* backend : usable_backends()) {
     for (Shape shape : shapes()) {
       shape.ragged = false;

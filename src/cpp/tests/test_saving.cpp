@@ -1,8 +1,13 @@
-// A saved file takes the place of another as a whole: beside other writers, through links, with its mode.
+// A saved file takes the place of another as a whole: beside other writers, through links, with its mode. It says what
+// it was given.
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <thread>
+
+#if !defined(_WIN32)
+#include <sys/stat.h>
+#endif
 
 #include "tests/api_check.h"
 
@@ -23,10 +28,10 @@ bool same(const Layer<float>& a, const Layer<float>& b) {
   return true;
 }
 
-// A folder of its own for each test, removed afterwards.
+// A folder of its own for each test, removed afterwards, or by the next run where this one was cut off.
 struct Folder {
   fs::path path = scratch_file("saving");
-  Folder() { fs::create_directory(path); }
+  Folder() { fs::remove_all(path), fs::create_directory(path); }
   ~Folder() { fs::remove_all(path); }
   std::string file(const char* name) const { return (path / name).string(); }
   long count() const { return long(std::distance(fs::directory_iterator(path), fs::directory_iterator())); }
@@ -63,7 +68,77 @@ void neighbours_are_left_alone() {
   CHECK(!save(folder.path.string().c_str(), {{"gru.", layer}}) && !save("", {{"gru.", layer}}), "no file");
 }
 
+// Each tensor begins at a multiple of its element's size, whatever the lengths of the names and the number of floats.
+void tensors_are_aligned() {
+  const Folder folder;
+  const std::string path = folder.file("aligned");
+  const Layer<float> three = ready_layer<float>(config_of(Cell::rnn_tanh, 2, 1, 1, 0, false, false));
+  Linear<double> head = required(Linear<double>::make(1, 1));
+  const double values[2] = {3, 4};
+  required(head.set(values, values + 1));
+  for (size_t n = 1; n <= 8; ++n) {
+    const std::string prefix = std::string(n, 'a') + ".";
+    required(save(path.c_str(), {{prefix.c_str(), three}, {"head.", head}}));
+    unsigned char length[8];
+    std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(length), 8);
+    CHECK(length[0] % 8 == 0, "a header of %d bytes more than a multiple of 8", length[0] % 8);
+    const Weights weights = required(Weights::open(path.c_str()));
+    const char* const first = static_cast<const char*>(required(weights.at(0)).data);
+    for (size_t i = 0; i < weights.count(); ++i) {
+      const Tensor t = required(weights.at(i));
+      const auto begin = static_cast<const char*>(t.data) - first;
+      CHECK(begin % (i < 2 ? 8 : 4) == 0 && !std::strcmp(t.dtype, i < 2 ? "F64" : "F32"), "%s at %td", t.name, begin);
+    }
+    double x = 2, y = 0;
+    required(Linear<double>::load(weights, "head.")).step(&x, &y);
+    CHECK(y == 10 && same(required(Layer<float>::load(weights, prefix.c_str())), three), "what was saved");
+  }
+}
+
+// JSON has its own words for some of them.
+void every_ascii_in_a_prefix() {
+  const Folder folder;
+  const std::string path = folder.file("prefix");
+  const Layer<float> layer = layer_of(1);
+  for (char c = 1; c > 0 && c < 127; ++c) {
+    const std::string prefix = std::string("a") + c + "b.";
+    required(save(path.c_str(), {{prefix.c_str(), layer}}));
+    const auto loaded = Layer<float>::load(required(Weights::open(path.c_str())), prefix.c_str());
+    CHECK(loaded && same(*loaded, layer), "a prefix with the byte %d: %s", c, loaded ? "" : loaded.error().message());
+  }
+}
+
 #if !defined(_WIN32)
+void links_to_links() {
+  const Folder folder;
+  const Layer<float> layer = layer_of(1);
+  fs::create_directory(folder.path / "below");
+  fs::create_symlink("below/second", folder.path / "first");
+  fs::create_symlink("../file", folder.path / "below" / "second");
+  for (const char* what : {"a file that is not there yet", "a file"}) {
+    required(save(folder.file("first").c_str(), {{"gru.", layer}}));
+    CHECK(fs::is_symlink(folder.path / "first") && fs::is_symlink(folder.path / "below" / "second") &&
+              fs::is_regular_file(fs::symlink_status(folder.path / "file")),
+          "two links to %s", what);
+  }
+  CHECK(folder.count() == 3, "%ld entries", folder.count());
+}
+
+void only_files_are_replaced() {
+  const Folder folder;
+  const Layer<float> layer = layer_of(1);
+  const std::string pipe = folder.file("pipe"), link = folder.file("link"), below = folder.file("below");
+  CHECK(mkfifo(pipe.c_str(), 0600) == 0, "no pipe");
+  fs::create_symlink("pipe", link);
+  fs::create_directory(below);
+  for (const std::string& path : {pipe, link, below}) {
+    const auto saved = save(path.c_str(), {{"gru.", layer}});
+    CHECK(!saved && saved.error().status() == Status::io, "written over %s", path.c_str());
+    CHECK(std::strstr(saved.error().message(), "what is there is no file"), "%s", saved.error().message());
+  }
+  CHECK(fs::is_fifo(fs::symlink_status(pipe)) && fs::is_symlink(link) && folder.count() == 3, "all as it was");
+}
+
 void links_and_modes() {
   const Folder folder;
   const Layer<float> layer = layer_of(1);
@@ -84,8 +159,12 @@ void links_and_modes() {
 void test_saving() {
   two_writers();
   neighbours_are_left_alone();
+  tensors_are_aligned();
+  every_ascii_in_a_prefix();
 #if !defined(_WIN32)
   links_and_modes();
+  links_to_links();
+  only_files_are_replaced();
 #endif
 }
 

@@ -1,0 +1,20 @@
+// An error that says so, and pointers that earn one.
+#pragma once
+
+#include <cstring>
+
+#include "tests/api_check.h"
+
+namespace fastrnn::tests {
+
+template <class Value>
+void refused(const Result<Value>& result, Status status, const char* text) {
+  CHECK(!result, "accepted, expected: %s", text);
+  if (result) return;
+  CHECK(result.error().status() == status, "%s, not %s: %s", name(result.error().status()), name(status), text);
+  CHECK(std::strstr(result.error().message(), text), "'%s' has no '%s'", result.error().message(), text);
+}
+
+inline void* odd(void* pointer) { return static_cast<char*>(pointer) + 1; }
+
+}  // namespace fastrnn::tests
