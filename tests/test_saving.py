@@ -221,6 +221,21 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_only_files_are_replaced(tmp_path):
+    """nor a device, such as /dev/null"""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "here").symlink_to("there")
+    (tmp_path / "there").symlink_to("here")
+    (tmp_path / "folder").mkdir()
+    before = sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir())
+    for name in ("pipe", "link", "here", "folder"):
+        with pytest.raises(OSError, match="expected the name of a file.*" + str(tmp_path)):
+            fastrnn.Linear(1, 1).save(tmp_path / name)
+    assert sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir()) == before
+
+
 def test_links_and_modes(tmp_path):
     (tmp_path / "real").write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -16,6 +17,9 @@ from ._arguments import as_path
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path`, and its mode, when the block ends well."""
     target = os.path.realpath(as_path(path))  # a link stays a link
+    if os.path.lexists(target) and not os.path.isfile(target):
+        code = errno.EISDIR if os.path.isdir(target) else errno.EEXIST
+        raise OSError(code, "expected the name of a file, or of none yet", target)
     temporary = f"{target}.{secrets.token_hex(8)}.tmp"
     with _naming(target):
         file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)

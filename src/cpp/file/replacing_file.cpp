@@ -56,6 +56,7 @@ ReplacingFile::ReplacingFile(const std::string& path) : path_(path) {
   for (int links = 0; links < kMostLinks && fs::is_symlink(fs::symlink_status(target_, failed)); ++links) {
     target_ = target_.parent_path() / fs::read_symlink(target_, failed);
   }
+  if (fs::is_symlink(fs::symlink_status(target_, failed))) fail("links that lead to each other");
   const fs::file_status old = fs::status(target_, failed);
   if (fs::exists(old) && !fs::is_regular_file(old)) fail("what is there is no file");
   beside_ = target_;

@@ -131,12 +131,15 @@ void only_files_are_replaced() {
   CHECK(mkfifo(pipe.c_str(), 0600) == 0, "no pipe");
   fs::create_symlink("pipe", link);
   fs::create_directory(below);
+  fs::create_symlink("there", folder.path / "here"), fs::create_symlink("here", folder.path / "there");
+  const auto round = save(folder.file("here").c_str(), {{"gru.", layer}});
+  CHECK(!round && std::strstr(round.error().message(), "links that lead to each other"), "written over a loop");
   for (const std::string& path : {pipe, link, below}) {
     const auto saved = save(path.c_str(), {{"gru.", layer}});
     CHECK(!saved && saved.error().status() == Status::io, "written over %s", path.c_str());
     CHECK(std::strstr(saved.error().message(), "what is there is no file"), "%s", saved.error().message());
   }
-  CHECK(fs::is_fifo(fs::symlink_status(pipe)) && fs::is_symlink(link) && folder.count() == 3, "all as it was");
+  CHECK(fs::is_fifo(fs::symlink_status(pipe)) && fs::is_symlink(link) && folder.count() == 5, "all as it was");
 }
 
 void links_and_modes() {
