@@ -54,7 +54,7 @@ Bytes saved(const char* file) {
   return bytes;
 }
 
-void refused(const Bytes& file, const char* text) {
+void rejected(const Bytes& file, const char* text) {
   const auto weights = Weights::parse(file.data(), file.size());
   CHECK(!weights, "accepted, expected: %s", text);
   if (weights) return;
@@ -76,7 +76,7 @@ void names() {
   for (const char* bad : {"\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
                           "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80",
                           "\xBF", "\xFF", "\xC3", "\xC3x", "\xC3\xC3", "\xE1\x80", "\xF1\x80\x80"}) {
-    refused(file_of("{" + tensor(bad, "F32", "1", "0,4") + "}", 4), "a string that is not UTF-8");
+    rejected(file_of("{" + tensor(bad, "F32", "1", "0,4") + "}", 4), "a string that is not UTF-8");
   }
   const char* const escapes[][2] = {{R"(\u00E9)", "\xC3\xA9"},
                                     {R"(\u00e9)", "\xC3\xA9"},
@@ -99,7 +99,7 @@ void names() {
                                   {R"(\uD800\uD800)", "second half"},
                                   {R"(\uD800\uE000)", "second half"}};
   for (const auto& [written, text] : wrong) {
-    refused(file_of("{" + tensor(written, "F32", "1", "0,4") + "}", 4), text);
+    rejected(file_of("{" + tensor(written, "F32", "1", "0,4") + "}", 4), text);
   }
 }
 
@@ -122,47 +122,47 @@ void wrong_files() {
   const auto of = [](const std::string& inside) { return "{" + inside + "}"; };
   required(Weights::parse(file_of(of(b + " , " + a) + "  ", 12).data(), 8 + of(b + " , " + a).size() + 2 + 12));
   required(Weights::parse(file_of("{}", 0).data(), 10));
-  refused(Bytes(7), "expected at least 8 bytes, got 7");
-  refused(with_length("{}", 3, 0), "its length says 3 bytes, the file has 2 left");
-  refused(with_length("{}", 100000001, 0), "expected at most 100000000 bytes");
-  refused(with_length("{}", ~uint64_t(0), 0), "expected at most 100000000 bytes");
-  refused(file_of(" {}", 0), "begin with '{'");
-  refused(file_of("", 0), "begin with '{'");
-  refused(file_of("{}x", 0), "expected its end at byte 2");
-  refused(file_of(of(a + "," + a), 8), "'a': a second time");
-  refused(file_of(of(a), 7), "past the end of the file");
-  refused(file_of(of(a), 9), "the tensors end at byte 8, the file's data at 9");
-  refused(file_of(of(a + "," + tensor("b", "F32", "1", "4,8")), 8), "overlap the tensor before");
-  refused(file_of(of(a + "," + tensor("b", "F32", "1", "9,13")), 13), "leave a hole after 8");
-  refused(file_of(of(tensor("a", "F32", "2", "8,0")), 8), "end before they begin");
-  refused(file_of(of(tensor("a", "F32", "3", "0,8")), 8), "its shape has 12 bytes");
-  refused(file_of(of(tensor("a", "F64", "2", "0,8")), 8), "its shape has 16 bytes");
-  refused(file_of(of(tensor("a", "F31", "2", "0,8")), 8), "unknown dtype 'F31'");
-  refused(file_of(of(tensor("a", "F32", "4294967296,4294967296", "0,8")), 8), "more than 2^64 bytes");
-  refused(file_of(of(tensor("a", "F32", "9223372036854775808", "0,8")), 8), "a number above 2^63 - 1");
-  refused(file_of(of(tensor("a", "F32", "-2", "0,8")), 8), "expected a whole number, not negative");
-  refused(file_of(of(tensor("a", "F32", "2.0", "0,8")), 8), "expected a whole number");
-  refused(file_of(of(tensor("a", "F32", "02", "0,8")), 8), "leading zero");
-  refused(file_of(of(tensor("a", "F32", "2", "0,8,9")), 8), "expected two data_offsets");
-  refused(file_of("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8), "expected dtype, shape and data_offsets");
-  refused(file_of("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
-  refused(file_of("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
-  refused(file_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}", 8), "'dtype' a second time");
-  refused(file_of("{\"a\":{\"x\":1}}", 8), "found 'x'");
-  refused(file_of("{\"__metadata__\":{\"k\":1}}", 0), "expected '\"'");
-  refused(file_of("{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0), "metadata 'k' a second time");
-  refused(file_of("{\"__metadata__\":{\"k\":\"1\"},\"__metadata__\":{\"m\":\"2\"}}", 0),
-          "'__metadata__' a second time");
-  refused(file_of("{\"a\\ud800\":", 0), "surrogate");
-  refused(file_of("{\"a\\u0000\":", 0), "zero byte");
-  refused(file_of("{\"a\n\":", 0), "control character");
-  refused(file_of("{\"a", 0), "expected more, found its end");
+  rejected(Bytes(7), "expected at least 8 bytes, got 7");
+  rejected(with_length("{}", 3, 0), "its length says 3 bytes, the file has 2 left");
+  rejected(with_length("{}", 100000001, 0), "expected at most 100000000 bytes");
+  rejected(with_length("{}", ~uint64_t(0), 0), "expected at most 100000000 bytes");
+  rejected(file_of(" {}", 0), "begin with '{'");
+  rejected(file_of("", 0), "begin with '{'");
+  rejected(file_of("{}x", 0), "expected its end at byte 2");
+  rejected(file_of(of(a + "," + a), 8), "'a': a second time");
+  rejected(file_of(of(a), 7), "past the end of the file");
+  rejected(file_of(of(a), 9), "the tensors end at byte 8, the file's data at 9");
+  rejected(file_of(of(a + "," + tensor("b", "F32", "1", "4,8")), 8), "overlap the tensor before");
+  rejected(file_of(of(a + "," + tensor("b", "F32", "1", "9,13")), 13), "leave a hole after 8");
+  rejected(file_of(of(tensor("a", "F32", "2", "8,0")), 8), "end before they begin");
+  rejected(file_of(of(tensor("a", "F32", "3", "0,8")), 8), "its shape has 12 bytes");
+  rejected(file_of(of(tensor("a", "F64", "2", "0,8")), 8), "its shape has 16 bytes");
+  rejected(file_of(of(tensor("a", "F31", "2", "0,8")), 8), "unknown dtype 'F31'");
+  rejected(file_of(of(tensor("a", "F32", "4294967296,4294967296", "0,8")), 8), "more than 2^64 bytes");
+  rejected(file_of(of(tensor("a", "F32", "9223372036854775808", "0,8")), 8), "a number above 2^63 - 1");
+  rejected(file_of(of(tensor("a", "F32", "-2", "0,8")), 8), "expected a whole number, not negative");
+  rejected(file_of(of(tensor("a", "F32", "2.0", "0,8")), 8), "expected a whole number");
+  rejected(file_of(of(tensor("a", "F32", "02", "0,8")), 8), "leading zero");
+  rejected(file_of(of(tensor("a", "F32", "2", "0,8,9")), 8), "expected two data_offsets");
+  rejected(file_of("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8), "expected dtype, shape and data_offsets");
+  rejected(file_of("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
+  rejected(file_of("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4), "expected dtype, shape and data_offsets");
+  rejected(file_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}", 8), "'dtype' a second time");
+  rejected(file_of("{\"a\":{\"x\":1}}", 8), "found 'x'");
+  rejected(file_of("{\"__metadata__\":{\"k\":1}}", 0), "expected '\"'");
+  rejected(file_of("{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0), "metadata 'k' a second time");
+  rejected(file_of("{\"__metadata__\":{\"k\":\"1\"},\"__metadata__\":{\"m\":\"2\"}}", 0),
+           "'__metadata__' a second time");
+  rejected(file_of("{\"a\\ud800\":", 0), "surrogate");
+  rejected(file_of("{\"a\\u0000\":", 0), "zero byte");
+  rejected(file_of("{\"a\n\":", 0), "control character");
+  rejected(file_of("{\"a", 0), "expected more, found its end");
   // What is too long for a message ends with a whole character.
   const auto cut = [](size_t n) { return std::string(n - 1, 'x') + "\xC3\xA9"; };
-  refused(file_of(of(tensor(cut(200).c_str(), "F32", "3", "0,8")), 8), "x': bytes 0 to 8, but its shape has 12");
-  refused(file_of(of(tensor("a", cut(32).c_str(), "2", "0,8")), 8), "x'");
-  refused(file_of("{\"a\":{\"" + cut(64) + "\":1}}", 0), "x' at byte");
-  refused(file_of("{\"__metadata__\":{\"" + cut(64) + "\":\"1\",\"" + cut(64) + "\":\"\"}}", 0), "x' a second time");
+  rejected(file_of(of(tensor(cut(200).c_str(), "F32", "3", "0,8")), 8), "x': bytes 0 to 8, but its shape has 12");
+  rejected(file_of(of(tensor("a", cut(32).c_str(), "2", "0,8")), 8), "x'");
+  rejected(file_of("{\"a\":{\"" + cut(64) + "\":1}}", 0), "x' at byte");
+  rejected(file_of("{\"__metadata__\":{\"" + cut(64) + "\":\"1\",\"" + cut(64) + "\":\"\"}}", 0), "x' a second time");
   for (const char* path : {"fastrnn_api_tests_is_not_here", "."}) {
     CHECK(Weights::open(path).error().status() == Status::io, "%s", path);
   }

@@ -19,7 +19,7 @@ double value_of(int bits, int fraction_bits) {
 }
 
 // A file of which every tensor is a square of all halves.
-Weights file_of(const char* dtype, std::initializer_list<const char*> names) {
+Weights half_file(const char* dtype, std::initializer_list<const char*> names) {
   std::string header = "{";
   size_t at = 0;
   for (const char* name : names) {
@@ -41,7 +41,7 @@ Weights file_of(const char* dtype, std::initializer_list<const char*> names) {
 bool same(double a, double b) { return std::isnan(a) ? std::isnan(b) : a == b && std::signbit(a) == std::signbit(b); }
 
 void every_value(const char* dtype, int fraction_bits) {
-  const Weights weights = file_of(dtype, {"rnn.weight_ih_l0", "rnn.weight_hh_l0"});
+  const Weights weights = half_file(dtype, {"rnn.weight_ih_l0", "rnn.weight_hh_l0"});
   Layer<float> layer = required(Layer<float>::make(config_of(Cell::rnn_tanh, kSide, kSide, 1, 0, false, false)));
   required(layer.assign(weights, "rnn."));
   for (size_t tensor = 0; tensor < layer.count(); ++tensor) {
@@ -58,7 +58,7 @@ void every_value(const char* dtype, int fraction_bits) {
 }
 
 void as_a_head() {
-  const auto head = required(Linear<float>::load(file_of("BF16", {"weight"})));
+  const auto head = required(Linear<float>::load(half_file("BF16", {"weight"})));
   std::vector<float> x(kSide), y(kSide);
   x[0x80] = 1;
   head.step(x.data(), y.data());
@@ -66,12 +66,12 @@ void as_a_head() {
 }
 
 void never_as_double() {
-  const Weights weights = file_of("F16", {"weight_ih_l0", "weight_hh_l0"});
+  const Weights weights = half_file("F16", {"weight_ih_l0", "weight_hh_l0"});
   Layer<double> layer = required(Layer<double>::make(config_of(Cell::rnn_tanh, kSide, kSide, 1, 0, false, false)));
   const auto refused = layer.assign(weights);
   CHECK(!refused && std::strstr(refused.error().message(), "weight_ih_l0: expected dtype F64, got F16"), "accepted");
   Layer<float> other = required(Layer<float>::make(config_of(Cell::rnn_tanh, kSide, kSide, 1, 0, false, false)));
-  const auto integers = other.assign(file_of("I16", {"weight_ih_l0", "weight_hh_l0"}));
+  const auto integers = other.assign(half_file("I16", {"weight_ih_l0", "weight_hh_l0"}));
   CHECK(!integers && std::strstr(integers.error().message(), "expected dtype F32, F64, F16 or BF16, got I16"),
         "accepted");
 }

@@ -9,7 +9,7 @@
 namespace fastrnn::tests {
 namespace {
 
-constexpr int kSteps = 6;
+constexpr int kTimes = 6;
 
 struct Strides {
   ptrdiff_t step, row;
@@ -26,7 +26,7 @@ constexpr Layout kLayouts[] = {
     {"one row", 1, {7, 99}, {14, 99}},  // whose row stride is nobody's business
     {"one row, the same input at each step", 1, {0, 0}, {11, 1}},
     {"steps outermost", 2, {19, 9}, {31, 13}},
-    {"rows outermost", 2, {7, 7 * kSteps + 2}, {11, 11 * kSteps + 4}},
+    {"rows outermost", 2, {7, 7 * kTimes + 2}, {11, 11 * kTimes + 4}},
     {"rows of the same input", 3, {5, 0}, {40, 13}},
 };
 
@@ -34,19 +34,19 @@ constexpr Layout kLayouts[] = {
 template <class T>
 struct Spread {
   Spread(const Layout& layout, Strides strides, int n) : batch(layout.batch), width(n), at(strides) {
-    values.assign(size_t(place(kSteps - 1, batch - 1) + n + 20), T(NAN));
+    values.assign(size_t(place(kTimes - 1, batch - 1) + n + 20), T(NAN));
   }
   ptrdiff_t place(int t, int b) const { return t * at.step + b * (batch > 1 ? at.row : 0); }
 
   void put(const std::vector<T>& dense) {
     size_t i = 0;
-    for (int t = 0; t < kSteps; ++t) {
+    for (int t = 0; t < kTimes; ++t) {
       for (int b = 0; b < batch; ++b, i += size_t(width)) std::copy_n(&dense[i], width, &values[size_t(place(t, b))]);
     }
   }
   std::vector<T> dense() const {
     std::vector<T> all;
-    for (int t = 0; t < kSteps; ++t) {
+    for (int t = 0; t < kTimes; ++t) {
       for (int b = 0; b < batch; ++b)
         all.insert(all.end(), &values[size_t(place(t, b))], &values[size_t(place(t, b) + width)]);
     }
@@ -68,7 +68,7 @@ struct Spread {
 template <class T>
 Sequence sequence_of(int batch, const T* x, Strides x_at, T* y, Strides y_at) {
   Sequence s = sequence();
-  s.steps = kSteps, s.batch = batch, s.x = x, s.y = y;
+  s.steps = kTimes, s.batch = batch, s.x = x, s.y = y;
   s.x_step = x_at.step, s.x_row = x_at.row, s.y_step = y_at.step, s.y_row = y_at.row;
   return s;
 }
@@ -83,8 +83,8 @@ struct Case {
         dense_x(3 * l.batch),
         dense_y(width * l.batch),
         x(l, l.x, 3) {
-    x.put(draw<T>(size_t(kSteps * l.batch * 3), 5));
-    x_values = x.dense(), y_values.resize(size_t(kSteps * dense_y));
+    x.put(draw<T>(size_t(kTimes * l.batch * 3), 5));
+    x_values = x.dense(), y_values.resize(size_t(kTimes * dense_y));
     dense = sequence_of<T>(l.batch, x_values.data(), {dense_x, 3}, y_values.data(), {dense_y, width});
     required(layer.run(dense));
   }
@@ -115,7 +115,7 @@ void streams(const Config& config, const Layout& layout) {
     Stream<T> stream = required(c.layer.stream(layout.batch, threads));
     for (const int from : {0, 2}) {  // two blocks
       const ptrdiff_t x_from = from * layout.x.step, y_from = from * layout.y.step;
-      stream.process(from ? kSteps - from : 2, c.x.values.data() + x_from, layout.x.step, layout.x.row,
+      stream.process(from ? kTimes - from : 2, c.x.values.data() + x_from, layout.x.step, layout.x.row,
                      y.values.data() + y_from, layout.y.step, layout.y.row);
     }
     CHECK(y.is(c.y_values), "process, cell %d, %s, %d threads", int(config.cell), layout.name, threads);
