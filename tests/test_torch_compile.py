@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch
+from fastrnn.torch._modules import cast
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -160,6 +161,12 @@ def test_autocast_computes_in_float32(name):
     assert y.dtype == low.dtype == torch.float32
     assert torch.equal(y, wanted)
     assert torch.equal(low, first(module(x.bfloat16().float())))
+    result = module(x)
+    state = result[1] if name in LAYERS else result
+    state = tuple(s.detach().bfloat16() for s in state) if "LSTM" in name else state.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = first(module(x, state))
+    assert torch.equal(y, first(module(x, cast(state, torch.float32))))
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), module)
     with torch.autocast("cpu", torch.bfloat16):
         first(model(x)).sum().backward()

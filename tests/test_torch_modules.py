@@ -133,8 +133,11 @@ def test_error_inputs(name):
 
 @pytest.mark.parametrize("cell", [False, True])
 @pytest.mark.parametrize("wanted", ["h0", "c0", "both"])
-def test_gradients_of_the_states_that_want_one(wanted, cell):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_of_the_states_that_want_one(wanted, cell, frozen):
     theirs, ours = twins("LSTMCell" if cell else "LSTM", 4, 6, dtype=torch.float64)
+    if frozen:  # nothing else wants any
+        theirs.requires_grad_(False), ours.requires_grad_(False)
     x = torch.randn(2, 4, dtype=torch.float64) if cell else torch.randn(5, 2, 4).double()
     h, c = torch.randn(2, *([] if cell else [1]), 2, 6, dtype=torch.float64).unbind()
     asked = {"h0": [h], "c0": [c], "both": [h, c]}[wanted]
