@@ -113,10 +113,11 @@ def test_export_with_dynamic_shapes():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning:torch")  # 2.14's
-@pytest.mark.parametrize("name", LAYERS)
-def test_opcheck(name):
-    layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64)
-    h = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(("name", "proj"), [("RNN", 0), ("LSTM", 0), ("LSTM", 2), ("GRU", 0)])
+def test_opcheck(name, proj):
+    options = {"proj_size": proj} if proj else {}
+    layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
+    h = torch.randn(4, 3, proj or 6, dtype=torch.float64, requires_grad=True)
     c = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True) if name == "LSTM" else None
     cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
     x.requires_grad_()
