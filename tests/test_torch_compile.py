@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch
+from fastrnn.torch._call import PACKED
 from fastrnn.torch._modules import cast
 
 pytestmark = [
@@ -124,6 +125,18 @@ def test_opcheck(name, proj):
     weights = list(layer.parameters())
     arguments = (x, h, c, None, 0, None, 0, 0.0, None, weights, cell, 2, True, True)
     torch.library.opcheck(torch.ops.fastrnn.recurrent.default, arguments)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_opcheck_of_packed_rows(name):
+    """whose tape has a place for each of them, not for each row at each step"""
+    layer, _ = make(name)
+    cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
+    call = (torch.tensor([3, 2, 1]), 3, None, PACKED, 0.0, None)
+    options = list(layer.parameters()), cell, 1, True, False
+    arguments = (torch.randn(6, 4), None, None, *call, *options)
+    for operator in (torch.ops.fastrnn.recurrent, torch.ops.fastrnn.recurrent_train):
+        torch.library.opcheck(operator.default, arguments, test_utils="test_faketensor")
 
 
 @pytest.mark.parametrize("proj", [0, 2])
