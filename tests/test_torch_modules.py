@@ -255,6 +255,15 @@ def test_the_same_bits_as_the_numpy_layers(name, fma_isa):
         assert a.numpy().tobytes() == b.tobytes()
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+@pytest.mark.parametrize("name", CELLS)
+def test_one_unit_keeps_its_axis(name, shape):
+    theirs, ours = twins(name, 4, 1, dtype=torch.float64)
+    x = torch.randn(shape, dtype=torch.float64)
+    assert_all_close(leaves(ours(x)), leaves(theirs(x)))
+    assert all(t.shape == (*shape[:-1], 1) for t in leaves(ours(x)))
+
+
 @pytest.mark.parametrize("layout", ["tb", "bt", "t"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_any_strides(name, layout):

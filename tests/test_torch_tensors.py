@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn import _core
+from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
 
@@ -213,6 +214,18 @@ def test_a_large_tape_comes_back_when_it_is_gone(dtype):
     for other in others:
         (dx,) = backward(*other)
         assert torch.equal(dx, wanted_dx)
+
+
+def test_kernels_of_operators_go_with_the_weights():
+    options = "lstm", 1, True, False
+    *sets, last = ([numbers(*shape) for shape in KERNEL.shapes] for _ in range(6))
+    _kernels.clear()  # their weights may have lain where these lie
+    for weights in sets:
+        assert kernel_for(weights, *options) is kernel_for(weights, *options)
+    assert len(_kernels) == 5
+    del sets, weights
+    kernel_for(last, *options)
+    assert len(_kernels) == 1
 
 
 def test_backward_refuses_what_forward_did_not_give(by_table):
