@@ -130,6 +130,15 @@ def test_a_protocol_that_fails_is_reported():
         fastrnn.GRU(5, 7)(Broken())
 
 
+def test_of_two_protocols_that_fail_the_first_is_reported():
+    class Twice(Broken):
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("no array either")
+
+    with pytest.raises(TypeError, match="x: .*Twice.*another device"):
+        fastrnn.GRU(5, 7)(Twice())
+
+
 def test_a_dtype_that_numpy_has_not_is_named():
     foreign = Broken()
     foreign.dtype = "bfloat16"

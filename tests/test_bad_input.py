@@ -98,11 +98,30 @@ def test_swapped_batch_axis_gets_a_hint(gru):
         gru(zeros(7, 3, 8), zeros(1, 7, 5))
 
 
+@pytest.mark.parametrize(
+    ("options", "x", "h0", "hint"),
+    [
+        ({}, (7, 3, 8), (2, 5), "; x has a batch axis: try h0[:, None, :]"),
+        ({}, (7, 8), (2, 1, 5), "; x has no batch axis: try h0[:, 0]"),
+        ({"batch_first": True}, (3, 7, 8), (3, 2, 5), "; the batch axis of a state is its second"),
+        ({"batch_first": True}, (3, 7, 8), (2, 7, 5), "; did you mean batch_first=False?"),
+        ({}, (8,), None, "; a single step is x[None, :]; to carry memory along, see stream()"),
+        ({}, (8, 7), None, "; features are the last axis"),
+        ({}, (7, 8, 3), None, "; features are the last axis"),
+        ({}, (1, 2, 3, 8), None, "; more than one batch axis: reshape to one"),
+    ],
+)
+def test_hints(options, x, h0, hint):
+    layer = fastrnn.GRU(8, 5, num_layers=2, **options)
+    with rejects(ValueError, "x" if h0 is None else "h0", ": expected shape", hint):
+        layer(zeros(*x), None if h0 is None else zeros(*h0))
+
+
 def test_projected_state_sizes():
     layer = fastrnn.LSTM(8, 5, proj_size=2)
-    with rejects(ValueError, "h0: expected shape [1, 3, 2]", "got [1, 3, 5]"):
+    with rejects(ValueError, "h0: expected shape [1, 3, 2]", "proj_size = 2", "got [1, 3, 5]"):
         layer(zeros(7, 3, 8), (zeros(1, 3, 5), zeros(1, 3, 5)))
-    with rejects(ValueError, "c0: expected shape [1, 3, 5]", "got [1, 3, 2]"):
+    with rejects(ValueError, "c0: expected shape [1, 3, 5]", "hidden_size = 5", "got [1, 3, 2]"):
         layer(zeros(7, 3, 8), (zeros(1, 3, 2), zeros(1, 3, 2)))
 
 
@@ -229,8 +248,9 @@ class TestConstructors:
             kind(8, 5, num_layers=2, dropout=value)
 
     def test_dropout_of_one_layer_warns(self, kind):
-        with pytest.warns(UserWarning, match="dropout.*num_layers=1"):
+        with pytest.warns(UserWarning, match="dropout.*num_layers=1") as caught:
             kind(8, 5, dropout=0.5)
+        assert [w.filename for w in caught] == [__file__], "whose line is to be changed"
 
     @pytest.mark.parametrize("value", [np.int32, np.float16, np.complex64, "text", None])
     def test_dtype(self, kind, value):

@@ -234,6 +234,16 @@ def test_threads_do_not_change_masks(kind, bidirectional):
         assert_same_bits(run(net.build(dropout=0.3, num_threads=threads), p), alone)
 
 
+@pytest.mark.parametrize("lengths", [None, "ragged"])
+def test_threads_mask_all_elements(lengths):
+    """also where their number is odd and each thread takes a half"""
+    net = net_of("lstm", 5, 33, layers=2)
+    p = problem(net, steps=51, batch=5, lengths=lengths)
+    two = net.build(dropout=0.3, num_threads=2)
+    assert [layer["threads"] for layer in two.explain(51, 5).layers] == [2, 2]
+    assert_same_bits(run(two, p), run(net.build(dropout=0.3, num_threads=1), p))
+
+
 @pytest.mark.parametrize(
     "clone", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))]
 )

@@ -83,6 +83,14 @@ def test_empty_is_valid(kind, batch_first, steps, batch):
 
 
 @each_kind
+def test_no_lengths_of_no_rows(kind):
+    """NumPy takes an empty list for one of floats"""
+    net = net_of(kind, 3, 5)
+    y, _ = net.build()(np.empty((4, 0, 3), np.float32), lengths=[])
+    assert y.shape == (4, 0, net.width)
+
+
+@each_kind
 def test_empty_unbatched(kind):
     net = net_of(kind, 3, 5)
     y, state = net.build()(np.empty((0, 3), np.float32))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastrnn import functional
+from fastrnn import _threads, functional
+from fastrnn._engine import Engine
 from support import DTYPES, KINDS, assert_same_bits, named, net_of, packed, problem, run, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
@@ -68,8 +69,12 @@ def test_wrong_weights_are_listed():
         functional.lstm(x, {})
     with pytest.raises(TypeError, match="weights: "):
         functional.lstm(x, list(weights.values()))
-    with pytest.raises(ValueError, match=r"weight_ih_l0: .*\[37, 5\]"):
-        functional.lstm(x, weights | {"weight_ih_l0": np.zeros((37, 5), np.float32)})
+    for shape in ((37, 5), (0, 5), (36, 0)):
+        with pytest.raises(ValueError, match=rf"weight_ih_l0: .*\[{shape[0]}, {shape[1]}\]"):
+            functional.lstm(x, weights | {"weight_ih_l0": np.zeros(shape, np.float32)})
+    hr = {"weight_hr_l0": np.zeros((2, 9), np.float32)}
+    with pytest.raises(ValueError, match="weights: unexpected weight_hr_l0"):
+        functional.gru(x, weights_of(net_of("gru", 5, 9)) | hr)
 
 
 def test_wrong_x_and_state():
@@ -89,13 +94,37 @@ def test_tape_of_something_else():
             functional.backward(tape, np.zeros((6, 4, 9), np.float32))
 
 
-def test_weights_changed_after_forward():
+@each_kind
+def test_threads(kind, monkeypatch):
+    asked = []
+    for name in ("run", "forward", "backward"):
+        original = getattr(Engine, name)
+
+        def told(self, *given, original=original):
+            asked.append(given[-1])
+            return original(self, *given)
+
+        monkeypatch.setattr(Engine, name, told)
+    net = net_of(kind, 5, 9)
+    p, weights = problem(net, steps=6, batch=4), weights_of(net)
+    plain, with_tape, options = functions(net)
+    for default, given, wanted in ((0, None, 0), (3, None, 3), (3, 2, 2)):
+        monkeypatch.setattr(_threads, "default", default)
+        plain(p.x, weights, num_threads=given, **options)
+        *_, tape = with_tape(p.x, weights, num_threads=given, **options)
+        functional.backward(tape, p.dy, num_threads=given)
+        assert asked[-3:] == [wanted] * 3
+
+
+@each_kind
+def test_weights_changed_after_forward(kind):
     """backward uses the weights of forward, whatever the caller has done to them since"""
-    net = net_of("lstm", 5, 7)
+    net = net_of(kind, 5, 7)
     x, weights = problem(net, steps=6, batch=2).x, weights_of(net)
-    y, _, tape = functional.lstm_forward(x, weights)
+    _, forward, options = functions(net)
+    y, _, tape = forward(x, weights, **options)
     wanted = functional.backward(tape, np.ones_like(y))
-    y, _, tape = functional.lstm_forward(x, weights)
+    y, _, tape = forward(x, weights, **options)
     for w in weights.values():
         w[...] = 0
     got = functional.backward(tape, np.ones_like(y))

@@ -94,6 +94,23 @@ def test_edit_and_load():
         other.load_state_dict(build(6, 7).state_dict())
 
 
+@pytest.mark.parametrize("method", ["edit", "load_state_dict"])
+def test_backward_packs_new_weights_too(method):
+    """a pass back packs for itself, in memory that an earlier one has filled"""
+    linear, x, dy = build(5, 7), np.ones((3, 5), np.float32), np.ones((3, 7), np.float32)
+    y, tape = linear.forward(x)
+    dx = linear.backward(tape, dy).input
+    if method == "edit":
+        with linear.edit() as weights:
+            for w in weights.values():
+                w *= 2
+    else:
+        linear.load_state_dict({name: 2 * w for name, w in linear.state_dict().items()})
+    doubled, tape = linear.forward(x)
+    np.testing.assert_array_equal(doubled, 2 * y)
+    np.testing.assert_array_equal(linear.backward(tape, dy).input, 2 * dx)
+
+
 def test_copies():
     linear, x = build(5, 7), np.ones((3, 5), np.float32)
     for twin in (copy.copy(linear), copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):

@@ -174,6 +174,20 @@ def test_one_number(name, reduction, dtype):
         assert gradient.dtype == dtype and (gradient != 0) == (mask is not False)
 
 
+@reductions
+def test_losses_that_fit_float32_one_by_one(reduction):
+    """are summed in float64; and so are squares taken"""
+    count = 1 if reduction == "mean" else 4
+    zeros, large = np.zeros(4, np.float32), np.full(4, 1e38, np.float32)
+    loss, _ = losses.mse(large, zeros, reduction=reduction)
+    assert loss == pytest.approx(count * 1e76)
+    loss, _ = losses.bce_with_logits(large, zeros, reduction=reduction)
+    assert loss == pytest.approx(count * 1e38)
+    logits, classes = np.stack([large, zeros], -1), np.ones(4, int)
+    loss, _ = losses.cross_entropy(logits, classes, reduction=reduction)
+    assert loss == pytest.approx(count * 1e38)
+
+
 def test_one_position():
     loss, gradient = losses.cross_entropy(np.zeros(4, np.float32), np.array(2))
     assert loss == pytest.approx(math.log(4)) and gradient.shape == (4,)

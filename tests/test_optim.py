@@ -210,6 +210,21 @@ def test_training_resumes_from_a_state_dict(rule, steps, dtype):
     assert parts == (wanted if steps else set())
 
 
+def test_a_state_dict_shares_nothing():
+    """with the optimizer that it is of, nor with those that load it"""
+    layer = fastrnn.Linear(2, 3, seed=1)
+    first, second = optim.Adam(layer), optim.Adam(layer)
+    one, two = random_gradients(layer, 2)
+    first.step(one)
+    kept = first.state_dict()
+    before = {name: array.copy() for name, array in kept["memory"][0].items()}
+    second.load_state_dict(kept)
+    for opt in (first, second):
+        opt.step(two)
+        for name, array in kept["memory"][0].items():
+            assert array.tobytes() == before[name].tobytes()
+
+
 def test_momentum_may_begin_after_a_checkpoint():
     layer, twin = fastrnn.Linear(2, 3, seed=1), fastrnn.Linear(2, 3, seed=1)
     opt, again = optim.SGD(layer), optim.SGD(twin)
@@ -343,6 +358,7 @@ def test_clipping_of_what_is_not_finite(bad):
     assert not math.isfinite(optim.clip_grad_norm_(g, math.inf))
     assert (g["b"] == 1).all(), "watched, not changed"
     assert not math.isfinite(optim.clip_grad_norm_(g, 1.0))
+    assert not (g["b"] == 1).any(), "a broken step shows, as in torch"
     with pytest.raises(ValueError, match="^max_norm: expected.*got -1"):
         optim.clip_grad_norm_({"a": np.ones(2)}, -1.0)
 

@@ -43,6 +43,12 @@ WRONG_STEPS = {
     "bools": (lambda i: np.array([True]), (1, 5), TypeError, "ids: expected integers.*bool"),
     "one number": (lambda i: i[0], (1, 5), ValueError, r"ids: expected shape \[n\]"),
     "two axes": (lambda i: [[i[0]]], (1, 5), ValueError, r"ids: expected shape \[n\]"),
+    "two axes of an array": (
+        lambda i: np.array([i[:2], i[1:3]]),
+        (2, 5),
+        ValueError,
+        r"ids: expected shape \[n\], got",
+    ),
     "no ids": (lambda i: None, (1, 5), TypeError, "ids: expected integers"),
     "words": (lambda i: ["a"], (1, 5), TypeError, "ids: expected integers"),
     "rows": (lambda i: i[:2], (3, 5), ValueError, r"x: expected shape \[2, 5\], got \[3, 5\]"),
@@ -106,6 +112,7 @@ def test_wrong_states_change_nothing():
         ((good, None), TypeError, r"state\[1\]: expected an array, got None"),
         (good, TypeError, "state: expected a pair"),
         ((good,), ValueError, "state: expected a pair"),
+        ((good, good, good), ValueError, r"state: expected a pair \(h, c\), got 3 arrays"),
     ):
         with pytest.raises(error, match=message):
             pool.set_state(one, state)
@@ -139,8 +146,16 @@ def test_damaged_book():
         (ids, following, [1, 9]),
         (ids, following, [1, 1]),
         (ids, following, [1]),
+        (ids, following, [1, 2, 2]),
+        (ids, following, [-1, 1, 2]),
+        (ids, following[:2], free),
         (ids, [following[0] + 1, *following[1:]], free),
+        (ids, [2**62, *following[1:]], free),  # ids would overflow
+        ([-1, *ids[1:]], [-4, *following[1:]], [0, 1, 2]),
         ([7, *ids[1:]], following, free),
+        ([1, *ids[1:]], following, free),  # of another slot
+        ([-4, *ids[1:]], following, free),
+        ([following[0], *ids[1:]], following, free),  # which the next stream would have as well
     ):
         with pytest.raises(ValueError, match="never those of a pool"):
             pool.restore(*book)

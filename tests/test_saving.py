@@ -58,7 +58,7 @@ def test_linear(bias, dtype, reader, tmp_path):
     layer = fastrnn.Linear(5, 3, bias, dtype=dtype)
     layer.save(tmp_path / "layer")
     again = fastrnn.load(tmp_path / "layer")
-    assert repr(again) == repr(layer)
+    assert repr(again) == repr(layer) and again.num_threads is None
     assert_same_bits(again.state_dict(), layer.state_dict())
 
 
@@ -86,6 +86,13 @@ def test_several_modules(reader, tmp_path):
         assert_same_bits(part, module.state_dict())
     tensors = fastrnn.load_tensors(tmp_path / "model")
     assert len(tensors) == 4 + 8 + 2 and "encoder.gru.weight_ih_l0_reverse" in tensors
+
+
+def test_a_file_without_tensors(tmp_path):
+    _safetensors.write(tmp_path / "empty", {}, {})
+    assert fastrnn.load_tensors(tmp_path / "empty") == {}
+    with pytest.raises(ValueError, match=r"^prefix: expected the start .*, got 'lstm\.'"):
+        fastrnn.load_tensors(tmp_path / "empty", "lstm.")
 
 
 def test_the_file(tmp_path):
@@ -119,6 +126,14 @@ def test_every_tensor_is_aligned(tmp_path):
     fastrnn.save(tmp_path / "model", modules)
     header = header_of(tmp_path / "model")
     assert all(header[name]["data_offsets"][0] % 8 == 0 for name in ("b.weight", "b.bias"))
+    for length in range(8):  # of the header, before it is padded
+        fastrnn.save(tmp_path / "model", {length * "a" + "b": modules["b"]})
+        assert int.from_bytes((tmp_path / "model").read_bytes()[:8], "little") % 8 == 0
+
+
+def test_as_many_axes_as_numpy_has(tmp_path):
+    _safetensors.write(tmp_path / "deep", {"x": np.ones(32 * (1,), np.float32)}, {})
+    assert fastrnn.load_tensors(tmp_path / "deep")["x"].shape == 32 * (1,)
 
 
 def test_a_file_of_other_origin(reader, tmp_path):

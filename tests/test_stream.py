@@ -102,6 +102,13 @@ def test_reset_with_a_mask_of_the_wrong_size():
         NET.build().stream(3).reset(np.array([True, False]))
     with pytest.raises(TypeError, match="rows: "):
         NET.build().stream(3).reset(np.array([0.0, 1.0]))
+    stream = NET.build().stream(3)
+    stream.process(random(3, 3, 5))
+    before = stream.state
+    for mask in (np.ones(4, bool), np.ones((3, 1), bool)):
+        with pytest.raises(ValueError, match=r"rows: expected shape \[3\], got \["):
+            stream.reset(mask)
+    assert same(stream.state, before)
 
 
 @each_kind
@@ -131,6 +138,8 @@ def test_state_is_checked():
         stream.state = good.astype(np.float64), good
     with pytest.raises(TypeError, match="pair|tuple"):
         stream.state = good
+    with pytest.raises(ValueError, match=r"expected a pair \(h, c\), got 3 arrays"):
+        stream.state = good, good, good
     assert not stream.state[0].any(), "nothing half-set"
 
 
@@ -144,6 +153,31 @@ def test_shape_of_a_step(shape):
 def test_shape_of_a_block(shape):
     with pytest.raises(ValueError, match=r"(x|block): expected.*3, 5.*got.*"):
         NET.build().stream(3).process(random(*shape))
+
+
+def test_a_block_without_a_batch_is_for_one_row():
+    stream = NET.build().stream(2)
+    with pytest.raises(ValueError, match=r"block: expected shape \[T, 2, 5\], got \[6, 5\]"):
+        stream.process(random(6, 5))
+    assert not stream.state[0].any()
+
+
+@pytest.mark.parametrize(
+    ("batch", "block", "out"),
+    [
+        (2, (6, 2, 5), (6, 2)),  # whose stride of a row, in bytes, is hidden_size
+        (2, (6, 2, 5), (12, 8)),
+        (1, (6, 1, 5), (6, 8)),
+        (1, (6, 5), (6, 8, 1)),
+        (1, (6, 5), (6, 1, 8)),
+    ],
+)
+def test_out_of_a_block_has_the_axes_of_the_block(batch, block, out):
+    stream = Net("lstm", 5, 8).build().stream(batch)
+    memory = np.zeros(200, np.float32)
+    with pytest.raises(ValueError, match=r"out: expected shape \[6, .*8\], got"):
+        stream.process(random(*block), out=memory[: np.prod(out)].reshape(out))
+    assert not memory.any() and not stream.state[0].any()
 
 
 def test_dtype_of_a_step():
@@ -180,6 +214,18 @@ class TestOut:
         out.flags.writeable = False
         with pytest.raises(ValueError, match="out: .*(read-only|writeable|writable)"):
             self.call(method, out)
+
+    @pytest.mark.parametrize("layout", ["inner", "wide", "fortran", "misaligned"])
+    def test_gaps(self, method, layout):
+        shape = self.shape(method)
+        out = in_layout(np.zeros((4, 3, 7), np.float32), layout)
+        out = out[0] if method == "step" else out
+        assert out.shape == shape and not (out.flags.c_contiguous and out.flags.aligned)
+        stream = NET.build().stream(3)
+        x = random(*shape[:-1], 5)
+        with pytest.raises(ValueError, match="out: expected a C-contiguous aligned array"):
+            getattr(stream, method)(x, out=out)
+        assert not out.any() and not stream.state[0].any()
 
     def test_overlap_with_x(self, method):
         shape = (3, 5) if method == "step" else (4, 3, 5)

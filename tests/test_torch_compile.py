@@ -5,6 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch
+from fastrnn.torch._call import PACKED
+from fastrnn.torch._modules import cast
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -112,16 +114,29 @@ def test_export_with_dynamic_shapes():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning:torch")  # 2.14's
-@pytest.mark.parametrize("name", LAYERS)
-def test_opcheck(name):
-    layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64)
-    h = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(("name", "proj"), [("RNN", 0), ("LSTM", 0), ("LSTM", 2), ("GRU", 0)])
+def test_opcheck(name, proj):
+    options = {"proj_size": proj} if proj else {}
+    layer, x = make(name, num_layers=2, bidirectional=True, dtype=torch.float64, **options)
+    h = torch.randn(4, 3, proj or 6, dtype=torch.float64, requires_grad=True)
     c = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True) if name == "LSTM" else None
     cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
     x.requires_grad_()
     weights = list(layer.parameters())
     arguments = (x, h, c, None, 0, None, 0, 0.0, None, weights, cell, 2, True, True)
     torch.library.opcheck(torch.ops.fastrnn.recurrent.default, arguments)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_opcheck_of_packed_rows(name):
+    """whose tape has a place for each of them, not for each row at each step"""
+    layer, _ = make(name)
+    cell = {"RNN": "rnn_tanh"}.get(name, name.lower())
+    call = (torch.tensor([3, 2, 1]), 3, None, PACKED, 0.0, None)
+    options = list(layer.parameters()), cell, 1, True, False
+    arguments = (torch.randn(6, 4), None, None, *call, *options)
+    for operator in (torch.ops.fastrnn.recurrent, torch.ops.fastrnn.recurrent_train):
+        torch.library.opcheck(operator.default, arguments, test_utils="test_faketensor")
 
 
 @pytest.mark.parametrize("proj", [0, 2])
@@ -160,6 +175,12 @@ def test_autocast_computes_in_float32(name):
     assert y.dtype == low.dtype == torch.float32
     assert torch.equal(y, wanted)
     assert torch.equal(low, first(module(x.bfloat16().float())))
+    result = module(x)
+    state = result[1] if name in LAYERS else result
+    state = tuple(s.detach().bfloat16() for s in state) if "LSTM" in name else state.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = first(module(x, state))
+    assert torch.equal(y, first(module(x, cast(state, torch.float32))))
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), module)
     with torch.autocast("cpu", torch.bfloat16):
         first(model(x)).sum().backward()

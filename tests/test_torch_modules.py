@@ -131,6 +131,22 @@ def test_error_inputs(name):
                 module(*given.args, **given.kwargs)
 
 
+@pytest.mark.parametrize("cell", [False, True])
+@pytest.mark.parametrize("wanted", ["h0", "c0", "both"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_of_the_states_that_want_one(wanted, cell, frozen):
+    theirs, ours = twins("LSTMCell" if cell else "LSTM", 4, 6, dtype=torch.float64)
+    if frozen:  # nothing else wants any
+        theirs.requires_grad_(False), ours.requires_grad_(False)
+    x = torch.randn(2, 4, dtype=torch.float64) if cell else torch.randn(5, 2, 4).double()
+    h, c = torch.randn(2, *([] if cell else [1]), 2, 6, dtype=torch.float64).unbind()
+    asked = {"h0": [h], "c0": [c], "both": [h, c]}[wanted]
+    for state in asked:
+        state.requires_grad_()
+    results = [gradients(leaves(module(x, (h, c))), asked) for module in (theirs, ours)]
+    assert_all_close(results[1], results[0])
+
+
 # ---- packed sequences
 
 
@@ -156,6 +172,23 @@ def test_packed_sequences(name, layers, bidirectional, state, enforce_sorted, is
         out = [padded, *leaves(final)]
         results.append([*out, *gradients(out, [*wanted, *module.parameters()])])
     assert_all_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_packed_rows_may_lie_apart(name):
+    """as columns of something wider, and so may their gradients"""
+    layer = getattr(fastrnn.torch, name)(3, 6)
+    sizes, wide, wide_dy = torch.tensor([4, 3, 1]), torch.randn(8, 5), torch.randn(8, 9)
+    results = []
+    for data, dy in (
+        (wide[:, :3], wide_dy[:, 1:7]),
+        (wide[:, :3].contiguous(), wide_dy[:, 1:7].contiguous()),
+    ):
+        x = data.detach().requires_grad_()
+        assert x.stride() == data.stride()
+        y = layer(PackedSequence(x, sizes))[0].data
+        results.append([y, *torch.autograd.grad(y, [x, *layer.parameters()], dy)])
+    assert all(map(torch.equal, *results))
 
 
 def test_packed_rows_have_the_bits_of_rows_alone(fma_isa):
@@ -220,6 +253,15 @@ def test_the_same_bits_as_the_numpy_layers(name, fma_isa):
     wanted = [s[0] for s in states] if name in CELLS else [y, *states]
     for a, b in zip(ours, wanted, strict=True):
         assert a.numpy().tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+@pytest.mark.parametrize("name", CELLS)
+def test_one_unit_keeps_its_axis(name, shape):
+    theirs, ours = twins(name, 4, 1, dtype=torch.float64)
+    x = torch.randn(shape, dtype=torch.float64)
+    assert_all_close(leaves(ours(x)), leaves(theirs(x)))
+    assert all(t.shape == (*shape[:-1], 1) for t in leaves(ours(x)))
 
 
 @pytest.mark.parametrize("layout", ["tb", "bt", "t"])

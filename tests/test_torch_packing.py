@@ -113,6 +113,22 @@ def test_edits_of_small_weights(name, isa):
     agree(theirs, ours, x)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_weights_that_move_without_a_change(name):
+    """the first pass back packs from where they lie then, not from where they were"""
+    theirs, ours = twins(name, 3, 5, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        ours(x)
+    old = [p.data for p in ours.parameters()]
+    for p in ours.parameters():
+        p.data = p.data.clone()
+    for w in old:
+        w.zero_()
+    dx = [torch.autograd.grad(module(x)[0].sum(), x)[0] for module in (theirs, ours)]
+    torch.testing.assert_close(dx[1], dx[0], rtol=1e-9, atol=1e-11)
+
+
 def test_backward_uses_the_weights_of_forward():
     """also when they were changed in between, where the version counter does not see it"""
     layer = fastrnn.torch.GRU(3, 5, 2, bidirectional=True, dtype=torch.float64)

@@ -214,6 +214,17 @@ def test_the_state_of_a_cell_is_its_callers_to_overwrite(cls):
     assert_close(*found or ([], []))
 
 
+@pytest.mark.parametrize("seed", [7, -7])
+def test_masks_of_any_seed(seed):
+    """that of an operator may be negative; the core takes its bits"""
+    layer, x = fastrnn.torch.GRU(3, 4, 2, dtype=torch.float64), numbers(5, 2, 3)
+    layer(x)
+    kernel, weights = layer._kernel, list(layer.parameters())
+    call = Call(TIME, 2, 0.5, None, torch.tensor([seed]))
+    y, *_ = _composed._forward(kernel.config, call, x, None, None, weights)
+    assert_close([y], kernel.forward(x, None, None, weights, call, False)[:1])
+
+
 @pytest.mark.parametrize("lengths", [None, [2, 5]])
 def test_memory_grows_with_the_steps_not_with_their_square(lengths):
     """gates[t] would have a gradient as large as all steps together"""

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn import _core
+from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
 
@@ -126,6 +127,8 @@ WRONG = [
     ({"x": torch.zeros(())}, ValueError, r"input: expected 3 axes, the last 4, got \[\]"),
     ({"x": torch.zeros(1, 1, 2, 2, T, I)}, ValueError, "input: expected 3 axes, the last 4, got"),
     ({"x": torch.zeros(T, B, I + 1)}, ValueError, "input: expected 3 axes, the last 4, got"),
+    ({"x": torch.zeros(2**31, 0, I)}, ValueError, "input: more than 2147483647 steps or rows"),
+    ({"x": torch.zeros(1, 1, I).expand(1, 2**31, I)}, ValueError, "input: more than 2147483647"),
     ({"h0": 3.0}, TypeError, "h0: expected a torch.Tensor, got float"),
     ({"h0": torch.zeros(1, B, H + 1)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[1, 3"),
     ({"h0": torch.zeros(B, H)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[3, 6\]"),
@@ -213,6 +216,18 @@ def test_a_large_tape_comes_back_when_it_is_gone(dtype):
         assert torch.equal(dx, wanted_dx)
 
 
+def test_kernels_of_operators_go_with_the_weights():
+    options = "lstm", 1, True, False
+    *sets, last = ([numbers(*shape) for shape in KERNEL.shapes] for _ in range(6))
+    _kernels.clear()  # their weights may have lain where these lie
+    for weights in sets:
+        assert kernel_for(weights, *options) is kernel_for(weights, *options)
+    assert len(_kernels) == 5
+    del sets, weights
+    kernel_for(last, *options)
+    assert len(_kernels) == 1
+
+
 def test_backward_refuses_what_forward_did_not_give(by_table):
     a = arguments()
     call = Call(TIME, B, 0.0)
@@ -249,6 +264,29 @@ def test_backward_refuses_what_forward_did_not_give(by_table):
     other = KERNEL.forward(a["x"].double(), None, None, double, call, True)[4]
     with pytest.raises(ValueError, match="lease: expected that of"):
         back(lease=other)
+
+
+@pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+def test_backward_does_without_the_output_of_a_step_alone(cell, layout):
+    """of cells that save their gates; elsewhere it is read, and None would be nowhere"""
+    kernel = Kernel(cell, I, H, 1, True, False, 0)
+    weights = [numbers(*shape) / 3 for shape in kernel.shapes]
+    shape = {TIME: (T, B), BATCH: (B, T), UNBATCHED: (T,), STEP: (B,), PACKED: (9,)}[layout]
+    call = Call(layout, B, 0.0, torch.tensor([B, B, 2, 1]) if layout == PACKED else None)
+    x = numbers(*shape, I)
+    y, _, _, reserve, _ = kernel.forward(x, None, None, weights, call, True)
+
+    def back(y):
+        up, wanted = (torch.ones(*shape, H), None, None), (True, False, False, True)
+        return kernel.backward(x, y, reserve, weights, call, up, wanted)
+
+    if layout == STEP and not kernel.reads_step:
+        for a, b in zip(back(None), back(y), strict=True):
+            assert a is b is None or torch.equal(a, b)
+    else:
+        with pytest.raises(TypeError, match="output: expected a torch.Tensor, got NoneType"):
+            back(None)
 
 
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn._packing import Packing
 from support import DTYPES, KINDS, Net, assert_same_bits, net_of, problem, run
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -63,6 +64,12 @@ def test_orthogonal(kind):
                 np.testing.assert_allclose(gate @ gate.T, np.eye(9), atol=1e-12)
 
 
+def test_an_orthogonal_matrix_is_as_likely_as_its_negative():
+    """QR of LAPACK alone would give one of the two"""
+    draws = (fastrnn.RNN(1, 1, orthogonal=True, seed=s) for s in range(20))
+    assert {float(layer.state_dict()["weight_hh_l0"][0, 0]) for layer in draws} == {-1.0, 1.0}
+
+
 def test_orthogonal_with_projection():
     layer = fastrnn.LSTM(5, 9, proj_size=4, orthogonal=True, seed=1, dtype=np.float64)
     for gate in layer.state_dict()["weight_hh_l0"].reshape(4, 9, 4):
@@ -84,10 +91,10 @@ def test_forget_bias():
 
 def test_state_dict_is_a_copy():
     layer = NET.build()
-    before = layer.state_dict()
+    before = {name: w.copy() for name, w in layer.parameters().items()}
     for w in layer.state_dict().values():
         w[...] = 0
-    assert_same_bits(layer.state_dict(), before)
+    assert_same_bits(layer.parameters(), before)
 
 
 @each_kind
@@ -176,6 +183,36 @@ def test_edit_counts_after_an_exception_too(isa):
         weights["weight_hh_l0"] *= 0.5
         1 / 0  # noqa: B018
     assert run(layer, p)["y"].tobytes() != before["y"].tobytes()
+
+
+def test_what_a_call_computes_with_is_not_packed_over():
+    """the call may be another thread's; else new weights take the place of the old"""
+    packing = NET.build()._packing
+    used = packing.acquire()
+    with packing.editing():
+        pass
+    new = packing.acquire()
+    assert new.native is not used.native
+    new.users.pop()
+    with packing.editing():
+        pass
+    assert packing.acquire().native is new.native
+
+
+@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
+def test_an_edit_just_as_backward_begins(make, monkeypatch):
+    """by another thread, between the look at the tape and the packed weights"""
+    layer, acquire = make(), Packing.acquire
+    y, *_, tape = layer.forward(problem(NET, steps=4, batch=3).x)
+
+    def late(self, *use):
+        with layer.edit():
+            pass
+        return acquire(self, *use)
+
+    monkeypatch.setattr(Packing, "acquire", late)
+    with pytest.raises(ValueError, match="tape: .*changed"):
+        layer.backward(tape, y)
 
 
 def test_edited_arrays_close_with_the_block():
