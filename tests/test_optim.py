@@ -363,6 +363,25 @@ def test_clipping_of_what_is_not_finite(bad):
         optim.clip_grad_norm_({"a": np.ones(2)}, -1.0)
 
 
+def test_a_copy_has_a_memory_of_its_own():
+    """moments that two share would be those of neither"""
+
+    def walk(opt, steps):
+        for _ in range(steps):
+            opt.step({"weight": np.ones((1, 2), np.float32), "bias": np.ones(1, np.float32)})
+        return opt.state_dict()
+
+    layer = fastrnn.Linear(2, 1, seed=0)
+    opt = optim.Adam(layer)
+    before = walk(opt, 2)
+    twin = copy.copy(opt)
+    walk(opt, 3)
+    after = twin.state_dict()
+    assert twin.modules == [layer] and after["steps"] == before["steps"] == 2
+    for name, array in before["memory"][0].items():
+        assert after["memory"][0][name].tobytes() == array.tobytes()
+
+
 def test_clipping_of_what_cannot_be_scaled():
     good = {"a": np.ones(2)}
     frozen = np.ones(2)

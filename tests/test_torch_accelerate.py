@@ -100,6 +100,18 @@ def test_layers_made_as_ours_can_become_torchs(name):
     assert torch.equal(model(x), wanted)
 
 
+def test_subclasses_of_ours_are_named():
+    """whoever asks for torch's layers alone is to know what is left"""
+
+    class Own(ours.GRU):
+        pass
+
+    report = ours.restore(nn.Sequential(Own(3, 4)), made=True)
+    assert not report.replaced and [(e.path, e.reason) for e in report.left] == [
+        ("0", "a subclass, which torch has not")
+    ]
+
+
 def test_shared_modules_and_tied_weights():
     model = nn.ModuleDict({"a": nn.GRUCell(4, 4), "b": nn.GRUCell(4, 4)})
     model["c"] = model["a"]

@@ -52,6 +52,7 @@ def clip_grad_norm_(
 
 
 def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
+    """Return the gradients of weights by name, of one module or several, or raise TypeError."""
     several = grads if isinstance(grads, (list, tuple)) else [grads]
     dicts: list[Mapping[str, Array]] = []
     for one in several:

@@ -172,10 +172,7 @@ def _module(header: Header, prefix: str, fields: Mapping[str, str]) -> Module:
         raise _MisfitError(f"expected tensors of F64, or of F32, F16 and BF16, got {shown}")
     cell = _text(fields, "cell")
     if cell == "linear":
-        sizes = (
-            _size(fields, "in_features"),
-            _size(fields, "out_features"),
-        )
+        sizes = _size(fields, "in_features"), _size(fields, "out_features")
         shapes = Linear._shapes(*sizes, _flag(fields, "bias"))
         return Linear._of(dtype, *sizes, _weights(header, prefix, found, shapes))
     if cell not in _CLASSES:

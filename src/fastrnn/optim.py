@@ -17,13 +17,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ._arguments import Array, as_flag, as_real, as_size, as_weights, show_shape
 from ._clipping import Grads, as_dicts, clip_grad_norm_
 from ._module import Module
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_"]
 
@@ -50,8 +53,9 @@ class Optimizer(ABC):
                 raise TypeError(f"modules: expected fastrnn layers, got {type(module).__name__}")
         if len(set(map(id, self.modules))) < len(self.modules):
             raise ValueError("modules: expected each once, got one of them twice")
-        vars(self).update(self._options(options))
-        self._names = tuple(options)
+        checked = self._options(options)
+        vars(self).update(checked)
+        self._names = tuple(name for name in options if name in checked)
         self._memory: list[_Memory] = [{name: [] for name in m.parameters()} for m in self.modules]
         self._steps = 0
 
@@ -89,6 +93,9 @@ class Optimizer(ABC):
         Returns:
             The options by name; "steps": how many there were; "memory": for each module a dict of
             arrays, such as "weight_ih_l0.mean", where steps have left some.
+
+        Raises:
+            TypeError, ValueError: an option that `step` would refuse, too.
         """
         memory = [
             {
@@ -135,6 +142,13 @@ class Optimizer(ABC):
         shapes = {f"{name}.{part}": w.shape for name, w in weights.items() for part in parts}
         arrays = as_weights(what, given, shapes, module.dtype)
         return {name: [arrays[f"{name}.{part}"].copy() for part in parts] for name in weights}
+
+    def __copy__(self) -> Self:
+        """Make another one for the same modules, with a memory of its own."""
+        twin = type(self).__new__(type(self))
+        memory = [{k: [a.copy() for a in v] for k, v in each.items()} for each in self._memory]
+        vars(twin).update(vars(self), modules=list(self.modules), _memory=memory)
+        return twin
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)

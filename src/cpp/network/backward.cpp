@@ -229,12 +229,13 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const size_t n = size_t(tape.order.steps()) * size_t(tape.order.batch()) * size_t(config_.width());
   const ptrdiff_t row = config_.width(), step = row * tape.order.batch();
   // All that may fail comes before anything is written.
+  const double distance = regions_distance();
   std::vector<Plan> plans;
   plans.reserve(size_t(config_.layers));
   size_t bytes = 0;
   for (int layer = 0; layer < config_.layers; ++layer) {
-    plans.push_back(plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads, Use::backward,
-                         regions_distance()));
+    plans.push_back(
+        plan(layer, tape.order.steps(), tape.order.batch(), tape.order.rows(), call.threads, Use::backward, distance));
     Arena sizes;
     BackwardWork<T>(sizes, *this, tape.order, layer, plans.back(), layer || call.dx.data);
     bytes = std::max(bytes, sizes.used());

@@ -99,7 +99,7 @@ class Pool {
     }
   }
 
-  size_t kept_bytes() const { return kept_bytes_; }
+  size_t kept_bytes() const { return kept_bytes_; }  // for tests, while nobody else uses it
 
  private:
   struct Kept {

@@ -7,10 +7,12 @@
 
 namespace fastrnn {
 
-// All of `rows` rows and this thread's part of the units, for threads that meet at every step.
+// All of `rows` rows and this thread's part of the units, for
+// threads that meet at every step. The share refers to `team`.
 Share share_units(int rows, const Team& team);
+Share share_units(int rows, Team&& team) = delete;
 
-// This thread's part of the places and units of a team.
+// This thread's part of the places and units of a team, to which the share of one that meets refers.
 Share share_of(Split split, const RowOrder& order, const Team& team);
 
 // visit(direction, team) for each direction in which this thread of `all` has a part: one, where two teams have one

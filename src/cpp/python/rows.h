@@ -2,6 +2,8 @@
 // handles and builds nothing but the result: this is the hottest path of the library.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <atomic>
 #include <cstring>
 #include <new>
@@ -17,12 +19,21 @@ inline std::string shape_of(ssize_t batch, ssize_t n) {
                     : "[" + std::to_string(batch) + ", " + std::to_string(n) + "]";
 }
 
+// numpy.ma.MaskedArray, looked up once.
+inline py::handle masked_arrays() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> found;
+  return found
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("numpy").attr("ma").attr("MaskedArray")); })
+      .get_stored();
+}
+
 // An array whose values are what they seem. Of a subclass (memmap
 // and others) that takes a look: a masked array hides some.
 inline bool is_plain_array(py::handle object) {
   if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return true;
   if (!py::isinstance<py::array>(object)) return false;
-  return !py::isinstance(object, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
+  return !py::isinstance(object, masked_arrays());
 }
 
 // [.., n] rows of a step: [n] for one row, or [B, n]; C-contiguous. Returns null when it is something else.

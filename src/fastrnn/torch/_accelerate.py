@@ -130,6 +130,8 @@ def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
     for module, path, also in _recurrent(model):
         cls, name = _base(module), _name(module)
         if cls not in _TORCHS:
+            if issubclass(cls, tuple(_TORCHS)):
+                left.append(Entry(path, name, "a subclass, which torch has not", also))
             continue
         if vars(module).pop(_MARK, made):
             _change(module, _TORCHS[cls])
