@@ -87,7 +87,8 @@ void names() {
                                     {R"(\u001F\u007f)", "\x1F\x7F"},
                                     {R"(\uFFFF)", "\xEF\xBF\xBF"}};
   for (const auto& [written, meant] : escapes) {
-    const Tensor t = required(required(parsed(written)).at(0));
+    const Weights weights = required(parsed(written));  // t.name is theirs
+    const Tensor t = required(weights.at(0));
     CHECK(!std::strcmp(t.name, meant), "%s is '%s'", written, t.name);
   }
   const char* const wrong[][2] = {{R"(\u00G9)", "four hexadecimal digits"},
