@@ -230,3 +230,13 @@ def in_threads(count, work):
         assert not t.is_alive()
     assert not errors, errors
     return results
+
+
+def random_gradients(layer, steps):
+    """dicts of gradients of all weights"""
+    rng = np.random.default_rng(1)
+    for _ in range(steps):
+        yield {
+            name: rng.standard_normal(w.shape).astype(w.dtype)
+            for name, w in layer.parameters().items()
+        }

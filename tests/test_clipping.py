@@ -1,0 +1,63 @@
+"""Clipping of the norm of gradients."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastrnn import optim
+from support import Net, random_gradients
+
+NET = Net("lstm", 3, 5, layers=2)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 5.0, 1e6, math.inf])
+def test_clipping_matches_torch(max_norm):
+    torch = pytest.importorskip("torch")
+    grads = list(random_gradients(NET.build(), 2))
+    twins = [torch.nn.Parameter(torch.from_numpy(a.copy())) for g in grads for a in g.values()]
+    for twin in twins:
+        twin.grad = twin.detach().clone()
+    norm = optim.clip_grad_norm_(grads, max_norm)
+    wanted = torch.nn.utils.clip_grad_norm_(twins, max_norm)
+    assert norm == pytest.approx(wanted.item(), rel=1e-6)
+    for a, twin in zip((a for g in grads for a in g.values()), twins, strict=True):
+        np.testing.assert_allclose(a, twin.grad.numpy(), rtol=1e-5)
+
+
+def test_clipping():
+    g = {"a": np.full((2, 2), 3.0, np.float32), "b": np.full(5, 4.0, np.float32)}
+    assert optim.clip_grad_norm_(g, 1.0) == pytest.approx(math.sqrt(4 * 9 + 5 * 16))
+    assert optim.clip_grad_norm_([g], 100.0) == pytest.approx(1.0, rel=1e-6)
+    assert optim.clip_grad_norm_([], 1.0) == 0.0
+    big = {"a": np.full(100, 1e30, np.float32)}  # the squares do not fit into float32
+    assert optim.clip_grad_norm_(big, 1.0) == pytest.approx(1e31)
+    assert np.isfinite(big["a"]).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_clipping_of_what_is_not_finite(bad):
+    g = {"a": np.array([1.0, bad]), "b": np.ones(2)}
+    with pytest.raises(ValueError, match="finite"):
+        optim.clip_grad_norm_(g, 1.0, error_if_nonfinite=True)
+    assert (g["b"] == 1).all(), "nothing changed"
+    assert not math.isfinite(optim.clip_grad_norm_(g, math.inf))
+    assert (g["b"] == 1).all(), "watched, not changed"
+    assert not math.isfinite(optim.clip_grad_norm_(g, 1.0))
+    assert not (g["b"] == 1).any(), "a broken step shows, as in torch"
+    with pytest.raises(ValueError, match="^max_norm: expected.*got -1"):
+        optim.clip_grad_norm_({"a": np.ones(2)}, -1.0)
+
+
+def test_clipping_of_what_cannot_be_scaled():
+    good = {"a": np.ones(2)}
+    frozen = np.ones(2)
+    frozen.flags.writeable = False
+    with pytest.raises(
+        ValueError, match=r"^grads: expected a writable array for b, got a read-only"
+    ):
+        optim.clip_grad_norm_([good, {"b": frozen}], 1.0)
+    for bad, got in ((np.ones(2, int), "int64"), (3.0, "float"), (np.float32(3), "float32")):
+        with pytest.raises(TypeError, match=f"^grads: expected.* array for b, got {got}"):
+            optim.clip_grad_norm_([good, {"b": bad}], 1.0)
+    assert (good["a"] == 1).all(), "nothing changed"
