@@ -72,7 +72,7 @@ def as_lists(name: str, value: Any) -> Array:
     """Return the array of a number or of nested lists."""
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except (ValueError, Warning) as error:  # a warning, if those are errors, before NumPy 1.24
         message = f"{name}: expected lists of equal lengths, got {value!r:.80}"
         raise ValueError(message) from error
 

@@ -73,11 +73,12 @@ def bce_with_logits(
     wrong = counted & ~((target >= 0) & (target <= 1))
     if wrong.any():
         raise ValueError(f"target: expected values in 0..1, got {target[wrong].flat[0]}")
-    x, target = np.where(counted, logits, 0), np.where(counted, target, 0)
+    # NumPy makes scalars of arrays without an axis, and before NumPy 2 doubles of them and an int.
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    x, target = np.where(counted, logits, zero), np.where(counted, target, zero)
     small = np.exp(-np.abs(x))
-    # NumPy makes scalars of arrays without an axis.
-    losses = np.asarray(np.maximum(x, 0) - x * target + np.log1p(small))
-    gradient = np.asarray(np.where(x >= 0, 1, small) / (1 + small) - target)
+    losses = np.asarray(np.maximum(x, zero) - x * target + np.log1p(small))
+    gradient = np.asarray(np.where(x >= 0, one, small) / (one + small) - target)
     gradient[~counted] = 0
     gradient /= max(count, 1)
     return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
