@@ -43,11 +43,11 @@ struct CellBackward {
 // Derivatives from the function's value.
 template <class V>
 FASTRNN_INLINE V d_sigmoid(V y) {
-  return y - y * y;
+  return fma(-y, y, y);
 }
 template <class V>
 FASTRNN_INLINE V d_tanh(V y) {
-  return 1 - y * y;
+  return fma(-y, y, broadcast<V>(1));
 }
 
 }  // namespace

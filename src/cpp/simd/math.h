@@ -14,9 +14,8 @@
 namespace fastrnn {
 namespace {
 
-// e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2. q is our own minimax fit (Remez, 60 digits)
-// of the relative error: 1.3e-8 in degree 4 (float32), 1.8e-17 in degree 9 (float64).
-// q_up is the same for 0 <= r <= ln(2): 2.9e-10 in degree 5 and 2.9e-19 in degree 10.
+// e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2. q is our own minimax fit (Remez, 60 digits) of the relative error: 1.3e-8
+// in degree 4 (float32), 1.8e-17 in degree 9 (float64).
 template <class T>
 struct Exp;
 
@@ -30,9 +29,8 @@ struct Exp<float> {
   static constexpr float lowest = -105.0f, highest = 89.5f;  // beyond: 0, inf
   static constexpr float one_power = 88.37f;                 // 2^n of a larger argument overflows
   static constexpr float tanh_is_one = 9.5f;
+  static constexpr bool tanh_needs_ln2_low = !kHasFma;  // else ln2_high errs by 1.9e-9, 0.06 ULP
   static constexpr float q[] = {0x1.fffffep-2f, 0x1.5554b0p-3f, 0x1.555674p-5f, 0x1.122784p-7f, 0x1.6bec04p-10f};
-  static constexpr float q_up[] = {0x1.fffffep-2f, 0x1.5555bcp-3f,  0x1.554608p-5f,
-                                   0x1.121906p-7f, 0x1.5a5c38p-10f, 0x1.18da42p-12f};
 };
 
 template <>
@@ -45,14 +43,11 @@ struct Exp<double> {
   static constexpr double lowest = -747.0, highest = 710.5;
   static constexpr double one_power = 709.43;
   static constexpr double tanh_is_one = 19.5;
+  static constexpr bool tanh_needs_ln2_low = true;
   static constexpr double q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555522adp-5,
                                  0x1.1111111118fc3p-7,  0x1.6c16c17ede84ap-10, 0x1.a01a01750ef58p-13,
                                  0x1.a019a7661dae0p-16, 0x1.71de880cce652p-19, 0x1.28a1e9959fbdbp-22,
                                  0x1.ae6babac39bebp-26};
-  static constexpr double q_up[] = {0x1.0000000000001p-1,  0x1.5555555555468p-3,  0x1.555555555c2d8p-5,
-                                    0x1.1111110f7efd6p-7,  0x1.6c16c1d6fc16cp-10, 0x1.a019efcf0adf9p-13,
-                                    0x1.a01bf1f9b5aefp-16, 0x1.71ba75d9e9a56p-19, 0x1.29951b931bf89p-22,
-                                    0x1.94dd1f9fbaca5p-26, 0x1.8aa3d12aaea45p-29};
 };
 
 // Comparisons are written so that a NaN falls through to x.
@@ -68,57 +63,88 @@ FASTRNN_INLINE V at_least(V x, element<V> bound) {
   return x < b ? b : x;
 }
 
-// c[0] + c[1] x + ... + c[N - 1] x^(N - 1), by halves (Estrin): half the latency of Horner's chain, which a step of one
-// row waits for. powers[i] is x^(2^i).
+// c[0] + c[1] x + ... + c[N - 1] x^(N - 1). Up to six by pairs in x^2, more by halves (Estrin): half the latency of
+// Horner's chain, which a step of one row waits for. powers[i] is x^(2^i).
 template <int N, class V>
 FASTRNN_INLINE V polynomial(const element<V>* c, const V* powers) {
   if constexpr (N == 1) {
     return broadcast<V>(c[0]);
   } else {
-    constexpr int log = N > 8 ? 3 : N > 4 ? 2 : N > 2 ? 1 : 0, half = 1 << log;
+    constexpr int log = N > 8 ? 3 : N > 6 ? 2 : N > 2 ? 1 : 0, half = 1 << log;
     return fma(polynomial<N - half>(c + half, powers), powers[log], polynomial<half>(c, powers));
   }
 }
 
-template <class V, class T, int N>
-FASTRNN_INLINE V polynomial(const T (&c)[N], V x) {
+template <int N, class V>
+FASTRNN_INLINE V polynomial(const element<V>* c, V x) {
   const V x2 = x * x, x4 = x2 * x2;
   const V powers[] = {x, x2, x4, x4 * x4};
   return polynomial<N>(c, powers);
 }
 
-// x = n ln2 + r, and expm1_r = e^r - 1, r + r^2 q(r).
+// An integer, as a number and with the exponent's bias added: only the latter's low bits count, as a shift by
+// mantissa_bits drops the others.
 template <class V>
-struct Reduced {
-  V expm1_r;
-  ivec<V> n;
+struct Integer {
+  V n;
+  ivec<V> biased;
 };
 
-// rounded: x / ln2 to the nearest or lower integer, with round_bits added.
-template <class V, class T, int N>
-FASTRNN_INLINE Reduced<V> reduce(const T (&q)[N], V x, V rounded) {
+// The integer nearest to x * factor. The sum with round_bits and the bias has no bits for a fraction.
+template <class V>
+FASTRNN_INLINE Integer<V> nearest(V x, element<V> factor) {
   using E = Exp<element<V>>;
-  const V shift = broadcast<V>(E::round_bits), n = rounded - shift;
-  V r = fma(n, broadcast<V>(-E::ln2_high), x);
-  r = fma(n, broadcast<V>(-E::ln2_low), r);
-  return {fma(r * r, polynomial(q, r), r), (ivec<V>)rounded - (ivec<V>)shift};
+  const V shift = broadcast<V>(E::round_bits + E::bias), sum = fma(x, broadcast<V>(factor), shift);
+  return {sum - shift, (ivec<V>)sum};
 }
 
-// 2^n as a float, n in [1 - bias, bias].
+// 2^n for n in [1 - bias, bias].
 template <class V>
-FASTRNN_INLINE V power_of_two(ivec<V> n) {
-  return (V)((n + Exp<element<V>>::bias) << Exp<element<V>>::mantissa_bits);
+FASTRNN_INLINE V power_of_two(ivec<V> biased) {
+  return (V)(biased << Exp<element<V>>::mantissa_bits);
+}
+
+// q(F r) F, so that (e^(F r) - 1) / F = r + r^2 of it. F is 1 or 2, whose powers change no bits of q.
+template <int F, class V>
+FASTRNN_INLINE V quadratic(V r) {
+  using E = Exp<element<V>>;
+  constexpr int N = int(sizeof(E::q) / sizeof(E::q[0]));
+  element<V> q[N];
+  for (int i = 0, power = F; i < N; ++i, power *= F) q[i] = power * E::q[i];
+  return polynomial<N>(q, r);
+}
+
+// e^r - 1, where x = n ln2 + r.
+template <class V>
+FASTRNN_INLINE V expm1_of_rest(V x, V n) {
+  using E = Exp<element<V>>;
+  const V r = fma(n, broadcast<V>(-E::ln2_low), fma(n, broadcast<V>(-E::ln2_high), x));
+  return fma(r * r, quadratic<1>(r), r);
+}
+
+// (e^2r - 1) / 2, where x = n ln2 / 2 + r, for tanh: its error counts most where n is 1, and soon not at all, so that
+// ln2 in one part may do. Where it takes the second, that is added last.
+template <class V>
+FASTRNN_INLINE V half_expm1_of_rest(V x, V n) {
+  using E = Exp<element<V>>;
+  const V high = fma(n, broadcast<V>(-E::ln2_high / 2), x);
+  if constexpr (E::tanh_needs_ln2_low) {
+    const V low = n * broadcast<V>(-E::ln2_low / 2), r = high + low;
+    return high + fma(r * r, quadratic<2>(r), low);
+  } else {
+    return fma(high * high, quadratic<2>(high), high);
+  }
 }
 
 template <class V>
 FASTRNN_INLINE V exp(V x) {
   using E = Exp<element<V>>;
   const V a = at_least(at_most(x, E::highest), E::lowest);
-  const Reduced<V> e = reduce(E::q, a, fma(a, broadcast<V>(E::log2e), broadcast<V>(E::round_bits)));
+  const Integer<V> e = nearest(a, E::log2e);
   // Two powers: one alone can neither overflow to inf nor reach the smallest numbers.
-  const ivec<V> half = e.n >> 1;
-  const V scale = power_of_two<V>(half);
-  return fma(e.expm1_r, scale, scale) * power_of_two<V>(e.n - half);
+  const ivec<V> n = e.biased - (ivec<V>)broadcast<V>(E::round_bits + E::bias), half = n >> 1;
+  const V scale = power_of_two<V>(half + E::bias);
+  return fma(expm1_of_rest(a, e.n), scale, scale) * power_of_two<V>(n - half + E::bias);
 }
 
 // 1 / (1 + e^-x). With e^-x = 2^n (1 + p) the denominator is 2^n (1 + (p + 2^-n)): one rounding in units of the result,
@@ -130,24 +156,26 @@ template <class V>
 FASTRNN_INLINE V sigmoid(V x) {
   using E = Exp<element<V>>;
   constexpr element<V> bound = E::one_power;
-  const Reduced<V> e = reduce(E::q, -x, fma(x, broadcast<V>(-E::log2e), broadcast<V>(E::round_bits)));
-  const V scale = power_of_two<V>(e.n);
-  const V y = broadcast<V>(1) / fma(e.expm1_r + power_of_two<V>(-e.n), scale, scale);
+  constexpr element<ivec<V>> exponents_of_one = element<ivec<V>>(2 * E::bias) << E::mantissa_bits;
+  const Integer<V> e = nearest(x, -E::log2e);
+  const V p = expm1_of_rest(-x, e.n);
+  const V scale = power_of_two<V>(e.biased), inverse = (V)(exponents_of_one - (ivec<V>)scale);
+  const V y = broadcast<V>(1) / fma(p + inverse, scale, scale);
   const V below = x < broadcast<V>(-bound) ? V{} : y;
   return x > broadcast<V>(bound - 2) ? broadcast<V>(1) : below;
 }
 
-// h / (1 + h) with h = (e^2|x| - 1) / 2 = 2^(n-1) (1 + p) - 1/2. n is rounded down, so that p is positive and nothing
-// cancels. Where h is small the quotient's 2.5 ULP are mostly the rounding of 1 + h: h - h (h / (1 + h)) hides it.
+// h / (1 + h) with h = (e^2|x| - 1) / 2 = 2^n p + (2^n - 1) / 2, p being half of what it was above. Nothing cancels but
+// where n is 1 and p negative: a quarter of an ULP there. Where h is small the quotient's 2.5 ULP are mostly the
+// rounding of 1 + h: h - h (h / (1 + h)) hides it.
 template <class V>
 FASTRNN_INLINE V tanh(V x) {
   using E = Exp<element<V>>;
   const ivec<V> sign_bit = (ivec<V>)broadcast<V>(-0.0);
-  const V a = (V)((ivec<V>)x & ~sign_bit), shift = broadcast<V>(E::round_bits);
-  const V rounded = fma(a, broadcast<V>(2 * E::log2e), broadcast<V>(-0.5)) + shift;
-  const Reduced<V> e = reduce(E::q_up, a + a, rounded);
-  const V scale = power_of_two<V>(e.n - 1);
-  const V h = fma(e.expm1_r, scale, scale - broadcast<V>(0.5));
+  const V a = (V)((ivec<V>)x & ~sign_bit);
+  const Integer<V> e = nearest(a, 2 * E::log2e);
+  const V p = half_expm1_of_rest(a, e.n), scale = power_of_two<V>(e.biased);
+  const V h = fma(p, scale, fma(scale, broadcast<V>(0.5), broadcast<V>(-0.5)));
   const V quotient = h / (h + broadcast<V>(1));
   const V y = a < broadcast<V>(element<V>(0.35)) ? fma(-h, quotient, h) : quotient;
   const V bounded = a > broadcast<V>(E::tanh_is_one) ? broadcast<V>(1) : y;
