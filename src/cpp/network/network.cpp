@@ -83,9 +83,12 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
 
 template <class T>
 Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  const LayerShape shape = {
-      cell().gates,   config_.input_of(layer), config_.hidden,      config_.output(),       config_.directions(),
-      int(sizeof(T)), kernels().lanes,         kernels().tile_rows, config_.projection > 0, core_};
+  const Kernels<T>& k = kernels();
+  LayerShape shape = {};
+  shape.input = config_.input_of(layer), shape.hidden = config_.hidden, shape.output = config_.output();
+  shape.directions = config_.directions(), shape.projects = config_.projection > 0;
+  shape.gates = cell().gates, shape.row_tiles = cell().row_tiles, shape.tile_rows = k.tile_rows;
+  shape.lanes = k.lanes, shape.element_bytes = int(sizeof(T)), shape.core = core_;
   return plan_layer(shape, steps, batch, rows, threads, use, distance);
 }
 

@@ -67,8 +67,7 @@ double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA uni
 // for: a part each, of three or of as many as there are gates.
 double asked_for(const LayerShape& s, double rows) {
   if (rows < 2) return 0;
-  const double tiles = rows <= 8 ? 1 : std::ceil(rows / (s.gates == 3 ? 8 : 6));  // as gemm/cover.h cuts them
-  return std::min(1.0, tiles / std::max(3, s.gates));
+  return std::min(1.0, s.row_tiles(int(std::ceil(rows))) / std::max(3.0, double(s.gates)));
 }
 
 // What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the

@@ -26,6 +26,7 @@ struct LayerShape {
   int gates, input, hidden, output, directions;
   int element_bytes, lanes;
   int tile_rows;  // of the tiles into which many rows are cut
+  int (*row_tiles)(int rows);
   bool projects;
   Core core;
 };
