@@ -63,22 +63,21 @@ FASTRNN_INLINE V at_least(V x, element<V> bound) {
   return x < b ? b : x;
 }
 
-// c[0] + c[1] x + ... + c[N - 1] x^(N - 1). Up to six by pairs in x^2, more by halves (Estrin): half the latency of
+// c[0] + c[1] x + ... + c[N - 1] x^(N - 1): up to six by pairs in x^2, more by fours in x^4. Half the latency of
 // Horner's chain, which a step of one row waits for. powers[i] is x^(2^i).
 template <int N, class V>
 FASTRNN_INLINE V polynomial(const element<V>* c, const V* powers) {
   if constexpr (N == 1) {
     return broadcast<V>(c[0]);
   } else {
-    constexpr int log = N > 8 ? 3 : N > 6 ? 2 : N > 2 ? 1 : 0, half = 1 << log;
-    return fma(polynomial<N - half>(c + half, powers), powers[log], polynomial<half>(c, powers));
+    constexpr int log = N > 6 ? 2 : N > 2 ? 1 : 0, first = 1 << log;
+    return fma(polynomial<N - first>(c + first, powers), powers[log], polynomial<first>(c, powers));
   }
 }
 
 template <int N, class V>
 FASTRNN_INLINE V polynomial(const element<V>* c, V x) {
-  const V x2 = x * x, x4 = x2 * x2;
-  const V powers[] = {x, x2, x4, x4 * x4};
+  const V x2 = x * x, powers[] = {x, x2, x2 * x2};
   return polynomial<N>(c, powers);
 }
 
