@@ -31,7 +31,7 @@ struct Gru {
   template <class V>
   FASTRNN_INLINE static void output(CellForward<V>& s) {
     const V z = s.kept[0], n = tanh(s.kept[1]);
-    s.h = fma(z, s.h_prev - n, n);
+    s.h = fma(1 - z, n, z * s.h_prev);  // n is the last to be known
     s.saved[2] = n;
   }
 

@@ -24,7 +24,7 @@ struct Lstm {
     const V f = sigmoid(a[1]);
     const V g = tanh(a[2]);
     const V o = sigmoid(a[3]);
-    s.c = fma(f, s.c_prev, i * g);
+    s.c = fma(i, g, f * s.c_prev);  // g is the last to be known
     s.kept[0] = o, s.kept[1] = s.c;
     s.saved[0] = i, s.saved[1] = f, s.saved[2] = g, s.saved[3] = o;
   }
