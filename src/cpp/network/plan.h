@@ -25,8 +25,8 @@ struct Plan {
 struct LayerShape {
   int gates, input, hidden, output, directions;
   int element_bytes, lanes;
-  int tile_rows;  // of the tiles into which many rows are cut
-  int (*row_tiles)(int rows);
+  int tile_rows;               // of the tiles into which many rows are cut, whatever the cell
+  int (*row_tiles)(int rows);  // into how many the kernels cut a step's rows with this cell
   bool projects;
   Core core;
 };

@@ -165,7 +165,7 @@ FASTRNN_INLINE V sigmoid(V x) {
 }
 
 // h / (1 + h) with h = (e^2|x| - 1) / 2 = 2^n p + (2^n - 1) / 2, p being half of what it was above. Nothing cancels but
-// where n is 1 and p negative: a quarter of an ULP there. Where h is small the quotient's 2.5 ULP are mostly the
+// where n is 1 and p negative, which costs a tenth of an ULP. Where h is small the quotient's 2.5 ULP are mostly the
 // rounding of 1 + h: h - h (h / (1 + h)) hides it.
 template <class V>
 FASTRNN_INLINE V tanh(V x) {

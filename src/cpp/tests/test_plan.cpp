@@ -1,8 +1,10 @@
 // What no result shows: how a layer is spread over threads.
 #include <initializer_list>
+#include <string>
 
 #include "network/plan.h"
 #include "tests/check.h"
+#include "tests/problem.h"
 
 namespace fastrnn::tests {
 namespace {
@@ -78,6 +80,18 @@ void check_distance(int hidden, int batch, Use use, Split near, Split far) {
         int(found[0]), int(found[1]));
 }
 
+// What plans ask of the kernels: each cell has its own tiles. With AVX-512 rows are cut into sixes, GRU's into eights.
+void check_row_tiles(const Backend& backend) {
+  const auto check = [&](Cell cell, int rows, int tiles) {
+    const int got = backend.f32.cells[int(cell)].row_tiles(rows);
+    CHECK(got == tiles, "%s, %s: %d rows in %d tiles, not %d", backend.name, kCellNames[int(cell)], rows, got, tiles);
+  };
+  for (int cell = 0; cell < kCells; ++cell) check(Cell(cell), 1, 1);
+  if (std::string(backend.name) != "avx512") return;
+  for (const Cell cell : {Cell::rnn_tanh, Cell::rnn_relu, Cell::lstm}) check(cell, 8, 1), check(cell, 24, 4);
+  check(Cell::gru, 8, 1), check(Cell::gru, 24, 3);
+}
+
 }  // namespace
 
 void test_plan() {
@@ -137,6 +151,7 @@ void test_plan() {
   check_split(256, 1, Use::backward, Split::units, false);
   check_split(64, 1, Use::backward, Split::units, false);  // where the pass forward has a pipeline
   check_split(256, 64, Use::backward, Split::rows, false);
+  for (const Backend* backend : usable_backends()) check_row_tiles(*backend);
 }
 
 }  // namespace fastrnn::tests
