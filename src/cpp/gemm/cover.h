@@ -1,7 +1,7 @@
 // How a matrix is covered with register tiles: their widths and heights, and whose blocks are whose.
 #pragma once
 
-#include "gemm/tile.h"
+#include "gemm/half.h"
 
 namespace fastrnn {
 namespace {
@@ -40,7 +40,7 @@ constexpr int narrowed(int width, int left) {
 template <int Count>
 constexpr int row_tiles(int rows) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
-  const int height = few || Count == kPass ? kMaxRows : kFullRows;
+  const int height = few || (Count > 1 && Count <= kPass) ? kMaxRows : kFullRows;
   return (rows + height - 1) / height;
 }
 
@@ -93,7 +93,13 @@ struct TileTable {
   template <int I>
   constexpr void fill() {
     constexpr int R = I / widths + 1, V = I % widths + 1;
-    if constexpr (used(R, V)) at[R][V] = tile<First, Rest, Vector, R, V, A>;
+    if constexpr (used(R, V)) {
+      if constexpr (sizeof(Vector) < FASTRNN_VECTOR_BYTES && First::count > 1) {
+        at[R][V] = half_tile<First, Rest, element<Vector>, R, A>;
+      } else {
+        at[R][V] = tile<First, Rest, Vector, R, V, A>;
+      }
+    }
     if constexpr (I > 0) fill<I - 1>();
   }
 };

@@ -118,22 +118,6 @@ FASTRNN_INLINE void multiply(Vector (&acc)[R][V][A], const Operand<T>& op, int b
   }
 }
 
-// The same for one row, a whole block and the half behind it side by side.
-template <class G, class T, int A>
-FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], half_vec<T> (&half)[A], const T* row, const T* w, const T* w_half,
-                                  int depth) {
-  static_assert(!kHalvesPay || kSide >= kMaxGates, "all gates of a step of the depth lie side by side");
-  for (int k = 0; k < depth; ++k, w += G::count * kLanes<T>, w_half += G::count * kLanes<T> / 2) {
-    const vec<T> x = broadcast<vec<T>>(row[k]);
-    const half_vec<T> x_half = low_half<T>(x);
-#pragma GCC unroll 4
-    for (int g = 0; g < G::count; ++g) {
-      whole[G::index[g]] = fma(x, load(w + g * kLanes<T>), whole[G::index[g]]);
-      half[G::index[g]] = fma(x_half, load<half_vec<T>>(w_half + g * kLanes<T> / 2), half[G::index[g]]);
-    }
-  }
-}
-
 // Asks for the vectors of `ahead`, which the caller needs when the tile is done: with vectors
 // of a cache line into the second-level cache, as what tiles read meanwhile leaves little of
 // the first. Emerald Rapids, two threads, so / into the first level: forward with a tape LSTM

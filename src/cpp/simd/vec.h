@@ -152,6 +152,25 @@ FASTRNN_INLINE half_vec<T> low_half(vec<T> v) {
   return low;
 }
 
+// Two halves and one whole. Only with AVX-512, and by intrinsics: GCC takes anything else through memory. Masked ones,
+// of all lanes: about the others GCC 12 warns that a value is used uninitialised, its own.
+#if FASTRNN_VECTOR_BYTES == 64
+template <class T>
+FASTRNN_INLINE half_vec<T> high_half(vec<T> v) {
+  return half_vec<T>(_mm512_maskz_extractf64x4_pd(0xff, vec<double>(v), 1));
+}
+template <class V>
+FASTRNN_INLINE vec<element<V>> join(V low, V high) {
+  const auto whole = _mm512_castpd256_pd512(half_vec<double>(low));
+  return vec<element<V>>(_mm512_maskz_insertf64x4(0xff, whole, half_vec<double>(high), 1));
+}
+#else
+template <class T>
+half_vec<T> high_half(vec<T>) = delete;
+template <class V>
+vec<element<V>> join(V, V) = delete;
+#endif
+
 // x - 0 keeps every bit of x; x + 0 would turn -0 into +0.
 template <class V>
 FASTRNN_INLINE V broadcast(element<V> x) {

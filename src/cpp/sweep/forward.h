@@ -9,7 +9,10 @@ namespace {
 template <class Cell, class V>
 struct ForwardPhase {
   using T = element<V>;
-  static constexpr int accumulators = Cell::accumulators, A = accumulators, gates = Cell::InputGates::count;
+  static constexpr int accumulators = Cell::accumulators, A = accumulators;
+  static constexpr int gates = kVectorsOf<typename Cell::InputGates, V>;
+  // RNN's one tanh for two rows takes longer than twice its half: B16 H20 1.06 (Emerald Rapids).
+  static constexpr bool kPairsRows = sizeof(V) < FASTRNN_VECTOR_BYTES && Cell::InputGates::count > 1;
   const ForwardTask<T>& a;
   const RowStep<T>* rows;
 
@@ -35,23 +38,47 @@ struct ForwardPhase {
       ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * W, ahead + height);
     }
     kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
-    const auto each = [&](auto visit) {
-      each_sum(height, width, [&](int i, int r, int v) { visit(rows[row + r], block + v, sums + i * A); });
-    };
+    if constexpr (kPairsRows) {
+      finish_pairs(rows + row, height, block, sums);
+    } else {
+      finish<V>([&](auto visit) {
+        each_sum(height, width, [&](int i, int r, int v) { visit(rows[row + r], block + v, sums + i * A); });
+      });
+    }
+  }
+
+  // Rows two by two; an odd one is its own second.
+  void finish_pairs(const RowStep<T>* of, int height, int block, const V* sums) const {  // [height][A]
+    vec<T> both[kMaxRows / 2][A];
+    for (int r = 0; r < height; r += 2) {
+      const V *const low = sums + r * A, *const high = r + 1 < height ? low + A : low;
+#pragma GCC unroll 4
+      for (int g = 0; g < A; ++g) both[r / 2][g] = join(low[g], high[g]);
+    }
+    finish<vec<T>>([&](auto visit) {
+      for (int r = 0; r < height; r += 2) {
+        visit(RowPair<T>{of[r], of[r + 1 < height ? r + 1 : r]}, block, both[r / 2]);
+      }
+    });
+  }
+
+  // The equations: each_row(visit) visits (a row or two, a block, its sums) for all of a tile.
+  template <class Sum, class Each>
+  FASTRNN_INLINE void finish(Each each_row) const {
     if constexpr (Cell::output_apart) {
       static_assert(A >= 2, "kept lies where the sums were");
-      each([&](const RowStep<T>& r, int b, V* kept) {
-        const CellForward<V> s = run_gates<Cell>(a, r, b, kept);
+      each_row([&](const auto& r, int b, Sum* kept) {
+        const CellForward<Sum> s = run_gates<Cell>(a, r, b, kept);
         kept[0] = s.kept[0], kept[1] = s.kept[1];
       });
-      each([&](const RowStep<T>& r, int b, const V* kept) {
-        CellForward<V> s;
+      each_row([&](const auto& r, int b, const Sum* kept) {
+        CellForward<Sum> s;
         s.kept[0] = kept[0], s.kept[1] = kept[1];
         run_output<Cell>(a, r, b, s);
       });
     } else {
-      each([&](const RowStep<T>& r, int b, const V* done) {
-        CellForward<V> s = run_gates<Cell>(a, r, b, done);
+      each_row([&](const auto& r, int b, const Sum* done) {
+        CellForward<Sum> s = run_gates<Cell>(a, r, b, done);
         run_output<Cell>(a, r, b, s);
       });
     }

@@ -43,17 +43,24 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
 template <class Cell, class T>
 FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   constexpr int W = kLanes<T>, A = Cell::accumulators;
-  vec<T> whole[A];
+  vec<T> whole[A], pairs[kHalfPairs];
   half_vec<T> half[A];
   start_row<Cell>(a, r, block, whole);
   start_row<Cell>(a, r, 2 * block + 2, half);
+#pragma GCC unroll 2
+  for (int g = 0; g + 1 < A; g += 2) pairs[g / 2] = join(half[g], half[g + 1]);
   const auto add = [&](auto gates, const T* row, const T* w, int depth) {
     using G = decltype(gates);
     const T* const panel = w + block * ptrdiff_t(depth) * G::count * W;
-    multiply_both<G>(whole, half, row, panel, panel + ptrdiff_t(depth) * G::count * W, depth);
+    const T* const panel_half = panel + ptrdiff_t(depth) * G::count * W;
+    multiply_both<G>(whole, pairs, half[G::index[G::count - 1]], row, panel, panel_half, depth);
   };
   if (r.x) add(typename Cell::InputGates{}, r.x, a.w, a.input);
   add(typename Cell::HiddenGates{}, r.h_prev, a.u, a.output);
+#pragma GCC unroll 4
+  for (int g = 0; g + 1 < Cell::InputGates::count; g += 2) {
+    half[g] = low_half<T>(pairs[g / 2]), half[g + 1] = high_half<T>(pairs[g / 2]);
+  }
   CellForward<vec<T>> s = run_gates<Cell>(a, r, block, whole);
   CellForward<half_vec<T>> s_half = run_gates<Cell>(a, r, 2 * block + 2, half);
   run_output<Cell>(a, r, block, s);

@@ -32,36 +32,83 @@ FASTRNN_INLINE void start_row(const ForwardTask<T>& a, const RowStep<T>& r, int 
   }
 }
 
+// Two rows whose half blocks lie side by side in one vector: one pass through the equations for both.
+template <class T>
+struct RowPair {
+  const RowStep<T>&low, &high;
+};
+
+// What one row has of a vector.
+template <class V, class Row>
+struct PartOf {
+  using type = V;
+};
+template <class V, class T>
+struct PartOf<V, RowPair<T>> {
+  using type = half_vec<T>;
+};
+
+// The first lanes at place(row) of a row, or of each of two.
+template <class V, class T, class Place>
+FASTRNN_INLINE V read(const RowStep<T>& r, int lanes, Place place) {
+  return load_first<V>(place(r), lanes);
+}
+template <class V, class T, class Place>
+FASTRNN_INLINE V read(const RowPair<T>& r, int lanes, Place place) {
+  return join(load_first<half_vec<T>>(place(r.low), lanes), load_first<half_vec<T>>(place(r.high), lanes));
+}
+template <class V, class T, class Place>
+FASTRNN_INLINE void write(const RowStep<T>& r, int lanes, V v, Place place) {
+  store_first(place(r), v, lanes);
+}
+template <class V, class T, class Place>
+FASTRNN_INLINE void write(const RowPair<T>& r, int lanes, V v, Place place) {
+  store_first(place(r.low), low_half<T>(v), lanes);
+  store_first(place(r.high), high_half<T>(v), lanes);
+}
+
+template <class T>
+FASTRNN_INLINE bool on_tape(const RowStep<T>& r) {
+  return r.saved;
+}
+template <class T>
+FASTRNN_INLINE bool on_tape(const RowPair<T>& r) {
+  return r.low.saved;
+}
+
 // Onto the tape, where there is one: the vectors of `Which`, a bit each.
-template <class Cell, unsigned Which, class V, class T>
-FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const RowStep<T>& r, int block, const CellForward<V>& s) {
-  if (Which == 0 || Cell::saved == 0 || !r.saved) return;
+template <class Cell, unsigned Which, class V, class T, class Row>
+FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const Row& r, int unit, const CellForward<V>& s) {
+  constexpr int W = kLanesOf<typename PartOf<V, Row>::type>;
+  if (Which == 0 || Cell::saved == 0 || !on_tape(r)) return;
 #pragma GCC unroll 4
   for (int g = 0; g < Cell::saved; ++g) {
-    if (Which >> g & 1) store(r.saved + g * a.pitch + block * kLanesOf<V>, s.saved[g]);
+    if (Which >> g & 1) write(r, W, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
   }
 }
 
 // A cell's equations up to c, and what is kept of them.
-template <class Cell, class V, class T>
-FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const RowStep<T>& r, int block, const V* sums) {
-  const int unit = block * kLanesOf<V>;
+template <class Cell, class V, class T, class Row>
+FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, int block, const V* sums) {
+  constexpr int W = kLanesOf<typename PartOf<V, Row>::type>;
+  const int unit = block * W;
   CellForward<V> s;
-  if constexpr (Cell::has_cell_state) s.c_prev = load<V>(r.c_prev + unit);
+  if constexpr (Cell::has_cell_state) s.c_prev = read<V>(r, W, [&](auto& row) { return row.c_prev + unit; });
   Cell::gates(sums, s);
-  if constexpr (Cell::has_cell_state) store(r.c + unit, s.c);
-  store_saved<Cell, ~Cell::saved_by_output>(a, r, block, s);
+  if constexpr (Cell::has_cell_state) write(r, W, s.c, [&](auto& row) { return row.c + unit; });
+  store_saved<Cell, ~Cell::saved_by_output>(a, r, unit, s);
   return s;
 }
 
 // The others: h.
-template <class Cell, class V, class T>
-FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const RowStep<T>& r, int block, CellForward<V>& s) {
-  const int unit = block * kLanesOf<V>, lanes = lanes_in<V>(a.hidden, block);
-  if constexpr (Cell::reads_h_prev) s.h_prev = load_first<V>(r.h_prev + unit, lanes);
+template <class Cell, class V, class T, class Row>
+FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const Row& r, int block, CellForward<V>& s) {
+  using Part = typename PartOf<V, Row>::type;
+  const int unit = block * kLanesOf<Part>, lanes = lanes_in<Part>(a.hidden, block);
+  if constexpr (Cell::reads_h_prev) s.h_prev = read<V>(r, lanes, [&](auto& row) { return row.h_prev + unit; });
   Cell::output(s);
-  store_saved<Cell, Cell::saved_by_output>(a, r, block, s);
-  store_first(r.h + unit, s.h, a.projection ? kLanesOf<V> : lanes);
+  store_saved<Cell, Cell::saved_by_output>(a, r, unit, s);
+  write(r, a.projection ? kLanesOf<Part> : lanes, s.h, [&](auto& row) { return row.h + unit; });
 }
 
 }  // namespace

@@ -1,0 +1,90 @@
+// The half block behind the whole ones of a cell's units. In packed weights its gates lie side by side, so two of them
+// are one whole vector: one FMA for both, and nothing to pack anew.
+#pragma once
+
+#include "gemm/tile.h"
+
+namespace fastrnn {
+namespace {
+
+// Sums of a row: gates 0 and 1, 2 and 3 of the cell side by side, and what an odd number of gates leaves alone.
+constexpr int kHalfPairs = kMaxGates / 2;
+
+// Vectors that a tile multiplies at a step of the depth for each block.
+template <class G, class V>
+constexpr int kVectorsOf = sizeof(V) < FASTRNN_VECTOR_BYTES ? (G::count + 1) / 2 : G::count;
+
+// One step of the depth.
+template <class G, class T>
+FASTRNN_INLINE void add_half(vec<T> x, const T* w, vec<T> (&pairs)[kHalfPairs], half_vec<T>& odd) {
+  static_assert(!kHalvesPay || kSide >= kMaxGates, "all gates of a step of the depth lie side by side");
+  constexpr int W = kLanes<T>, P = G::count / 2;
+#pragma GCC unroll 2
+  for (int p = 0; p < P; ++p) pairs[p] = fma(x, load(w + p * W), pairs[p]);
+  if constexpr (G::count % 2) odd = fma(low_half<T>(x), load<half_vec<T>>(w + P * W), odd);
+}
+
+// One row, a whole block and the half behind it.
+template <class G, class T, int A>
+FASTRNN_INLINE void multiply_both(vec<T> (&whole)[A], vec<T> (&pairs)[kHalfPairs], half_vec<T>& odd, const T* row,
+                                  const T* w, const T* w_half, int depth) {
+  for (int k = 0; k < depth; ++k, w += G::count * kLanes<T>, w_half += G::count * kLanes<T> / 2) {
+    const vec<T> x = broadcast<vec<T>>(row[k]);
+#pragma GCC unroll 4
+    for (int g = 0; g < G::count; ++g) whole[G::index[g]] = fma(x, load(w + g * kLanes<T>), whole[G::index[g]]);
+    add_half<G>(x, w_half, pairs, odd);
+  }
+}
+
+template <class G, class T, int R>
+FASTRNN_INLINE void multiply_half(vec<T> (&pairs)[R][kHalfPairs], half_vec<T> (&odd)[R], const Operand<T>& op) {
+  const T* rows[R];
+  for (int r = 0; r < R; ++r) rows[r] = op.rows[r];
+  const T* w = op.w;
+  const int depth = op.depth;
+  for (int k = 0; k < depth; ++k, w += G::count * kLanes<T> / 2) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) add_half<G>(broadcast<vec<T>>(rows[r][k]), w, pairs[r], odd[r]);
+  }
+}
+
+// The tile of R rows, as tile() is for whole blocks.
+template <class First, class Rest, class T, int R, int A>
+void half_tile(const Start<T>& start, const Operand<T>* ops, int count, half_vec<T>* sums) {  // [R][A]
+  using V = half_vec<T>;
+  constexpr int P = First::count / 2, first_odd = First::index[First::count - 1], odd_of = Rest::index[Rest::count - 1];
+  vec<T> pairs[R][kHalfPairs];
+  V odd[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const auto from = [&](int g) { return load<V>(start.of(r, g, First::count)); };
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) pairs[r][p] = join(from(2 * p), from(2 * p + 1));
+    odd[r] = from(first_odd);
+  }
+  fetch<V, 1>(ops[0], 0);
+  multiply_half<First>(pairs, odd, ops[0]);
+  if constexpr (first_odd != odd_of) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      sums[r * A + first_odd] = odd[r];
+      odd[r] = load<V>(start.of(r, odd_of, First::count));
+    }
+  }
+  for (int i = 1; i < count; ++i) {
+    fetch<V, 1>(ops[i], 0);
+    multiply_half<Rest>(pairs, odd, ops[i]);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    if constexpr (First::count % 2) sums[r * A + odd_of] = odd[r];
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      sums[r * A + 2 * p] = low_half<T>(pairs[r][p]);
+      sums[r * A + 2 * p + 1] = high_half<T>(pairs[r][p]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastrnn
