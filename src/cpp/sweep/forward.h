@@ -102,13 +102,11 @@ struct ForwardPhase {
 // A step of many rows, in groups whose pointers are found once for all blocks of units. Out of line, or its frame is a
 // cost of every step of a single row.
 template <class Cell, class T>
-[[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, const Share& share, int64_t step, int rows,
+[[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, RowWalk<Cell, T>& walk, int64_t step, int rows,
                                     const UnitBlocks<T>& hidden) {
-  constexpr int most = 16 * kMaxRows;
-  RowStep<T> group[most];
-  for (int begin = 0; begin < rows; begin += most) {
-    const int n = rows - begin < most ? rows - begin : most;
-    for (int r = 0; r < n; ++r) group[r] = row_step<Cell>(a, step, share.row_begin + (begin + r) * share.row_stride);
+  for (int begin = 0; begin < rows; begin += walk.most) {
+    const int n = rows - begin < walk.most ? rows - begin : walk.most;
+    const RowStep<T>* const group = walk.at(step, begin, n);
     hidden.each_width([&](auto vector, int first, int last) {
       cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last);
     });
@@ -143,13 +141,14 @@ template <class Cell, class T>
 void forward_sweep(const ForwardTask<T>& task, const Share& share) {
   const UnitBlocks<T> hidden(task.hidden, share.unit_part, share.unit_parts);
   const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
+  RowWalk<Cell, T> walk(task, share);
   for (int64_t step = task.step_begin; step < task.step_end; ++step) {
     const int rows = places(share, live_rows(task.schedule, step));
     if (rows == 1) {
       if (task.handed_over) fetch_hoisted<Cell>(task, step, share.row_begin);
-      forward_row<Cell>(task, row_step<Cell>(task, step, share.row_begin), hidden, (step & 1) != task.odd);
+      forward_row<Cell>(task, *walk.at(step, 0, 1), hidden, (step & 1) != task.odd);
     } else {
-      forward_rows<Cell>(task, share, step, rows, hidden);
+      forward_rows<Cell>(task, walk, step, rows, hidden);
     }
     meet(share);
     if (task.projection) {
