@@ -38,9 +38,9 @@ constexpr int narrowed(int width, int left) {
 // has not three gates (GRU) has tiles of seven and eight rows only where one is enough: AVX-512 on Cascade Lake, with
 // eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
 template <int Count>
-constexpr int row_tiles(int rows) {
+constexpr int row_tiles(int rows, int blocks) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
-  const int height = few || (Count > 1 && Count <= kPass) ? kMaxRows : kFullRows;
+  const int height = few || (Count == 1 ? blocks <= kPass : Count <= kPass) ? kMaxRows : kFullRows;
   return (rows + height - 1) / height;
 }
 
@@ -71,7 +71,7 @@ struct TileTable {
   static constexpr bool used(int height, int width) {
     if (sizeof(Vector) < FASTRNN_VECTOR_BYTES) return width == 1;  // one half at most
     const auto& widest = kWidest<A, First::count>.at;
-    const bool apart = kSide != kPass && First::count != kPass && height == kFullRows;  // seven rows are one tile
+    const bool apart = kSide != kPass && First::count > kPass && height == kFullRows;  // seven rows are one tile
     const int own = widest[height], taller = widest[height < kMaxRows && !apart ? height + 1 : height];
     return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
   }
@@ -80,8 +80,8 @@ struct TileTable {
   static constexpr bool complete() {
     constexpr int most = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * widths;  // blocks that are left
     for (int n = 1; n <= 16 * kMaxRows; ++n) {
-      const RowTiles rows(n, row_tiles<First::count>(n));
       for (int left = 1; left <= most; ++left) {
+        const RowTiles rows(n, row_tiles<First::count>(n, left));
         const int width = narrowed(kWidest<A, First::count>.at[rows.height], left);
         if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
         if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
@@ -126,7 +126,7 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end) {
   if (n <= 0) return;
-  const RowTiles rows(n, row_tiles<Phase::gates>(n));
+  const RowTiles rows(n, row_tiles<Phase::gates>(n, end - begin));
   int width = kWidest<Phase::accumulators, Phase::gates>.at[rows.height];
   for (int block = begin; block < end; block += width) {
     width = narrowed(width, end - block);
