@@ -33,14 +33,17 @@ constexpr int narrowed(int width, int left) {
   return width == 3 && left == 4 ? 2 : width;
 }
 
-// Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures). With
-// 16 registers products (Count 1) of many rows have three rows of four blocks rather than four of three. With 32, what
-// has not three gates (GRU) has tiles of seven and eight rows only where one is enough: AVX-512 on Cascade Lake, with
-// eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
+// Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures).
+// Products (Count 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
+// four. Where blocks are left over they would be a tile of one block, six chains of FMAs that do not hide their own
+// latency: T100, one thread, so / by eights, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64 H112
+// 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the same.
+// With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is enough:
+// AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
 template <int Count>
 constexpr int row_tiles(int rows, int blocks) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
-  const int height = few || (Count == 1 ? blocks <= kPass : Count <= kPass) ? kMaxRows : kFullRows;
+  const int height = few || (Count == 1 ? blocks % (kPass + 1) != 0 : Count <= kPass) ? kMaxRows : kFullRows;
   return (rows + height - 1) / height;
 }
 
