@@ -138,14 +138,15 @@ void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t ste
   const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
   for (int64_t step = task.step_end - 1; step >= (task.step_begin ? task.step_begin : -1); --step) {
     const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
-    cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end);
+    const bool down = step & 1;
+    cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end, down);
     if (step < 0) break;
     const int live = places(share, live_rows(task.schedule, step));
     const BackwardPhase<Cell, T> last{task, share, step, go_on, true};
-    cover(last, live - go_on, output.begin, output.end);
+    cover(last, live - go_on, output.begin, output.end, down);
     meet(share);
     if (task.projection_t) {
-      cover(UnprojectPhase<Cell, T>{last}, live, hidden.begin, hidden.end);
+      cover(UnprojectPhase<Cell, T>{last}, live, hidden.begin, hidden.end, down);
       meet(share);
     }
   }

@@ -103,12 +103,12 @@ struct ForwardPhase {
 // cost of every step of a single row.
 template <class Cell, class T>
 [[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, RowWalk<Cell, T>& walk, int64_t step, int rows,
-                                    const UnitBlocks<T>& hidden) {
+                                    const UnitBlocks<T>& hidden, bool down) {
   for (int begin = 0; begin < rows; begin += walk.most) {
     const int n = rows - begin < walk.most ? rows - begin : walk.most;
     const RowStep<T>* const group = walk.at(step, begin, n);
     hidden.each_width([&](auto vector, int first, int last) {
-      cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last);
+      cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last, down);
     });
   }
 }
@@ -144,15 +144,16 @@ void forward_sweep(const ForwardTask<T>& task, const Share& share) {
   RowWalk<Cell, T> walk(task, share);
   for (int64_t step = task.step_begin; step < task.step_end; ++step) {
     const int rows = places(share, live_rows(task.schedule, step));
+    const bool down = (step & 1) != task.odd;
     if (rows == 1) {
       if (task.handed_over) fetch_hoisted<Cell>(task, step, share.row_begin);
-      forward_row<Cell>(task, *walk.at(step, 0, 1), hidden, (step & 1) != task.odd);
+      forward_row<Cell>(task, *walk.at(step, 0, 1), hidden, down);
     } else {
-      forward_rows<Cell>(task, walk, step, rows, hidden);
+      forward_rows<Cell>(task, walk, step, rows, hidden, down);
     }
     meet(share);
     if (task.projection) {
-      cover(ProjectionPhase<T>{task, share, step}, rows, output.begin, output.end);
+      cover(ProjectionPhase<T>{task, share, step}, rows, output.begin, output.end, down);
       meet(share);
     }
   }
