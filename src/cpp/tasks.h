@@ -153,14 +153,15 @@ struct OuterTask {
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
 static constexpr int kSumBlock = 256;
 static constexpr int kOuterColumns = 32;  // at least a panel of every ISA
-// So many columns of a are packed at once, whole groups of every ISA, and stay in the
+// So many columns of a are read again and again at once, whole groups of every ISA, and stay in the
 // second-level cache or are read from behind it at a few bytes a cycle: half the gates of LSTM
 // H256. Emerald Rapids (2 MB), GFLOP/s of LSTM's weight gradients with 384 / 516 / 1,032: H256
 // 148 / 150 / 147, H512 147 / 150 / 142. Not measured where that cache is smaller.
 template <class T>
 static constexpr int kOuterRows = sizeof(T) == sizeof(float) ? 516 : 384;
+// A panel of b, and groups of at most kPad columns of a, of which each gate may end in one that is not full.
 template <class T>
 static constexpr size_t kOuterScratch =
-    size_t(kSumBlock) * size_t(kOuterColumns + kOuterRows<T>) + size_t(kOuterRows<T> * kPad);
+    size_t(kSumBlock + kPad) * size_t(kOuterColumns + kOuterRows<T> + kMaxGates * kPad);
 
 }  // namespace fastrnn
