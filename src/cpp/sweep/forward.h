@@ -104,13 +104,11 @@ struct ForwardPhase {
 template <class Cell, class T>
 [[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, RowWalk<Cell, T>& walk, int64_t step, int rows,
                                     const UnitBlocks<T>& hidden, bool down) {
-  for (int begin = 0; begin < rows; begin += walk.most) {
-    const int n = rows - begin < walk.most ? rows - begin : walk.most;
-    const RowStep<T>* const group = walk.at(step, begin, n);
+  walk.each(step, rows, [&](const RowStep<T>* group, int n) {
     hidden.each_width([&](auto vector, int first, int last) {
       cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last, down);
     });
-  }
+  });
 }
 
 // h = W_hr (o tanh(c)): the second phase of a step with projection (Sak, Senior & Beaufays 2014).
