@@ -26,6 +26,7 @@ constexpr CellKernels<T> cell_kernels() {
   }
   k.has_cell_state = C::has_cell_state;
   k.carries_dh = C::carries_dh;
+  // Of weights that matter to plans, of many blocks.
   k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kPass + 1); };
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
