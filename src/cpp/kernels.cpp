@@ -26,7 +26,7 @@ constexpr CellKernels<T> cell_kernels() {
   }
   k.has_cell_state = C::has_cell_state;
   k.carries_dh = C::carries_dh;
-  // Of weights that matter to plans, of many blocks.
+  // For plans, which count with whole fours of blocks.
   k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kPass + 1); };
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
