@@ -15,7 +15,7 @@ struct CellKernels {
   int input_gates[kMaxGates], hidden_gates[kMaxGates];  // accumulator of each gate of W and of U
   int gates;                                            // of W and of U
   bool has_cell_state, carries_dh;
-  int (*row_tiles)(int rows);  // into how many tiles a step's rows are cut
+  int (*row_tiles)(int rows);  // into how many tiles a step's rows are cut where there are fours of blocks
   void (*forward)(const ForwardTask<T>&, const Share&);
   void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);

@@ -41,10 +41,10 @@ constexpr int widest_blocks(int width, int blocks) {
 // Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures).
 // Products (Count 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
 // four. Where blocks are left over they would be a tile of one block, six chains of FMAs that do not hide their own
-// latency: T100, one thread, so / by eights, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64 H112
-// 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the same.
-// With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is enough:
-// AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
+// latency: T100, one thread, by eights / by sixes, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64
+// H112 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the
+// same. With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is
+// enough: AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
 template <int Count>
 constexpr int row_tiles(int rows, int blocks) {
   const bool few = kSide == kPass ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
@@ -84,15 +84,20 @@ struct TileTable {
     return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
   }
 
-  // Whether cover() finds all tiles it asks for, and sums has room for theirs: the heights of so many rows repeat.
+  // Whether cover() finds all tiles it asks for, and sums has room for theirs: the heights of so many rows repeat, and
+  // the widths of so many blocks.
   static constexpr bool complete() {
     constexpr int most = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * widths;  // blocks that are left
+    constexpr int count = kVectorsOf<First, Vector>;
     for (int n = 1; n <= 16 * kMaxRows; ++n) {
-      for (int left = 1; left <= most; ++left) {
-        const RowTiles rows(n, row_tiles<First::count>(n, left));
-        const int width = narrowed(kWidest<A, First::count>.at[rows.height], left);
-        if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
-        if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
+      for (int blocks = 1; blocks <= most; ++blocks) {
+        const RowTiles rows(n, row_tiles<count>(n, blocks));
+        int width = kWidest<A, count>.at[rows.height];
+        for (int left = blocks; left > 0; left -= width) {
+          width = narrowed(width, left);
+          if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
+          if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
+        }
       }
     }
     return true;
@@ -102,7 +107,7 @@ struct TileTable {
   constexpr void fill() {
     constexpr int R = I / widths + 1, V = I % widths + 1;
     if constexpr (used(R, V)) {
-      if constexpr (sizeof(Vector) < FASTRNN_VECTOR_BYTES && First::count > 1) {
+      if constexpr (kPairsUp<First, Vector>) {
         at[R][V] = half_tile<First, Rest, element<Vector>, R, A>;
       } else {
         at[R][V] = tile<First, Rest, Vector, R, V, A>;
@@ -134,17 +139,20 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
 //
 // Down: the widest tiles from the last to the first. A sweep walks so at every other step, and finds in its caches what
 // the step before read last; one that always walks up finds nothing of weights that exceed them. T100 on one thread,
-// time over that, Emerald Rapids: LSTM H512 (8 MB) B2 0.77, B4 0.79, B8 0.90, H64 (131 KB) B2 0.93, GRU H96 B2 0.93.
+// time over that, Emerald Rapids: LSTM H512 (8 MB) B2 0.78, B4 0.79, B8 0.91, H64 (131 KB) B2 0.91, GRU H96 B2 0.91.
+// (The end of a way up asks for the first block, as it does where the next way is up again; a sweep, which turns there,
+// asks for those few lines in vain.)
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end, bool down = false) {
   if (n <= 0 || begin == end) return;
   const RowTiles rows(n, row_tiles<Phase::gates>(n, end - begin));
   int width = narrowed(kWidest<Phase::accumulators, Phase::gates>.at[rows.height], end - begin);
-  const int widest = widest_blocks(width, end - begin), last = 2 * begin + widest - width;
-  const auto place = [&](int block) { return down && block < begin + widest ? last - block : block; };
+  const int turned = begin + widest_blocks(width, end - begin), mirror = begin + turned - width;
+  const auto on_the_way = [&](int block) { return down && block < turned ? mirror - block : block; };
   for (int walked = begin; walked < end; walked += width) {
     width = narrowed(width, end - walked);
-    const int block = place(walked), next = walked + width < end ? place(walked + width) : down ? block : begin;
+    const int block = on_the_way(walked);
+    const int next = walked + width < end ? on_the_way(walked + width) : down ? block : begin;
     const int asked = next == block ? 0 : width * Phase::gates;
     int row = 0;
     for (int i = 0; i < rows.count; ++i) {

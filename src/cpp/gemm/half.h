@@ -7,12 +7,39 @@
 namespace fastrnn {
 namespace {
 
-// Sums of a row: gates 0 and 1, 2 and 3 of the cell side by side, and what an odd number of gates leaves alone.
+// Gates 0 and 1, 2 and 3 are pairs. What an odd number of gates leaves alone stays a half.
 constexpr int kHalfPairs = kMaxGates / 2;
+
+template <class G>
+constexpr bool pairs_in_order() {
+  for (int g = 0; g < G::count / 2 * 2; ++g) {
+    if (G::index[g] != g) return false;
+  }
+  return true;
+}
+
+template <class G, class T, int A>
+FASTRNN_INLINE void join_pairs(const half_vec<T> (&half)[A], vec<T> (&pairs)[kHalfPairs]) {
+  static_assert(pairs_in_order<G>(), "two gates that lie side by side add to two sums that do");
+#pragma GCC unroll 2
+  for (int p = 0; p < G::count / 2; ++p) pairs[p] = join(half[2 * p], half[2 * p + 1]);
+}
+template <class G, class T>
+FASTRNN_INLINE void split_pairs(const vec<T> (&pairs)[kHalfPairs], half_vec<T>* half) {
+#pragma GCC unroll 2
+  for (int p = 0; p < G::count / 2; ++p) {
+    half[2 * p] = low_half<T>(pairs[p]), half[2 * p + 1] = high_half<T>(pairs[p]);
+  }
+}
+
+// Whether that is for a block of such vectors. RNN's single gate has nothing to pair, and one tanh for two rows takes
+// longer than twice its half: B16 H20 1.06 (Emerald Rapids).
+template <class G, class V>
+constexpr bool kPairsUp = sizeof(V) < FASTRNN_VECTOR_BYTES && G::count > 1;
 
 // Vectors that a tile multiplies at a step of the depth for each block.
 template <class G, class V>
-constexpr int kVectorsOf = sizeof(V) < FASTRNN_VECTOR_BYTES ? (G::count + 1) / 2 : G::count;
+constexpr int kVectorsOf = kPairsUp<G, V> ? (G::count + 1) / 2 : G::count;
 
 // One step of the depth.
 template <class G, class T>
@@ -52,15 +79,18 @@ FASTRNN_INLINE void multiply_half(vec<T> (&pairs)[R][kHalfPairs], half_vec<T> (&
 template <class First, class Rest, class T, int R, int A>
 void half_tile(const Start<T>& start, const Operand<T>* ops, int count, half_vec<T>* sums) {  // [R][A]
   using V = half_vec<T>;
-  constexpr int P = First::count / 2, first_odd = First::index[First::count - 1], odd_of = Rest::index[Rest::count - 1];
+  constexpr int first_odd = First::index[First::count - 1], odd_of = Rest::index[Rest::count - 1];
+  static_assert(First::count == Rest::count && pairs_in_order<Rest>(), "pairs go on from operand to operand");
+  static_assert(First::count % 2 || first_odd == odd_of, "a gate with two sums is the odd one");
   vec<T> pairs[R][kHalfPairs];
   V odd[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const auto from = [&](int g) { return load<V>(start.of(r, g, First::count)); };
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) pairs[r][p] = join(from(2 * p), from(2 * p + 1));
-    odd[r] = from(first_odd);
+    V half[First::count];
+#pragma GCC unroll 4
+    for (int g = 0; g < First::count; ++g) half[g] = load<V>(start.of(r, First::index[g], First::count));
+    join_pairs<First, T>(half, pairs[r]);
+    odd[r] = half[First::count - 1];
   }
   fetch<V, 1>(ops[0], 0);
   multiply_half<First>(pairs, odd, ops[0]);
@@ -77,12 +107,8 @@ void half_tile(const Start<T>& start, const Operand<T>* ops, int count, half_vec
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    split_pairs<First, T>(pairs[r], sums + r * A);
     if constexpr (First::count % 2) sums[r * A + odd_of] = odd[r];
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      sums[r * A + 2 * p] = low_half<T>(pairs[r][p]);
-      sums[r * A + 2 * p + 1] = high_half<T>(pairs[r][p]);
-    }
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 // A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while all
 // groups of a go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s,
 // so / by tiles of a half the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162),
-// AVX2 80 / 76. The taller groups are also packed in two thirds of the time.
+// AVX2 80 / 76. The taller groups are also copied in two thirds of the time.
 constexpr int kOuterBlocks = 2, kOuterHeight = kAccumulators / kOuterBlocks;
 template <class T>
 constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel
@@ -26,10 +26,10 @@ template <class T>
 constexpr bool kScratchIsEnough = kOuterGroups<T> * group_step(kSumBlock) + kSumBlock * kPanel<T> <= kOuterScratch<T>;
 static_assert(kScratchIsEnough<float> && kScratchIsEnough<double>, "room for all groups' copies and a panel");
 
-// Rows of a closer to each other than this are read where they lie: the columns of a group fall into many sets of the
-// first-level cache then. Training, T100 B16 on one thread, Emerald Rapids, time over that with all groups copied (a
-// row in bytes): LSTM H16 (256) 0.94, GRU H32 (512) 0.86, LSTM H64 (1,024) 0.96, H96 (1,536) 0.97, H112 (1,792) 1.00,
-// H128 (2,048) 1.00, H256 (4,096) 1.06; AVX2 LSTM H32 (512) 0.96, H64 0.98, H128 1.02.
+// Rows of a no farther from each other than this are read where they lie: the columns of a group fall into many sets of
+// the first-level cache then. Training, T100 B16 on one thread, Emerald Rapids, time over that with all groups copied
+// (a row in bytes): LSTM H16 (256) 0.94, GRU H32 (512) 0.89, LSTM H64 (1,024) 0.95, H96 (1,536) 0.97, H112 (1,792)
+// 1.00, H128 (2,048) 1.00, H256 (4,096) 1.06; AVX2 LSTM H32 (512) 0.96, H64 0.98, H128 1.02.
 constexpr ptrdiff_t kNearRows = 1536;
 
 // Columns of a side by side, which become as many rows of c.
@@ -41,6 +41,7 @@ struct OuterGroup {
 };
 
 constexpr int kOuterThird = kOuterHeight / 3;  // tiles are so many rows high, or twice or three times
+static_assert(kOuterHeight == 3 * kOuterThird, "a tile as high as its group reads nothing beyond it");
 
 // The groups for c's rows [begin, end), each within columns that lie side by side.
 template <class T>
@@ -96,7 +97,7 @@ void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
   }
 }
 
-// R rows of c x V blocks. Both panels are padded with zeros; only `height` x `width` of the tile is stored.
+// R rows of c x V blocks. Copies of a and panels of b are padded with zeros; only `height` x `width` is stored.
 template <int R, int V, class T>
 void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width,
                 bool add) {
@@ -134,7 +135,7 @@ void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdif
   }
 }
 
-// The tile for a group's height: kOuterHeight, of the last group maybe less.
+// The tile for a group's height: kOuterHeight, of the last one of columns side by side maybe less.
 template <int V, class T>
 constexpr auto outer_tile_of(int height) {
   return height > 2 * kOuterThird ? outer_tile<kOuterHeight, V, T>

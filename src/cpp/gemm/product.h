@@ -48,7 +48,7 @@ void product(const ProductTask<T>& task, const Share& share) {
 template <class Cell, class V>
 struct InputPhase {
   using T = element<V>;
-  static constexpr int accumulators = Cell::accumulators, A = accumulators, X = Cell::InputGates::count;
+  static constexpr int accumulators = Cell::accumulators, A = accumulators, of_weights = Cell::InputGates::count;
   static constexpr int gates = kVectorsOf<typename Cell::InputGates, V>;
   const InputTask<T>& a;
   int row_begin;
@@ -59,12 +59,12 @@ struct InputPhase {
     V sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
-    op.weights(a.packed, ptrdiff_t(a.depth) * X * W, a.depth, block, coming);
+    op.weights(a.packed, ptrdiff_t(a.depth) * of_weights * W, a.depth, block, coming);
     const T* const bias = a.bias + block * W;  // that of the state's sums as well, which are not used
     kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int v) {
       T* const out = a.out[row + r] + (block + v) * W;
-      for (int g = 0; g < X; ++g) store(out + g * a.pitch, sums[i * A + g]);
+      for (int g = 0; g < of_weights; ++g) store(out + g * a.pitch, sums[i * A + g]);
     });
   }
 };

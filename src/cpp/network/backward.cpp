@@ -128,7 +128,7 @@ class BackwardLayer {
     split(outer, cell_.gates * c_.hidden, team);
 
     // The sums of the biases first: they bring near what another thread has written,
-    // and packing reads it next (Emerald Rapids, LSTM T100 B64 H256, two threads,
+    // and the products read it next (Emerald Rapids, LSTM T100 B64 H256, two threads,
     // all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
     const int vectors = cell_.accumulators * pitch_ / kPad;
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
@@ -145,7 +145,7 @@ class BackwardLayer {
       columns[0][g] = cell_.input_gates[g] * pitch_, columns[1][g] = cell_.hidden_gates[g] * pitch_;
     }
     // Where both products read the same columns (GRU's do not: its n has two sums)
-    // these are packed once. Training LSTM on Zen 5, old and new in turn: B16 H128
+    // these are copied once. Training LSTM on Zen 5, old and new in turn: B16 H128
     // 3,660 to 3,600 us; B64 H256 on one thread 86.5 to 85.3 ms, on two nothing.
     outer.rights = std::equal(columns[0], columns[0] + cell_.gates, columns[1]) ? 2 : 1;
     for (int i = 0; i < 2; i += outer.rights) {

@@ -26,7 +26,7 @@ struct LayerShape {
   int gates, input, hidden, output, directions;
   int element_bytes, lanes;
   int tile_rows;               // of the tiles into which many rows are cut, whatever the cell
-  int (*row_tiles)(int rows);  // into how many the kernels cut a step's rows with this cell
+  int (*row_tiles)(int rows);  // into how many the kernels cut a step's rows with this cell and many blocks
   bool projects;
   Core core;
 };

@@ -26,8 +26,9 @@ struct VectorOf {
 template <class T>
 using vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES>::type;
 
-// Half a register, for a last block of units that needs no more. Halves pay where two of them go through the pipes in
-// the time of one whole: AVX-512 on a machine with one 512-bit FMA a cycle. Nothing else uses them.
+// Half a register, for a last block of units that needs no more. Halves pay with AVX-512: where there is one 512-bit
+// FMA a cycle two of them go through the pipes in the time of one whole, and where there are two, two gates or two rows
+// share a whole vector (gemm/half.h). Nothing else uses them.
 template <class T>
 using half_vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES / 2>::type;
 constexpr bool kHalvesPay = FASTRNN_VECTOR_BYTES == 64;
@@ -144,7 +145,7 @@ FASTRNN_INLINE void store_first(element<V>* p, V v, int n) {
   n == kLanesOf<V> ? store(p, v) : store_lanes(p, v, n);
 }
 
-// Its lanes of a broadcast: one load for both widths.
+// The first half; of a broadcast, one load for both widths.
 template <class T>
 FASTRNN_INLINE half_vec<T> low_half(vec<T> v) {
   half_vec<T> low;
@@ -152,8 +153,8 @@ FASTRNN_INLINE half_vec<T> low_half(vec<T> v) {
   return low;
 }
 
-// Two halves and one whole. Only with AVX-512, and by intrinsics: GCC takes anything else through memory. Masked ones,
-// of all lanes: about the others GCC 12 warns that a value is used uninitialised, its own.
+// The second half, and a whole of two halves. Only with AVX-512, and by intrinsics: GCC takes anything else through
+// memory. Masked ones, of all lanes: about the others GCC 12 warns that a value is used uninitialised, its own.
 #if FASTRNN_VECTOR_BYTES == 64
 template <class T>
 FASTRNN_INLINE half_vec<T> high_half(vec<T> v) {

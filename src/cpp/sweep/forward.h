@@ -11,8 +11,6 @@ struct ForwardPhase {
   using T = element<V>;
   static constexpr int accumulators = Cell::accumulators, A = accumulators;
   static constexpr int gates = kVectorsOf<typename Cell::InputGates, V>;
-  // RNN's one tanh for two rows takes longer than twice its half: B16 H20 1.06 (Emerald Rapids).
-  static constexpr bool kPairsRows = sizeof(V) < FASTRNN_VECTOR_BYTES && Cell::InputGates::count > 1;
   const ForwardTask<T>& a;
   const RowStep<T>* rows;
 
@@ -38,7 +36,7 @@ struct ForwardPhase {
       ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * W, ahead + height);
     }
     kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
-    if constexpr (kPairsRows) {
+    if constexpr (kPairsUp<typename Cell::InputGates, V>) {
       finish_pairs(rows + row, height, block, sums);
     } else {
       finish<V>([&](auto visit) {
@@ -99,8 +97,8 @@ struct ForwardPhase {
   }
 };
 
-// A step of many rows, in groups whose pointers are found once for all blocks of units. Out of line, or its frame is a
-// cost of every step of a single row.
+// A step of many rows, in groups whose pointers are found once for all blocks of units. Out of line: what it keeps in
+// registers and on the stack is no cost of a step of a single row.
 template <class Cell, class T>
 [[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, RowWalk<Cell, T>& walk, int64_t step, int rows,
                                     const UnitBlocks<T>& hidden, bool down) {

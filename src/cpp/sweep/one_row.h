@@ -47,8 +47,7 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   half_vec<T> half[A];
   start_row<Cell>(a, r, block, whole);
   start_row<Cell>(a, r, 2 * block + 2, half);
-#pragma GCC unroll 2
-  for (int g = 0; g + 1 < A; g += 2) pairs[g / 2] = join(half[g], half[g + 1]);
+  join_pairs<typename Cell::InputGates, T>(half, pairs);
   const auto add = [&](auto gates, const T* row, const T* w, int depth) {
     using G = decltype(gates);
     const T* const panel = w + block * ptrdiff_t(depth) * G::count * W;
@@ -57,10 +56,7 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   };
   if (r.x) add(typename Cell::InputGates{}, r.x, a.w, a.input);
   add(typename Cell::HiddenGates{}, r.h_prev, a.u, a.output);
-#pragma GCC unroll 4
-  for (int g = 0; g + 1 < Cell::InputGates::count; g += 2) {
-    half[g] = low_half<T>(pairs[g / 2]), half[g + 1] = high_half<T>(pairs[g / 2]);
-  }
+  split_pairs<typename Cell::InputGates, T>(pairs, half);
   CellForward<vec<T>> s = run_gates<Cell>(a, r, block, whole);
   CellForward<half_vec<T>> s_half = run_gates<Cell>(a, r, 2 * block + 2, half);
   run_output<Cell>(a, r, block, s);

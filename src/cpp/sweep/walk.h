@@ -28,7 +28,7 @@ FASTRNN_INLINE RowStep<T> row_step(const ForwardTask<T>& a, int64_t step, int pl
 // From an array's rows at a step, of which so many live, to those at the next. (Of packed arrays walked in reverse each
 // row has its own.)
 template <class T>
-FASTRNN_INLINE ptrdiff_t distance(const Rows<T>& rows, const Schedule& s, ptrdiff_t live) {
+FASTRNN_INLINE ptrdiff_t to_next_step(const Rows<T>& rows, const Schedule& s, ptrdiff_t live) {
   return rows.packed ? live * rows.row : s.reverse ? -rows.step : rows.step;
 }
 
@@ -42,7 +42,8 @@ class RowWalk {
   RowWalk(const ForwardTask<T>& task, const Share& share)
       : a_(task),
         share_(share),
-        even_(!task.projection && !(task.schedule.reverse && (task.x.packed || task.y.packed))) {}
+        moves_evenly_(!task.projection &&
+                      !(task.schedule.reverse && ((task.x.packed && !task.hoisted) || task.y.packed))) {}
 
   // visit(rows, how many) for the first n rows of the share at a step. Steps come one after the other.
   template <class Visit>
@@ -53,9 +54,9 @@ class RowWalk {
     }
   }
 
-  // The rows [begin, begin + n), n <= kMostRows.
+  // The rows [begin, begin + n), n <= kMostRows; with begin 0 once at every step.
   FASTRNN_INLINE const RowStep<T>* at(int64_t step, int begin, int n) {
-    if (begin == 0 && n <= known_ && even_) {
+    if (begin == 0 && n <= known_ && moves_evenly_) {
       move_on(step, n);
     } else {
       for (int r = 0; r < n; ++r) {
@@ -69,7 +70,8 @@ class RowWalk {
  private:
   FASTRNN_INLINE void move_on(int64_t step, int n) {
     const ptrdiff_t live = live_rows(a_.schedule, step - 1), tape = live * a_.pitch;
-    const ptrdiff_t x = a_.hoisted ? 0 : distance(a_.x, a_.schedule, live), y = distance(a_.y, a_.schedule, live);
+    const ptrdiff_t x = a_.hoisted ? 0 : to_next_step(a_.x, a_.schedule, live),
+                    y = to_next_step(a_.y, a_.schedule, live);
     const ptrdiff_t start = a_.hoisted ? a_.hoisted_rows * Cell::InputGates::count * a_.pitch : 0;
     for (int i = 0; i < n; ++i) {
       RowStep<T>& r = rows_[i];
@@ -83,7 +85,7 @@ class RowWalk {
 
   const ForwardTask<T>& a_;
   const Share& share_;
-  const bool even_;
+  const bool moves_evenly_;
   int known_ = 0;  // the first rows of the share stand at the step before
   RowStep<T> rows_[kMostRows];
 };
