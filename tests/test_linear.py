@@ -1,7 +1,10 @@
 """fastrnn.Linear: against NumPy, its checks, its copies. Its bits are in test_bits_machine.py."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -48,6 +51,45 @@ def test_matches_numpy(dtype, sizes, leading, bias):
         assert gradient.dtype == dtype
     assert y.dtype == g.input.dtype == dtype
     assert g.state is None
+
+
+AT_THE_END_OF_A_PAGE = """
+import ctypes, mmap
+import numpy as np
+import fastrnn
+
+PAGE = mmap.PAGESIZE
+pages = []
+
+def at_the_end(values):
+    pages.append(mmap.mmap(-1, 2 * PAGE))
+    memory = np.frombuffer(pages[-1], np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + PAGE), PAGE, 0) == 0
+    there = memory[PAGE - values.nbytes : PAGE].view(values.dtype).reshape(values.shape)
+    there[...] = values
+    return there
+
+rng = np.random.default_rng(1)
+for dtype in (np.float32, np.float64):
+    for size in range(1, 14):
+        linear = fastrnn.Linear(size, size, dtype=dtype, seed=1)
+        x, dy = rng.standard_normal((2, 5, size)).astype(dtype)
+        wanted, got = [
+            linear.backward(linear.forward(x)[1], dy)
+            for x, dy in ((x, dy), (at_the_end(x), at_the_end(dy)))
+        ]
+        for name, gradient in wanted.weights.items():
+            assert gradient.tobytes() == got.weights[name].tobytes()
+        assert wanted.input.tobytes() == got.input.tobytes()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect, from where Linux has it")
+def test_nothing_is_read_beyond_the_callers_arrays(isa):
+    environment = dict(os.environ, FASTRNN_ISA=isa)
+    subprocess.run(
+        [sys.executable, "-c", AT_THE_END_OF_A_PAGE], check=True, timeout=120, env=environment
+    )
 
 
 def test_strided_input():
