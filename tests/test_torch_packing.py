@@ -288,6 +288,27 @@ def test_a_fingerprint_sees_every_bit(isa):
         assert _core.fingerprint(data.ctypes.data, size) in seen
 
 
+def test_a_fingerprint_sees_rows_that_change_places(isa):
+    """pieces of 8 to 1,024 bytes of noise in another order, and one zero among ones"""
+    noise = np.random.default_rng(0).standard_normal(2048).astype(np.float32)
+    for size in (2, 4, 16, 64, 256):
+        seen, tried = {_core.fingerprint(noise.ctypes.data, noise.nbytes)}, 1
+        pieces = len(noise) // size
+        for first in range(0, pieces, max(pieces // 32, 1)):
+            for second in range(first + 1, pieces, max(pieces // 32, 1)):
+                data = noise.reshape(pieces, size).copy()
+                data[[first, second]] = data[[second, first]]
+                seen.add(_core.fingerprint(data.ctypes.data, data.nbytes))
+                tried += 1
+        assert len(seen) == tried
+    where = set()
+    for i in range(2048):
+        data = np.ones(2048, np.float32)
+        data[i] = 0
+        where.add(_core.fingerprint(data.ctypes.data, data.nbytes))
+    assert len(where) == 2048
+
+
 def test_a_fingerprint_sees_pairs_of_signs(isa):
     """flipped top bits are what a hash by multiplication loses most easily"""
     base = np.ones(1024, np.float32)
@@ -307,7 +328,7 @@ def test_a_fingerprint_sees_few_bits_of_two_words(isa):
     data = np.random.default_rng(0).standard_normal(512).astype(np.float32).view(np.uint64)
     of_first = [sum({1 << a, 1 << b}) for a in bits for b in bits if a <= b] + [0]
     of_second = [1 << a for a in bits] + [0]
-    for distance in (16, 32, 64):
+    for distance in (8, 16, 32, 64, 128):
         seen = set()
         for first in of_first:
             for second in of_second:
