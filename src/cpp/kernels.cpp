@@ -27,7 +27,7 @@ constexpr CellKernels<T> cell_kernels() {
   k.has_cell_state = C::has_cell_state;
   k.carries_dh = C::carries_dh;
   // For plans, which count with whole fours of blocks.
-  k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kPass + 1); };
+  k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kFullBlocks); };
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
   k.backward = backward_sweep<C, T>;
@@ -45,18 +45,23 @@ void map(const T* x, T* y, ptrdiff_t n) {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-  return {{cell_kernels<Rnn<Tanh>, T>(), cell_kernels<Rnn<Relu>, T>(), cell_kernels<Lstm, T>(), cell_kernels<Gru, T>()},
-          kLanes<T>,
-          kAccumulators / kSide,
-          pack_gates<T>,
-          pack_rows<T>,
-          pack_columns<T>,
-          product<T>,
-          outer<T>,
-          column_sums<T>,
-          map<T, exp<vec<T>>>,
-          map<T, sigmoid<vec<T>>>,
-          map<T, tanh<vec<T>>>};
+  Kernels<T> k = {};
+  k.cells[int(Cell::rnn_tanh)] = cell_kernels<Rnn<Tanh>, T>();
+  k.cells[int(Cell::rnn_relu)] = cell_kernels<Rnn<Relu>, T>();
+  k.cells[int(Cell::lstm)] = cell_kernels<Lstm, T>();
+  k.cells[int(Cell::gru)] = cell_kernels<Gru, T>();
+  k.lanes = kLanes<T>;
+  k.tile_rows = kAccumulators / kSide;
+  k.pack_gates = pack_gates<T>;
+  k.pack_rows = pack_rows<T>;
+  k.pack_columns = pack_columns<T>;
+  k.product = product<T>;
+  k.outer = outer<T>;
+  k.column_sums = column_sums<T>;
+  k.exp = map<T, exp<vec<T>>>;
+  k.sigmoid = map<T, sigmoid<vec<T>>>;
+  k.tanh = map<T, tanh<vec<T>>>;
+  return k;
 }
 
 // Enough independent chains for two FMA units: what the machine can do at best. They start from different values, or

@@ -124,9 +124,11 @@ void StreamPool<T>::scatter(const Chunk& chunk, int layer, int64_t begin, int ro
   }
 }
 
-// One chunk through all layers, by one thread or, where it splits the units, by all of a team.
+// One chunk through all layers, by one thread or, where it splits the units, by all of a team. odd: every other one, so
+// that it walks down the weights where the one before walked up (`cover` in gemm/cover.h).
 template <class T>
-void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x, T* y, const Team& team) noexcept {
+void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, bool odd, const T* x, T* y,
+                        const Team& team) noexcept {
   const Config& c = network_->config();
   const int64_t first[2] = {0, rows};
   const Share share = share_units(rows, team);
@@ -137,7 +139,7 @@ void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, const T* x,
     team.wait();
     ForwardTask<T> task = network_->forward_task(layer);
     task.schedule = {order_.data(), length_.data(), first, false};
-    task.step_end = 1;
+    task.step_end = 1, task.odd = odd;
     if (c.layers > 1) task.near = 0;
     task.x = in, task.h0 = chunk.h, task.y = {out, 0, c.output()};
     task.cell = chunk.cell, task.unprojected = chunk.unprojected;
@@ -160,7 +162,8 @@ void StreamPool<T>::step(const T* x, T* y) noexcept {
     const int64_t chunks = (to - from + kChunk - 1) / kChunk;  // of nearly equal size: no chunk of a row or two
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t begin = from + (to - from) * i / chunks, end = from + (to - from) * (i + 1) / chunks;
-      run(chunks_[size_t(part)], begin, int(end - begin), x, y, units ? team : alone);
+      const bool odd = (round_ * chunks + i) & 1;
+      run(chunks_[size_t(part)], begin, int(end - begin), odd, x, y, units ? team : alone);
     }
   };
   network_->spread(plan, plan.planned_ns * network_->config().layers, body);

@@ -62,7 +62,7 @@ class StreamPool {
   T* cell(int slot, int layer) const;
   void gather(const Chunk& chunk, int layer, int64_t begin, int rows) const noexcept;
   void scatter(const Chunk& chunk, int layer, int64_t begin, int rows, const T* y) noexcept;
-  void run(const Chunk& chunk, int64_t begin, int rows, const T* x, T* y, const Team& team) noexcept;
+  void run(const Chunk& chunk, int64_t begin, int rows, bool odd, const T* x, T* y, const Team& team) noexcept;
 
   std::shared_ptr<const Network<T>> network_;
   int capacity_, threads_, pitch_, bits_ = 0;

@@ -2,7 +2,8 @@
 // its rows lie far apart, so that the tile streams through memory whatever the strides of the caller's arrays.
 #pragma once
 
-#include "gemm/cover.h"
+#include "simd/vec.h"
+#include "tasks.h"
 
 namespace fastrnn {
 namespace {

@@ -3,7 +3,8 @@
 // block of a cell's units may be half as wide (UnitBlocks).
 #pragma once
 
-#include "gemm/cover.h"
+#include "gemm/blocks.h"
+#include "gemm/tile.h"
 
 namespace fastrnn {
 namespace {

@@ -2,6 +2,7 @@
 // once, dx = dgates W, and the dense layer.
 #pragma once
 
+#include "gemm/blocks.h"
 #include "gemm/cover.h"
 
 namespace fastrnn {

@@ -12,13 +12,15 @@ namespace {
 // The tallest tile has eight rows, four where there are 16 registers: it walks
 // three gates of one block after the other, then the fourth gate, if there is one,
 // of three blocks. Rows whose four gates fill the registers are six, or three.
+constexpr bool kFewRegisters = kAccumulators <= 12;
 constexpr int kPass = 3, kMaxRows = kAccumulators / kPass, kFullRows = kAccumulators / kMaxGates;
+constexpr int kFullBlocks = kAccumulators / kFullRows;  // of one gate, in tiles of so many rows
 
 // The gates that lie side by side in packed weights: with 16 registers those of a pass, so that 8 rows are 4 4. Three
 // rows of all gates would make them 3 3 2, and two rows are fed 32 bytes a cycle, more than a second-level cache gives
 // (AVX2 on Zen 3, LSTM B8 H256 6.0 ms so, 7.3 then; docs/experiments.md has the rest). With 32, where a vector is a
 // cache line of its own or tiles of all gates are as frequent, all gates: [group][depth][gates of the group][W].
-constexpr int kSide = kAccumulators > 16 ? kMaxGates : kPass;
+constexpr int kSide = kFewRegisters ? kPass : kMaxGates;
 constexpr int group_of(int g) { return g / kSide; }
 constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
 // Where gate g starts in the panel of a block, in vectors.

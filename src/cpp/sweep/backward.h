@@ -78,14 +78,15 @@ struct BackwardPhase {
       const int64_t row = a.schedule.first[step] - a.schedule.first[a.step_begin] + place;
       store(a.dprojected + row * a.output_pitch + unit, dh);
     } else {
-      through_cell(a, *this, dh, place, block);
+      through_cell(*this, dh, place, block);
     }
   }
 };
 
 // dgates of one vector of units, and the carry for the step before.
 template <class Cell, class T>
-void through_cell(const BackwardTask<T>& a, const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block) {
+void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block) {
+  const BackwardTask<T>& a = phase.a;
   const int unit = block * kLanes<T>, lanes = lanes_of<T>(a.hidden, block);
   const int64_t step = phase.step, row = a.schedule.first[step] + place;
   const Rows<const T>& y = a.y;
@@ -126,8 +127,7 @@ struct UnprojectPhase {
     for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * stride) * a.output_pitch;
     op.weights(a.projection_t, ptrdiff_t(a.output) * kLanes<T>, a.output, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
-    each_sum(height, width,
-             [&](int i, int r, int v) { through_cell(a, phase, sums[i], first + r * stride, block + v); });
+    each_sum(height, width, [&](int i, int r, int v) { through_cell(phase, sums[i], first + r * stride, block + v); });
   }
 };
 

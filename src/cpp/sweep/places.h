@@ -8,6 +8,7 @@
 // dy comes last so that dh can be handed over between chunks of time without a change of bits.
 #pragma once
 
+#include "gemm/blocks.h"
 #include "gemm/cover.h"
 
 namespace fastrnn {

@@ -1,0 +1,129 @@
+// Which tiles there are: their heights and widths, and a table of them for each kind of product.
+#pragma once
+
+#include "gemm/half.h"
+
+namespace fastrnn {
+namespace {
+
+// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them
+// better. Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight
+// sums under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16
+// steps of k and gained nothing from 64 to 512 units.)
+template <int A, int Count>
+struct Widest {
+  int at[kMaxRows + 1];
+  constexpr Widest() : at() {
+    for (int height = 1; height <= kMaxRows; ++height) {
+      int width = 8;
+      while (width > 1 && height * A * width > kAccumulators) width /= 2;
+      if (A == 1 && width == 2 && height * 3 <= kAccumulators) width = 3;
+      if (height * A > kAccumulators && Count % kPass) width = kPass / (Count % kPass);
+      at[height] = width;
+    }
+  }
+};
+template <int A, int Count>
+constexpr Widest<A, Count> kWidest = {};
+constexpr int kMostSums = 3 * kMaxRows * kMaxGates;  // of the tallest tile of three blocks
+
+// The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
+constexpr int narrowed(int width, int left) {
+  while (width > left) width = width == 3 ? 2 : width / 2;
+  return width == 3 && left == 4 ? 2 : width;
+}
+
+// How many of `blocks` blocks such tiles take before narrower ones follow.
+constexpr int widest_blocks(int width, int blocks) {
+  return (width == 3 && blocks % 3 == 1 ? blocks - 4 : blocks) / width * width;
+}
+
+// Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures).
+// Products (Count 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
+// four. Where blocks are left over they would be a tile of one block, six chains of FMAs that do not hide their own
+// latency: T100, one thread, by eights / by sixes, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64
+// H112 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the
+// same. With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is
+// enough: AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
+template <int Count>
+constexpr int row_tiles(int rows, int blocks) {
+  const bool few = kFewRegisters ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
+  const int height = few || (Count == 1 ? blocks % kFullBlocks != 0 : Count <= kPass) ? kMaxRows : kFullRows;
+  return (rows + height - 1) / height;
+}
+
+// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
+struct RowTiles {
+  int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
+
+  constexpr RowTiles(int rows, int count) : count(count), height(rows), tall(1) {
+    if (count == 1) return;
+    height = (rows + count - 1) / count;
+    tall = rows - (height - 1) * count;
+  }
+};
+
+// The tiles of one kind of product by height and width.
+template <class First, class Rest, class Vector, int A>
+struct TileTable {
+  using Function = void (*)(const Start<element<Vector>>&, const Operand<element<Vector>>*, int, Vector*);
+  static constexpr int widths = 8;
+  Function at[kMaxRows + 1][widths + 1];
+
+  constexpr TileTable() : at() {
+    fill<kMaxRows * widths - 1>();
+    static_assert(complete(), "cover() asks for a tile that there is not");
+  }
+
+  // Of the widths that are used at this height, or at the next, beside whose tiles those of this one stand.
+  static constexpr bool used(int height, int width) {
+    if (sizeof(Vector) < FASTRNN_VECTOR_BYTES) return width == 1;  // one half at most
+    const auto& widest = kWidest<A, First::count>.at;
+    const bool apart = !kFewRegisters && First::count > kPass && height == kFullRows;  // seven rows are one tile
+    const int own = widest[height], taller = widest[height < kMaxRows && !apart ? height + 1 : height];
+    return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
+  }
+
+  // Whether cover() finds all tiles it asks for, and sums has room for theirs: the heights of so many rows repeat, and
+  // the widths of so many blocks.
+  static constexpr bool complete() {
+    constexpr int most = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * widths;  // blocks that are left
+    constexpr int count = kVectorsOf<First, Vector>;
+    for (int n = 1; n <= 16 * kMaxRows; ++n) {
+      for (int blocks = 1; blocks <= most; ++blocks) {
+        const RowTiles rows(n, row_tiles<count>(n, blocks));
+        int width = kWidest<A, count>.at[rows.height];
+        for (int left = blocks; left > 0; left -= width) {
+          width = narrowed(width, left);
+          if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
+          if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  template <int I>
+  constexpr void fill() {
+    constexpr int R = I / widths + 1, V = I % widths + 1;
+    if constexpr (used(R, V)) {
+      if constexpr (kPairsUp<First, Vector>) {
+        at[R][V] = half_tile<First, Rest, element<Vector>, R, A>;
+      } else {
+        at[R][V] = tile<First, Rest, Vector, R, V, A>;
+      }
+    }
+    if constexpr (I > 0) fill<I - 1>();
+  }
+};
+
+template <class First, class Rest, class Vector, int A>
+constexpr TileTable<First, Rest, Vector, A> kTiles = {};
+
+template <class Cell, class V>
+constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;
+template <class T>
+constexpr const auto& kPlainTiles = kTiles<Gates<0>, Gates<0>, vec<T>, 1>;
+
+}  // namespace
+}  // namespace fastrnn
