@@ -51,21 +51,25 @@ struct BackwardPhase {
     kPlainTiles<T>.at[height][width](kFromZero<T>, ops, H::count, sums);
   }
 
-  // What the cell reads once the tile is done, a vector of each for every block: it lies kilobytes apart, where no
-  // hardware prefetcher sees a pattern, so the tile asks for it, a part before each gate's product. LSTM T100, the
-  // sweep alone, ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once
-  // before the tile, nothing. (h, which GRU and RNN read too, was no gain for GRU and 10 % slower for RNN.)
+  // What is read once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
+  // prefetcher sees a pattern, so the tile asks for it, a part before each gate's product. LSTM T100, the sweep alone,
+  // ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once before the
+  // tile, nothing. (h, which GRU and RNN read too, was no gain for GRU and 10 % slower for RNN.)
   static constexpr int kReads = Cell::saved + Cell::has_cell_state + 1;
   int will_read(int first, int height, int unit, const T** ahead) const {
     int n = 0;
     for (int r = 0; r < height; ++r) {
       const int place = first + r * share.row_stride;
-      const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
-      for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
-      if (Cell::has_cell_state && step)
-        ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
+      if (!a.projection_t) n += cell_will_read(place, unit, ahead + n);
       if (a.dy.data) ahead[n++] = row_at(a.dy, a.schedule, step, place) + unit;
     }
+    return n;
+  }
+  int cell_will_read(int place, int unit, const T** ahead) const {
+    int n = 0;
+    const T* const gates = a.tape_gates + (a.schedule.first[step] + place) * Cell::saved * a.pitch + unit;
+    for (int g = 0; g < Cell::saved; ++g) ahead[n++] = gates + g * a.pitch;
+    if (Cell::has_cell_state && step) ahead[n++] = a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit;
     return n;
   }
 
@@ -123,8 +127,13 @@ struct UnprojectPhase {
     const int stride = phase.share.row_stride, first = phase.share.row_begin + row * stride;
     const int64_t base = a.schedule.first[phase.step] - a.schedule.first[a.step_begin];
     vec<T> sums[kMostSums];
+    const T* ahead[kMaxRows * BackwardPhase<Cell, T>::kReads];
     Operand<T> op;
-    for (int r = 0; r < height; ++r) op.rows[r] = a.dprojected + (base + first + r * stride) * a.output_pitch;
+    op.ahead = ahead;
+    for (int r = 0; r < height; ++r) {
+      op.rows[r] = a.dprojected + (base + first + r * stride) * a.output_pitch;
+      op.aheads += phase.cell_will_read(first + r * stride, block * kLanes<T>, ahead + op.aheads);
+    }
     op.weights(a.projection_t, ptrdiff_t(a.output) * kLanes<T>, a.output, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int v) { through_cell(phase, sums[i], first + r * stride, block + v); });
