@@ -74,6 +74,7 @@ def test_marks_and_digits():
     assert report.against(0.84, 0.9, "%") == "84% (90%) *"
     assert report.against(1.2, 0, "%") == "> 100%"
 
+
 def test_the_readme_marks_what_the_page_marks():
     row = {"case": readme.CASES[0], "group": "stream", "median": {"fastrnn": 1e-6, "torch": 3e-6}}
     steady = row | {"seconds": {"fastrnn": [1e-6, 1.1e-6]}}
