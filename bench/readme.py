@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bench.report import label, table, times
+from bench.report import UNSTEADY, label, table, times, unsteady
 
 LIBRARIES = {
     "fastrnn": "fastrnn",
@@ -50,7 +50,9 @@ def fill(readme: str, results: dict[str, Any]) -> str:
             continue
         median = {name: s for name, s in rows[case]["median"].items() if name in LIBRARIES}
         name = f"{PREFIXES[rows[case]['group']]} {label(case)}"
-        body.append([name, *times(median, libraries)])
+        body.append([name, *times(median, libraries, unsteady(rows[case]))])
     text = table(["case", *LIBRARIES.values()], body)
+    if any("†" in line[1] for line in body):
+        text += f"\n† The slowest round took more than {UNSTEADY} times the fastest.\n"
     marks = r"(<!-- speed -->\n).*(<!-- /speed -->)"
     return re.sub(marks, lambda found: found[1] + text + found[2], readme, flags=re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
 from bench import pool, scaling
@@ -12,6 +13,7 @@ from bench.native import RTNEURAL, TARGET
 from bench.timing import NOISY
 
 UNSTEADY = 1.4  # the slowest round over the fastest, from which a time is marked
+DISPUTED = 1.15  # between a ratio and that of the times beside it, from which it is marked
 
 TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
@@ -121,7 +123,9 @@ def _rounds(rows: list[Row]) -> str:
     number = " or ".join(map(str, found))
     return (
         f"A time is the median of {number} round{'' if found == [1] else 's'}. A dagger (†): the "
-        f"slowest round of fastrnn's took more than\n{UNSTEADY} times the fastest."
+        f"slowest round of fastrnn's took more than\n{UNSTEADY} times the fastest. A double dagger "
+        f"(‡): the rounds disagreed, the ratio is more than {100 * DISPUTED - 100:.0f} %\nfrom "
+        "that of the median times."
     )
 
 
@@ -129,6 +133,16 @@ def unsteady(row: Row, name: str = "fastrnn") -> str:
     """The mark behind a time whose rounds are far apart."""
     seconds = row["seconds"].get(name)
     return "†" if seconds and max(seconds) > UNSTEADY * min(seconds) else ""
+
+
+def disputed(row: Row, slow: str, fast: str = "fastrnn") -> str:
+    """The mark behind a ratio, the median of the rounds', that the median times do not have."""
+    over, under = row["seconds"].get(slow), row["seconds"].get(fast)
+    if not over or not under:
+        return ""
+    rounds = median(a / b for a, b in zip(over, under, strict=True))
+    apart = rounds * median(under) / median(over)
+    return "" if 1 / DISPUTED <= apart <= DISPUTED else "‡"
 
 
 def short(seconds: float | None) -> str:
@@ -139,12 +153,12 @@ def short(seconds: float | None) -> str:
     return f"{micro:,.{max(0, 3 - len(str(int(micro))))}f}"
 
 
-def against(value: float | None, target: float, unit: str = "") -> str:
-    """The value, its target, and an asterisk where it falls short."""
+def against(value: float | None, target: float, unit: str = "", mark: str = "") -> str:
+    """The value and its mark, its target, and an asterisk where it falls short."""
     if value is None:
         return "–"
     scale, digits = (100, 0) if unit == "%" else (1, 2)
-    text = f"{value * scale:.{digits}f}{unit}"
+    text = f"{value * scale:.{digits}f}{unit}{mark}"
     if unit == "%" and round(value, 2) > 1:
         text = "> 100%"  # how much more means nothing: bench/roofline.py says why
     if not target:
@@ -158,10 +172,12 @@ def label(case: str) -> str:
         "gru", "GRU").replace("rnn", "RNN")  # fmt: skip
 
 
-def times(median: dict[str, float], libraries: list[str], mark: str = "") -> list[str]:
+def times(seconds: dict[str, float], libraries: list[str], mark: str = "") -> list[str]:
     """The fastest in bold; `mark` behind ours."""
-    fastest = min(median, key=median.__getitem__)
-    found = [f"**{short(median[n])}**" if n == fastest else short(median.get(n)) for n in libraries]
+    fastest = min(seconds, key=seconds.__getitem__)
+    found = [
+        f"**{short(seconds.get(n))}**" if n == fastest else short(seconds.get(n)) for n in libraries
+    ]
     return [text + mark * (n == "fastrnn") for n, text in zip(libraries, found, strict=True)]
 
 
@@ -173,7 +189,7 @@ def _peers(rows: list[Row]) -> str:
             label(row["case"]),
             *times(row["median"], libraries, unsteady(row)),
             row.get("best", "–"),
-            against(row.get("ratio"), row["target"]),
+            against(row.get("ratio"), row["target"], mark=disputed(row, row.get("best", ""))),
             against(row.get("share"), row["target_share"], "%"),
         ]
         for row in rows
@@ -189,8 +205,11 @@ def _beside(rows: list[Row]) -> str:
             label(row["case"]),
             short(row["median"].get("fastrnn")) + unsteady(row),
             short(row["median"].get("fastrnn beside")) + unsteady(row, "fastrnn beside"),
-            against(row.get("ratio"), row["target"]),
-            *(against(row["ratios"].get(name), 0) for name in peers),
+            against(row.get("ratio"), row["target"], mark=disputed(row, "fastrnn beside")),
+            *(
+                against(row["ratios"].get(name), 0, mark=disputed(row, f"{name} beside", name))
+                for name in peers
+            ),
         ]
         for row in rows
     )
@@ -226,20 +245,20 @@ def _native(rows: list[Row]) -> str:
 
 def _inside_torch(rows: list[Row]) -> str:
     head = ["microseconds", "fastrnn", "fastrnn.torch", "over", "torch", "ratio"]
-    body = []
+    ours, body = "fastrnn.torch", []
     for row in rows:
-        median, most = row["median"], row.get("target_overhead")
+        times, most = row["median"], row.get("target_overhead")
         over = row.get("overhead")
         text = "–" if over is None else f"{over:.1f}" + (f" ({most:.0f})" if most else "")
         late = bool(most) and over is not None and over > most
         body.append(
             [
                 label(row["case"]),
-                short(median.get("fastrnn")) + unsteady(row),
-                short(median.get("fastrnn.torch")) + unsteady(row, "fastrnn.torch"),
+                short(times.get("fastrnn")) + unsteady(row),
+                short(times.get(ours)) + unsteady(row, ours),
                 text + (" *" if late else ""),
-                short(median.get("torch")),
-                against(row.get("ratio"), row["target"]),
+                short(times.get("torch")),
+                against(row.get("ratio"), row["target"], mark=disputed(row, "torch", ours)),
             ]
         )
     return table(head, body)

@@ -12,15 +12,18 @@ FORCED = os.environ.get("FASTRNN_ISA")
 ISAS = [FORCED] if FORCED else _core.isas()
 FMA_ISAS = [name for name in ISAS if name != "baseline"]  # those that promise the same bits
 
-hypothesis.settings.register_profile(
-    "fastrnn",
-    derandomize=True,  # a failure is found again by running the tests again
+COMMON = dict(
     deadline=None,
     suppress_health_check=[
         hypothesis.HealthCheck.function_scoped_fixture,  # `isa` is the same for all examples
         hypothesis.HealthCheck.too_slow,
     ],
 )
+# A failure is found again by running the tests again.
+hypothesis.settings.register_profile("fastrnn", derandomize=True, **COMMON)
+# --hypothesis-profile=random: other examples each time. A failure prints how to have it again, and
+# --hypothesis-seed, where it was given, draws all of them again.
+hypothesis.settings.register_profile("random", derandomize=False, print_blob=True, **COMMON)
 hypothesis.settings.load_profile("fastrnn")
 
 
