@@ -203,6 +203,8 @@ def test_where_numpy_raises(dtype):
 def test_an_empty_mask(name):
     loss, gradient = getattr(losses, name)(np.zeros((0, 3)), np.zeros((0, 3)), mask=[])
     assert math.isnan(loss) and gradient.shape == (0, 3)
+    with pytest.raises(TypeError, match="^mask: expected dtype bool, got float64"):
+        getattr(losses, name)(np.zeros((0, 3)), np.zeros((0, 3)), mask=np.zeros(0))
 
 
 def test_one_position():

@@ -100,8 +100,9 @@ def _elementwise(
         raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
     if mask is None:
         return pred, target, np.True_, pred.size if mean else 1
+    listed = isinstance(mask, (list, tuple))
     mask = as_lists("mask", mask)
-    if mask.size == 0:
+    if listed and mask.size == 0:
         mask = mask.astype(bool)  # NumPy makes an empty list float64
     if mask.dtype != bool:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
