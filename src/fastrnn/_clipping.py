@@ -31,7 +31,7 @@ def clip_grad_norm_(
         The norm before clipping.
 
     Raises:
-        TypeError: a gradient that is no NumPy array of float32 or float64.
+        TypeError: a gradient that is no plain NumPy array of float32 or float64.
         ValueError: a gradient that cannot be written to; a `max_norm` that is none. Nothing is
             changed then.
     """

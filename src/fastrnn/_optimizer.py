@@ -55,7 +55,7 @@ class Optimizer(ABC):
             grads: one `Gradients` or weights dict a module, in the order of the modules.
 
         Raises:
-            TypeError: something else; a gradient of another dtype than its weight's.
+            TypeError: something else; a gradient of another dtype than its weight's, or masked.
             ValueError: a wrong number of them; names or shapes that differ from the module's.
 
         An option that the constructor would refuse by now is its error too. Nothing has changed

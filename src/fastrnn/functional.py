@@ -119,7 +119,8 @@ def lstm(
 ) -> tuple[Array, Pair]:
     """Return y and the final (h, c) of `fastrnn.LSTM` with these weights.
 
-    Arguments and errors are those of `rnn`, with P = H, or less with a projection, but for:
+    Arguments and errors are those of `rnn` without `nonlinearity`, with P = H, or less with a
+    projection, but for:
 
     Args:
         weights: weight_ih_lk [4H, I or D * P], weight_hh_lk [4H, P], bias_ih_lk and bias_hh_lk
@@ -166,7 +167,7 @@ def gru(
 ) -> tuple[Array, Array]:
     """Return y and the final h of `fastrnn.GRU` with these weights.
 
-    Arguments, results and errors are those of `rnn`, but for:
+    Arguments, results and errors are those of `rnn` without `nonlinearity`, but for:
 
     Args:
         weights: weight_ih_lk [3H, I or D * H], weight_hh_lk [3H, H], bias_ih_lk and bias_hh_lk
