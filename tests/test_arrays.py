@@ -15,6 +15,7 @@ from support import (
     net_of,
     packed,
     problem,
+    random,
     run,
     unpacked,
 )
@@ -250,3 +251,13 @@ def test_subclasses_are_read_and_written(way, tmp_path):
     mapped[:] = x
     assert step(mapped, out=y) is y
     assert y.tobytes() == stepping()[way][1](x).tobytes()
+
+
+def test_a_negated_view_of_torch():
+    """z.conj().imag is the memory of z and a mark, of which DLPack tells nothing"""
+    torch = pytest.importorskip("torch")
+    z = torch.complex(torch.zeros(4, 2, 5), torch.from_numpy(random(4, 2, 5)))
+    x = torch.conj(z).imag
+    assert x.is_neg()
+    layer = net_of("lstm", 5, 7).build()
+    assert layer(x)[0].tobytes() == layer(-z.imag.numpy())[0].tobytes()

@@ -332,6 +332,24 @@ def test_numbers_that_are_too_large(name, call):
             call(n)
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("dropout", lambda n: fastrnn.LSTM(2, 3, dropout=n)),
+        ("forget_bias", lambda n: fastrnn.LSTM(2, 3, forget_bias=n)),
+        ("hidden_size", lambda n: fastrnn.LSTM(2, n)),
+        ("lr", lambda n: fastrnn.optim.Adam(fastrnn.Linear(1, 1), lr=n)),
+        ("momentum", lambda n: fastrnn.optim.SGD(fastrnn.Linear(1, 1), momentum=n)),
+        ("betas[0]", lambda n: fastrnn.optim.Adam(fastrnn.Linear(1, 1), betas=(n, 0.9))),
+        ("max_norm", lambda n: fastrnn.optim.clip_grad_norm_([], n)),
+    ],
+)
+def test_numbers_that_no_float_holds(name, call):
+    for n in (10**400, -(10**5000)):  # the second has more digits than Python shows
+        with rejects(ValueError, f"{name}: expected ", f"got an integer of {n.bit_length()} bits"):
+            call(n)
+
+
 @pytest.mark.parametrize("make", [lambda n: fastrnn.LSTM(n, 1), lambda n: fastrnn.Linear(1, n)])
 def test_sizes_above_the_cores(make):
     with rejects(ValueError, "", "expected an integer <= 1048576, got 1048577"):
@@ -345,6 +363,13 @@ def test_paths(path, lstm, tmp_path, monkeypatch):
         with rejects(TypeError, "path: expected str", "os.PathLike", "got " + type(path).__name__):
             call(path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_paths_that_name_no_file(path, lstm):
+    for call in (fastrnn.load, fastrnn.load_tensors, lstm.save):
+        with rejects(ValueError, f"path: expected the name of a file, got {path!r}"):
+            call(path)
 
 
 def test_a_path_in_bytes(lstm, tmp_path, monkeypatch):
@@ -362,7 +387,7 @@ def test_modules_and_rates_of_optimizers(lstm):
         fastrnn.optim.Adam(None)
     with rejects(ValueError, "modules: expected each once"):
         fastrnn.optim.SGD([lstm, lstm])
-    assert fastrnn.optim.SGD({"lstm": lstm}.values(), 0.1).modules == [lstm]
+    assert fastrnn.optim.SGD({"lstm": lstm}.values(), 0.1).modules == (lstm,)
     optimizer = fastrnn.optim.SGD(lstm)
     before = lstm.state_dict()
     for lr, error in (("x", TypeError), (float("nan"), ValueError), (-1.0, ValueError)):

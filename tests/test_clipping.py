@@ -35,6 +35,20 @@ def test_clipping():
     assert np.isfinite(big["a"]).all()
 
 
+def test_clipping_where_numpy_raises():
+    """a square may underflow: it adds nothing to the others"""
+    g = {"a": np.array([1e-200, 3.0, 4.0])}
+    with np.errstate(all="raise"):
+        assert optim.clip_grad_norm_(g, 1e-150) == 5.0
+    assert g["a"][0] == 0
+
+
+def test_the_third_argument_is_no_kind_of_norm():
+    """as it is in torch"""
+    with pytest.raises(TypeError, match="positional"):
+        optim.clip_grad_norm_({"a": np.ones(2)}, 1.0, 2.0)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_clipping_of_what_is_not_finite(bad):
     g = {"a": np.array([1.0, bad]), "b": np.ones(2)}

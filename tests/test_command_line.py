@@ -7,6 +7,7 @@ import pytest
 
 import fastrnn
 import fastrnn.__main__
+from fastrnn import _latency
 from test_process import python
 
 
@@ -58,6 +59,7 @@ def test_version():
         ["nonsense"],
         ["demo", "--epochs", "0"],
         ["demo", "--threads", "x"],
+        ["demo", "--threads", "9999999999"],
         ["latency", "--steps", "0"],
         ["latency", "--cell", "mgu"],
         ["latency", "--batch", "2000000"],
@@ -66,6 +68,7 @@ def test_version():
 def test_bad_arguments(arguments):
     done = python("-m", "fastrnn", *arguments)
     assert done.returncode == 2 and arguments[-1] in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("plot", [True, False])
@@ -124,6 +127,16 @@ def test_latency_picture(tmp_path):
         "-m", "fastrnn", "latency", "--steps", "9", "--png", str(tmp_path / "no" / "p.png")
     )
     assert done.returncode == 2 and "No such file" in done.stderr
+    assert done.stdout == "", "found out before the measurement"
+
+
+def test_the_check_of_a_picture_leaves_nothing(tmp_path):
+    pytest.importorskip("matplotlib")
+    old, new = tmp_path / "old.png", tmp_path / "new.png"
+    old.write_bytes(b"old")
+    _latency.check_picture(str(old))
+    _latency.check_picture(str(new))
+    assert old.read_bytes() == b"old" and not new.exists()
 
 
 def test_latency_without_matplotlib(tmp_path):
@@ -131,3 +144,4 @@ def test_latency_without_matplotlib(tmp_path):
     run = hide + "runpy.run_module('fastrnn', run_name='__main__')"
     done = python("-c", run, "latency", "--steps", "9", "--png", str(tmp_path / "p.png"))
     assert done.returncode == 2 and "matplotlib is not installed" in done.stderr
+    assert done.stdout == "", "found out before the measurement"

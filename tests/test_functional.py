@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastrnn
 from fastrnn import _threads, functional
 from fastrnn._engine import Engine
 from support import DTYPES, KINDS, assert_same_bits, named, net_of, packed, problem, run, unpacked
@@ -129,3 +130,11 @@ def test_weights_changed_after_forward(kind):
         w[...] = 0
     got = functional.backward(tape, np.ones_like(y))
     assert got.input.tobytes() == wanted.input.tobytes()
+
+
+def test_a_tape_of_something_else():
+    linear = fastrnn.Linear(2, 3)
+    _, tape = linear.forward(np.ones((1, 2), np.float32))
+    with pytest.raises(TypeError, match=r"^tape: expected a Tape of an RNN, LSTM or GRU, got Tape "
+                                        r"of Linear\(2, 3\)"):  # fmt: skip
+        functional.backward(tape, np.ones((1, 3), np.float32))

@@ -210,3 +210,9 @@ def test_denormal_gradients_are_flushed_like_everywhere():
     *_, tape = layer.forward(np.ones((5, 3), np.float32))
     g = layer.backward(tape, np.full((5, 4), 1e-40, np.float32))
     assert not any(w.any() for w in g.weights.values())
+
+
+def test_repr():
+    assert repr(fastrnn.Linear(2, 3)) == "Linear(2, 3)"
+    layer = fastrnn.Linear(2, 3, False, dtype=np.float64, num_threads=2)
+    assert repr(layer) == "Linear(2, 3, bias=False, dtype='float64', num_threads=2)"

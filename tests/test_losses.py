@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from fastrnn import losses
+from support import random
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 reductions = pytest.mark.parametrize("reduction", ["mean", "sum"])
-
-
-def random(*shape, dtype="float64"):
-    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
 
 
 def slope(loss, array, k):
@@ -49,7 +46,7 @@ def test_mse(dtype, reduction):
 
 @reductions
 def test_gradients_match_central_differences(reduction):
-    pred, target = random(4, 3), random(3, 4).T.copy()
+    pred, target = random(4, 3, dtype="float64"), random(3, 4, dtype="float64").T.copy()
     gradient = losses.mse(pred, target, reduction=reduction)[1]
     for k in range(pred.size):
         numeric = slope(lambda: losses.mse(pred, target, reduction=reduction)[0], pred, k)
@@ -84,7 +81,7 @@ def test_elementwise_losses_match_torch(name, dtype, reduction):
 @elementwise
 def test_gradients_of_elementwise_losses(name, reduction):
     loss = getattr(losses, name)
-    pred, target = random(4, 3), np.random.default_rng(1).random((4, 3))
+    pred, target = random(4, 3, dtype="float64"), np.random.default_rng(1).random((4, 3))
     options = dict(mask=np.array([True, False, True, True]), reduction=reduction)
     gradient = loss(pred, target, **options)[1]
     for k in range(pred.size):
@@ -96,7 +93,7 @@ def test_gradients_of_elementwise_losses(name, reduction):
 @elementwise
 def test_what_a_mask_leaves_out_is_not_looked_at(name, reduction):
     loss, lengths = getattr(losses, name), [2, 4, 0]
-    pred, target = random(4, 3, 2), np.random.default_rng(1).random((4, 3, 2))
+    pred, target = random(4, 3, 2, dtype="float64"), np.random.default_rng(1).random((4, 3, 2))
     mask = np.arange(4)[:, None] < lengths
     wanted, gradient = loss(pred[mask], target[mask], reduction=reduction)
     pred[~mask], target[~mask] = np.nan, np.inf
@@ -151,7 +148,7 @@ def test_ignored_logits_may_be_anything(ignored, dtype):
 
 
 def test_inputs_are_left_alone():
-    logits, target = random(3, 4), np.array([1, 0, 2])
+    logits, target = random(3, 4, dtype="float64"), np.array([1, 0, 2])
     before = logits.copy(), target.copy()
     losses.cross_entropy(logits, target)
     losses.mse(logits, logits + 1)
@@ -188,13 +185,35 @@ def test_losses_that_fit_float32_one_by_one(reduction):
     assert loss == pytest.approx(count * 1e38)
 
 
+@both_dtypes
+def test_where_numpy_raises(dtype):
+    """underflow is no error: a sure answer's loss, a small difference's square"""
+    logits = np.array([[0, 2000], [1e-200, 1e-30]], dtype)
+    target = np.zeros_like(logits)
+    wanted = [losses.mse(logits, target), losses.bce_with_logits(logits, target),
+              losses.cross_entropy(logits, [1, 0])]  # fmt: skip
+    with np.errstate(all="raise"):
+        found = [losses.mse(logits, target), losses.bce_with_logits(logits, target),
+                 losses.cross_entropy(logits, [1, 0])]  # fmt: skip
+    for (a, da), (b, db) in zip(found, wanted, strict=True):
+        assert a == b and da.tobytes() == db.tobytes()
+
+
+@elementwise
+def test_an_empty_mask(name):
+    loss, gradient = getattr(losses, name)(np.zeros((0, 3)), np.zeros((0, 3)), mask=[])
+    assert math.isnan(loss) and gradient.shape == (0, 3)
+    with pytest.raises(TypeError, match="^mask: expected dtype bool, got float64"):
+        getattr(losses, name)(np.zeros((0, 3)), np.zeros((0, 3)), mask=np.zeros(0))
+
+
 def test_one_position():
     loss, gradient = losses.cross_entropy(np.zeros(4, np.float32), np.array(2))
     assert loss == pytest.approx(math.log(4)) and gradient.shape == (4,)
 
 
 def test_bad_input():
-    x = random(3, 4)
+    x = random(3, 4, dtype="float64")
     with pytest.raises(ValueError, match=r"^target: expected shape \[3, 4\].*got \[4, 3\]"):
         losses.mse(x, x.T)
     with pytest.raises(TypeError, match=r"^target: expected.*float64.*got float32"):
@@ -203,6 +222,8 @@ def test_bad_input():
         losses.mse(np.array([1, 2]), np.array([1, 2]))
     with pytest.raises(TypeError, match="^mask: expected dtype bool, got int64"):
         losses.mse(x, x, mask=np.ones(3, np.int64))
+    with pytest.raises(TypeError, match="^mask: expected a plain array, got a masked one"):
+        losses.mse(x, x, mask=np.ma.array(np.ones(3, bool), mask=[True, False, False]))
     with pytest.raises(
         ValueError, match=r"^mask: expected shape \[3, 4\].*its first axes.*got \[4\]"
     ):

@@ -93,6 +93,51 @@ def test_training_resumes_from_a_copy(clone):
     assert all(here[name].tobytes() == there[name].tobytes() for name in here)
 
 
+@pytest.mark.parametrize("rule", OPTIONS)
+def test_training_resumes_over_read_only_buffers(rule):
+    opt, buffers = getattr(optim, rule)(NET.build(), **OPTIONS[rule]), []
+    first, second = random_gradients(opt.modules[0], 2)
+    opt.step(first)
+    data = pickle.dumps(opt, 5, buffer_callback=buffers.append)
+    twin = pickle.loads(data, buffers=[bytes(b.raw()) for b in buffers])
+    for each in (opt, twin):
+        each.step(second)
+    assert bits(opt.modules[0]) == bits(twin.modules[0])
+
+
+def test_modules_cannot_be_changed():
+    """a module more than there are gradients and memories for would be found half-way"""
+    layer = fastrnn.Linear(2, 3)
+    opt = optim.Adam([layer])
+    assert opt.modules == (layer,)
+    with pytest.raises(AttributeError):
+        opt.modules = [layer, layer]
+
+
+@pytest.mark.parametrize("rule", ["Adam", "AdamW"])
+def test_a_step_where_numpy_raises(rule):
+    """squares of small gradients underflow; an error there would leave half a step"""
+    layer, twin = fastrnn.Linear(2, 3, seed=1), fastrnn.Linear(2, 3, seed=1)
+    opt, other = (getattr(optim, rule)(m, 0.1) for m in (layer, twin))
+    small = {name: np.full_like(w, 1e-30) for name, w in layer.parameters().items()}
+    for _ in range(2):
+        with np.errstate(all="raise"):
+            opt.step(small)
+        other.step(small)
+    assert bits(layer) == bits(twin)
+
+
+def test_masked_gradients_are_refused():
+    layer = fastrnn.Linear(2, 3, seed=1)
+    before, opt = bits(layer), optim.Adam(layer)
+    (grads,) = random_gradients(layer, 1)
+    masked = grads | {"bias": np.ma.array(grads["bias"], mask=[True, False, False])}
+    for use in (opt.step, lambda g: optim.clip_grad_norm_(g, 1e-3)):
+        with pytest.raises(TypeError, match="^grads: bias: expected a plain array, got a masked"):
+            use(masked)
+    assert bits(layer) == before and opt.state_dict()["steps"] == 0
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize("rule", OPTIONS)
@@ -170,6 +215,8 @@ def test_a_wrong_state_dict_loads_nothing(rule):
         (good | {"lr": -1.0}, ValueError, "lr: expected a finite number >= 0, got -1.0"),
         (good | {"steps": 1.5}, TypeError, "steps: expected an integer, got 1.5"),
         (good | {"steps": -1}, ValueError, "steps: expected an integer >= 0, got -1"),
+        (good | {"steps": 10**400}, ValueError, "steps: expected an integer <= 9007199254740992"),
+        (good | {"lr": 10**400}, ValueError, "lr: expected a finite number >= 0, got an integer"),
         (good | {"memory": memory}, ValueError, "memory: expected 1 dicts, one a module, got dict"),
         (good | {"memory": []}, ValueError, "memory: expected 1 dicts, one a module, got 0"),
         (good | {"memory": [None]}, TypeError, r"memory\[0\]: expected a dict of arrays by name"),
@@ -214,6 +261,6 @@ def test_a_copy_has_a_memory_of_its_own():
     twin = copy.copy(opt)
     walk(opt, 3)
     after = twin.state_dict()
-    assert twin.modules == [layer] and after["steps"] == before["steps"] == 2
+    assert twin.modules == (layer,) and after["steps"] == before["steps"] == 2
     for name, array in before["memory"][0].items():
         assert after["memory"][0][name].tobytes() == array.tobytes()

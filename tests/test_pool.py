@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -11,24 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from support import DTYPES, KINDS, Net, net_of, packed, unpacked
+from support import DTYPES, KINDS, Net, net_of, packed, random, same, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
 NET = Net("lstm", 5, 7, layers=2)
 
 
-def random(*shape, dtype=np.float32, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
 def single(state):
     """a pool's state of one stream as a stream of one row has it"""
     return packed(tuple(s[:, None] for s in unpacked(state)))
-
-
-def same(a, b):
-    return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
 
 
 # the same bits as streams of their own
@@ -187,6 +180,29 @@ def test_states_move(kind):
         assert y[0].tobytes() == y[1].tobytes() == wanted.tobytes()
 
 
+@each_kind
+def test_states_of_a_stream_of_one_row(kind):
+    """[L, 1, P] as well as [L, P]: what a stream and a call of one row give"""
+    layer = net_of(kind, 5, 7, layers=2).build()
+    stream, x = layer.stream(), random(4, 5)
+    stream.process(x)
+    pool = fastrnn.StreamPool(layer, 3)
+    a, b = pool.join(stream.state), pool.join()
+    pool.set_state(b, layer(x)[1])
+    wanted = pool.get_state(a)
+    assert same(single(wanted), stream.state) and same(wanted, pool.get_state(b))
+    pool.reset(b)
+    pool.set_state(b, layer(x[:, None])[1])
+    assert same(wanted, pool.get_state(b))
+    with pytest.raises(ValueError, match=r"^state.*: expected shape \[2, "):
+        pool.set_state(b, layer(np.stack([x, x], 1))[1])
+    assert same(wanted, pool.get_state(b))
+
+
+class Named(fastrnn.StreamPool):
+    """what people make of pools"""
+
+
 def through_pickle(pool):
     return pickle.loads(pickle.dumps(pool))
 
@@ -211,6 +227,26 @@ def test_copies_and_pickles(kind, travel):
     assert again.step(ids, x[2]).tobytes() != pool.step(ids, x[2]).tobytes(), (
         "one's steps are its own"
     )
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, through_pickle])
+def test_a_subclass_travels_with_its_attributes(travel):
+    pool = Named(NET.build(), 3)
+    pool.names, pool.twin = {"a": pool.join()}, pool
+    again = travel(pool)
+    assert type(again) is Named and again.names == pool.names and 0 in again
+    assert (again.names is pool.names) == (travel is copy.copy)
+    assert again.twin is (pool if travel is copy.copy else again)
+
+
+def test_threads_of_the_layer():
+    """None is what a call of the layer may use"""
+    layer = fastrnn.LSTM(3, 5, num_threads=2)
+    assert layer.stream(num_threads=None).num_threads == 2
+    assert fastrnn.StreamPool(layer, 3, num_threads=None).num_threads == 2
+    layer.num_threads = None
+    assert layer.stream(num_threads=None).num_threads == fastrnn.get_num_threads()
+    assert layer.stream().num_threads == fastrnn.StreamPool(layer, 3).num_threads == 1
 
 
 def test_out():
@@ -246,8 +282,10 @@ def test_used_by_two_threads_at_once():
     pool, x, y, errors = fastrnn.StreamPool(layer, 4000), random(4000, 64), None, []
     ids = np.array([pool.join() for _ in range(4000)])
 
+    end = time.monotonic() + 60
+
     def meddle():
-        while not errors:
+        while not errors and time.monotonic() < end:
             try:
                 pool.get_state(ids[0])
             except RuntimeError as error:
@@ -255,7 +293,7 @@ def test_used_by_two_threads_at_once():
 
     thread = threading.Thread(target=meddle)
     thread.start()
-    while not errors:
+    while not errors and time.monotonic() < end:
         try:
             for one in ids:
                 pool.reset(one)
@@ -263,5 +301,6 @@ def test_used_by_two_threads_at_once():
         except RuntimeError as error:  # or the other one was first
             errors.append(str(error))
     thread.join()
+    assert errors, "they never met within a minute"
     assert "in use by another thread" in errors[0]
     assert y is None or y.tobytes() == layer(x[None])[0].tobytes()

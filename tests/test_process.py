@@ -109,11 +109,31 @@ def test_info(isa):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_explain(isa, training):
-    answer = fastrnn.LSTM(64, 256, num_layers=2, bidirectional=True).explain(100, 16, training)
+    layer = fastrnn.LSTM(64, 256, num_layers=2, bidirectional=True, num_threads=2)
+    answer = layer.explain(100, 16, training)
     text = str(answer)
     assert isa in text and len(text.splitlines()) > 3
-    assert all(getattr(answer, key) == answer[key] for key in answer)
-    fastrnn.GRU(3, 4).explain(T=0, B=0)
+    assert answer.isa == isa and answer.kernel == f"{isa} lstm float32"
+    sizes = {name: w.size for name, w in layer.parameters().items() if name.startswith("weight")}
+    assert answer.flops == 2 * sum(sizes.values()) * 16 * 100 * (3 if training else 1)
+    recurrent = sum(size for name, size in sizes.items() if name.startswith("weight_hh"))
+    assert answer.recurrent_weight_bytes == 4 * recurrent
+    assert answer.packed_bytes >= 4 * sum(sizes.values())
+    assert 0 < answer.limit_us <= answer.expected_us
+    assert answer.expected_share_of_limit == pytest.approx(answer.limit_us / answer.expected_us)
+    twice = layer.explain(200, 16, training)
+    assert twice.flops == 2 * answer.flops and twice.expected_us > answer.expected_us
+    assert len(answer.layers) == 2
+    for plan in answer.layers:
+        assert plan["threads"] in (1, 2) and plan["step_ns_none"] > 0
+        assert (plan["threads_from"] == "caller") == (plan["threads"] == 1)
+
+
+def test_explain_without_work():
+    answer = fastrnn.GRU(3, 4).explain(T=0, B=0)
+    assert (answer.flops, answer.expected_us, answer.limit_us) == (0, 0, 0)
+    assert answer.expected_share_of_limit == 0
+    assert answer.recurrent_weight_bytes == 4 * 3 * 4 * 4
 
 
 def test_build_info_and_probe():

@@ -203,6 +203,12 @@ def test_modules_are_checked(modules, error, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_names_that_are_no_text(tmp_path):
+    with pytest.raises(ValueError, match=r"^modules: expected names of text, got 'a\\ud800'"):
+        fastrnn.save(tmp_path / "m", {"a\ud800": fastrnn.Linear(1, 1)})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_header_nobody_could_read(tmp_path, monkeypatch):
     layer = fastrnn.Linear(2, 2)
     monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _core, info
-from ._explain import Explanation
+from ._explain import show
+
+_MOST = 2**31 - 1  # the core's integers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(epochs=options.epochs, threads=options.threads, out=options.out)
     if options.command == "info":
-        print(Explanation(info()))
+        print(show(info()))
         return 0
     if options.command == "cmake-dir":
         folder = Path(__file__).parent / "lib" / "cmake" / "fastrnn"
@@ -42,6 +44,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
+    _add_demo(commands)
+    _add_latency(commands)
+    commands.add_parser(
+        "info",
+        help="version, instruction set, threads, compiler, build options",
+        description="Print what decides speed and belongs in a bug report.",
+    )
+    commands.add_parser(
+        "cmake-dir",
+        help="where CMake finds the C++ library of this package",
+        description=(
+            "Print the folder of the CMake package for C and C++ that is part of this one: "
+            'cmake -Dfastrnn_DIR="$(python -m fastrnn cmake-dir)", then '
+            "find_package(fastrnn CONFIG REQUIRED) and the target fastrnn::fastrnn."
+        ),
+    )
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="train a CO2 forecaster, stream it, compare it; under a minute",
@@ -71,22 +93,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where the picture goes; without matplotlib it is printed instead (%(default)s)",
     )
-    _add_latency(commands)
-    commands.add_parser(
-        "info",
-        help="version, instruction set, threads, compiler, build options",
-        description="Print what decides speed and belongs in a bug report.",
-    )
-    commands.add_parser(
-        "cmake-dir",
-        help="where CMake finds the C++ library of this package",
-        description=(
-            "Print the folder of the CMake package for C and C++ that is part of this one: "
-            'cmake -Dfastrnn_DIR="$(python -m fastrnn cmake-dir)", then '
-            "find_package(fastrnn CONFIG REQUIRED) and the target fastrnn::fastrnn."
-        ),
-    )
-    return parser
 
 
 def _add_latency(commands: Any) -> None:
@@ -124,6 +130,8 @@ def _latency(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     )
     try:
         chosen = {name: getattr(options, name) for name in names}
+        if options.png:  # not only after a million steps
+            latency.check_picture(options.png)
         found = latency.measure(options.cell, options.input, options.hidden, **chosen)
         print(latency.report(title, found))
         if options.png:
@@ -138,8 +146,8 @@ def _positive(text: str) -> int:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
+    if not 1 <= number <= _MOST:
+        raise argparse.ArgumentTypeError(f"expected an integer from 1 to {_MOST}, got {text!r:.80}")
     return number
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,6 +70,7 @@ def as_indices(name: str, value: Any) -> Array:
 
 def as_lists(name: str, value: Any) -> Array:
     """Return the array of a number or of nested lists."""
+    refuse_masked(name, value)
     try:
         return np.asarray(value)
     except (ValueError, Warning) as error:  # a warning, if those are errors, before NumPy 1.24
@@ -77,11 +78,20 @@ def as_lists(name: str, value: Any) -> Array:
         raise ValueError(message) from error
 
 
-def _import_array(name: str, value: Any) -> Array:
+def refuse_masked(name: str, value: Any) -> None:
+    """Raise TypeError for a masked array, whose mask everything here would ignore."""
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected a plain array, got a masked one; use {name}.filled(...)")
+        raise TypeError(f"{name}: expected a plain array, got a masked one; use .filled(...)")
+
+
+def _import_array(name: str, value: Any) -> Array:
+    refuse_masked(name, value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
+    # A view of torch's may be marked as negated, of which DLPack tells nothing.
+    is_negated = getattr(value, "is_neg", None)
+    if callable(is_negated) and is_negated():
+        value = value.resolve_neg()
     failure: Exception | None = None
     # BufferError, RuntimeError and more, by library: a tensor that requires grad, one on a device.
     for protocol, read in (("__dlpack__", np.from_dlpack), ("__array__", np.asarray)):
@@ -96,6 +106,20 @@ def _import_array(name: str, value: Any) -> Array:
         shown = got if dtype is None else f"{got} of {dtype}"
         raise TypeError(f"{name}: cannot read this {shown} as an array: {failure}") from failure
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
+
+
+def owned(array: Array) -> Array:
+    """Return an array that can be written to and shares its memory with none; itself if it can."""
+    flags = array.flags
+    return array if flags.writeable and flags.owndata else array.copy()
+
+
+def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
+    """Return the arrays, copied where one may lie in the memory of a target."""
+    return {
+        name: a.copy() if any(np.may_share_memory(a, target) for target in targets) else a
+        for name, a in arrays.items()
+    }
 
 
 def _dtype_message(name: str, got: np.dtype[Any], expected: np.dtype[Any]) -> str:
@@ -162,10 +186,16 @@ def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = _MOST
     except TypeError:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
     if size < minimum:
-        raise ValueError(f"{name}: expected an integer >= {minimum}, got {size}")
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {_show_number(size)}")
     if maximum is not None and size > maximum:
-        raise ValueError(f"{name}: expected an integer <= {maximum}, got {size}")
+        raise ValueError(f"{name}: expected an integer <= {maximum}, got {_show_number(size)}")
     return size
+
+
+def _show_number(value: Any) -> str:
+    """Return it in digits unless they are many, of which Python shows at most 4300."""
+    large = isinstance(value, int) and value.bit_length() > 256
+    return f"an integer of {value.bit_length()} bits" if large else repr(value)
 
 
 def as_flag(name: str, value: Any) -> bool:
@@ -191,6 +221,8 @@ def as_real(
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    except OverflowError:  # 10**400
+        number = math.nan
     above = number >= high if open_high else number > high
     finite = math.isfinite(number) or (infinite and number == math.inf)
     if not finite or number < low or above:
@@ -201,7 +233,7 @@ def as_real(
             expected = f"{kind} >= {low:g}"
         else:
             expected = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+        raise ValueError(f"{name}: expected {expected}, got {_show_number(value)}")
     return number
 
 
@@ -223,6 +255,12 @@ def as_path(value: Any, expected: str = "str or os.PathLike[str]") -> str:
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(path, str):
         raise TypeError(f"path: expected {expected}, got {type(value).__name__}")
+    try:
+        nameable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        nameable = False
+    if not nameable:
+        raise ValueError(f"path: expected the name of a file, got {path!r:.80}")
     return path
 
 

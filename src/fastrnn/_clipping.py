@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._arguments import FLOATS, Array, as_flag, as_real
+from ._arguments import FLOATS, Array, as_flag, as_real, refuse_masked
 from ._tape import Gradients
 
-Grads: TypeAlias = "Gradients[Any] | Mapping[str, Array]"
+Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
 
 
 def clip_grad_norm_(
-    grads: Grads | Sequence[Grads], max_norm: float, error_if_nonfinite: bool = False
+    grads: Grads | Sequence[Grads], max_norm: float, *, error_if_nonfinite: bool = False
 ) -> float:
     """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
 
@@ -31,7 +31,7 @@ def clip_grad_norm_(
         The norm before clipping.
 
     Raises:
-        TypeError: a gradient that is no NumPy array of float32 or float64.
+        TypeError: a gradient that is no plain NumPy array of float32 or float64.
         ValueError: a gradient that cannot be written to; a `max_norm` that is none. Nothing is
             changed then.
     """
@@ -40,12 +40,13 @@ def clip_grad_norm_(
     arrays = [
         _writable(name, array) for gradients in as_dicts(grads) for name, array in gradients.items()
     ]
-    total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+    with np.errstate(under="ignore"):  # as far below the others as that, it adds nothing
+        total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
     if strict and not math.isfinite(total):
         raise ValueError(f"grads: expected a finite norm, got {total}")
     scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0
     if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
-        with np.errstate(invalid="ignore"):  # Inf times zero
+        with np.errstate(invalid="ignore", under="ignore"):  # Inf times zero
             for array in arrays:
                 array *= scale
     return total
@@ -67,6 +68,7 @@ def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
 
 def _writable(name: str, grad: Any) -> Array:
     """Return a gradient that can be scaled where it lies, or raise."""
+    refuse_masked(f"grads: {name}", grad)
     if not isinstance(grad, np.ndarray) or grad.dtype not in FLOATS:
         got = grad.dtype if isinstance(grad, np.ndarray) else type(grad).__name__
         raise TypeError(f"grads: expected a float32 or float64 array for {name}, got {got}")

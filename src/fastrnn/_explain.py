@@ -3,14 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypedDict, overload
+
+
+class LayerPlan(TypedDict):
+    """How one layer would be computed; `layer.explain` says what the entries are."""
+
+    threads: int
+    split: Literal["none", "rows", "pipeline", "units"]
+    why: str
+    threads_from: Literal["caller", "helpers", "region"]
+    concurrent_directions: int
+    input_hoisted: bool
+    hoisted_steps: int
+    step_ns_none: float
+    step_ns_rows: float
+    step_ns_pipeline: float
+    step_ns_units: float
 
 
 class Explanation(Mapping[str, object]):
     """How a call would be computed: a mapping whose entries are attributes too, and that prints."""
 
-    def __init__(self, entries: dict[str, object]) -> None:
+    kernel: str
+    isa: str
+    layers: list[LayerPlan]
+    flops: float
+    recurrent_weight_bytes: float
+    packed_bytes: int
+    expected_us: float
+    limit_us: float
+    expected_share_of_limit: float
+
+    def __init__(self, entries: dict[str, Any]) -> None:
         self._entries = entries
 
+    @overload
+    def __getitem__(self, key: Literal["kernel", "isa"]) -> str: ...
+    @overload
+    def __getitem__(self, key: Literal["layers"]) -> list[LayerPlan]: ...
+    @overload
+    def __getitem__(self, key: Literal["packed_bytes"]) -> int: ...
+    @overload
+    def __getitem__(
+        self,
+        key: Literal[
+            "flops", "recurrent_weight_bytes", "expected_us", "limit_us", "expected_share_of_limit"
+        ],
+    ) -> float: ...
+    @overload
+    def __getitem__(self, key: str) -> object: ...
     def __getitem__(self, key: str) -> object:
         return self._entries[key]
 
@@ -30,14 +72,19 @@ class Explanation(Mapping[str, object]):
         return [*super().__dir__(), *self._entries]
 
     def __str__(self) -> str:
-        width = max(map(len, self._entries), default=0)
-        return "\n".join(
-            f"{key.replace('_', ' '):{width}}  {_show(value, width + 2)}"
-            for key, value in self._entries.items()
-        )
+        return show(self._entries)
 
     def __repr__(self) -> str:
         return f"Explanation({self._entries!r})"
+
+
+def show(entries: Mapping[str, object]) -> str:
+    """Return the entries as text, a line each or more."""
+    width = max(map(len, entries), default=0)
+    return "\n".join(
+        f"{key.replace('_', ' '):{width}}  {_show(value, width + 2)}"
+        for key, value in entries.items()
+    )
 
 
 def _show(value: object, indent: int = 0) -> str:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import platform
+from typing import TypedDict
 
 import numpy as np
 
 from . import _core, _threads
 
 
-def info() -> dict[str, object]:
+class Info(TypedDict):
+    """What `info` returns."""
+
+    version: str
+    isa: str
+    isas: list[str]
+    isas_compiled: list[str]
+    threads: int
+    cores: int
+    openmp: bool
+    compiler: str
+    build_type: str
+    options: list[str]
+    python: str
+    numpy: str
+    platform: str
+
+
+def info() -> Info:
     """Return what decides speed and belongs in a bug report.
 
     Keys: version; isa, the instruction set that layers made from now on use (the best of this

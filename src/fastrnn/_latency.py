@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -116,15 +117,30 @@ def _histogram(steps: Nanoseconds) -> list[str]:
     ]
 
 
-def draw(title: str, found: list[Measured], out: str) -> str:
-    """Write a PNG of the histograms; return what to print. Needs matplotlib."""
+def check_picture(out: str) -> None:
+    """Raise what `draw` would: ValueError without matplotlib, OSError for no place to write to."""
+    _matplotlib()
+    before = os.path.lexists(out)
+    with open(out, "ab"):
+        pass
+    if not before:
+        os.unlink(out)
+
+
+def _matplotlib() -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("matplotlib is not installed; try pip install matplotlib") from None
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    return FigureCanvasAgg, Figure
+
+
+def draw(title: str, found: list[Measured], out: str) -> str:
+    """Write a PNG of the histograms; return what to print. Needs matplotlib."""
+    canvas, make_figure = _matplotlib()
+    figure = make_figure(figsize=(10, 5), layout="constrained")
+    canvas(figure)
     axes = figure.add_subplot()
     borders = edges(np.maximum(np.concatenate([m.steps for m in found]), 1), 200)
     for m, color in zip(found, ("black", "tab:red"), strict=False):

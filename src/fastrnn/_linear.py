@@ -185,4 +185,5 @@ class Linear(Module):
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         dtype = "" if self._dtype == np.float32 else f", dtype={self._dtype.name!r}"
-        return f"Linear({self._in}, {self._out}{bias}{dtype})"
+        threads = f", num_threads={self._threads}" if self._threads else ""
+        return f"Linear({self._in}, {self._out}{bias}{dtype}{threads})"

@@ -6,31 +6,38 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ._arguments import Array, as_flag, as_threads, as_weights
+from ._arguments import Array, as_flag, as_threads, as_weights, detached, owned
 from ._packing import Packing
 from ._safetensors import FORMAT, Path, write
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+M = TypeVar("M", bound="Module")  # typing.Self, which Python 3.10 has not
 
 _DERIVED = ("_engine", "_packing")
 
 
 class Editable(Mapping[str, Array]):
-    """Writable weights: `p[name] = array` writes the values, as `p[name] *= 2` does."""
+    """Writable weights: `p[name] = array` writes the values, as `p[name] *= 2` does.
+
+    The arrays are the weights themselves, not copies. As with NumPy's views, `p["a"], p["b"] =
+    p["b"], p["a"]` does not swap, since the second reads what the first has written: copy one.
+    """
 
     def __init__(self, weights: dict[str, Array]) -> None:
         self._weights = weights
 
     def __getitem__(self, name: str) -> Array:
-        return self._weights[name]
+        try:
+            return self._weights[name]
+        except KeyError:
+            expected = ", ".join(self._weights)
+            raise KeyError(f"edit: expected one of {expected}, got {name!r:.80}") from None
 
     def __setitem__(self, name: str, value: Any) -> None:
-        weight = self._weights[name]
+        weight = self[name]
         if value is not weight:  # `p[name] *= 2` ends with p[name] = p[name]
             weight[...] = as_weights("edit", {name: value}, {name: weight.shape}, weight.dtype)[
                 name
@@ -75,7 +82,7 @@ class Module(ABC):
     def training(self, value: bool) -> None:
         self._training = as_flag("training", value)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: M, mode: bool = True) -> M:
         """Switch training mode on or off; return self. On at first.
 
         Dropout between recurrent layers acts in training mode alone; nothing else depends on it.
@@ -83,7 +90,7 @@ class Module(ABC):
         self._training = as_flag("mode", mode)
         return self
 
-    def eval(self) -> Self:
+    def eval(self: M) -> M:
         """Switch training mode off; return self."""
         return self.train(False)
 
@@ -110,13 +117,17 @@ class Module(ABC):
 
         The layer computes with the new values once the block has ended, also when it ended in an
         exception. Tapes made before that are void; streams keep the weights they had.
+
+        The arrays are read-only from then on. What the block has made of them, such as a slice or
+        a reshaped view, NumPy leaves writable: a write through one after the block changes
+        `parameters()`, and computations do not notice until the next edit. Keep none.
         """
         views = {name: weight.view() for name, weight in self._weights.items()}
         with self._packing.editing():
             try:
                 yield Editable(views)
             finally:
-                for view in views.values():  # one kept beyond the block must not write unnoticed
+                for view in views.values():  # one kept must not write unnoticed; its slices may
                     view.flags.writeable = False
 
     def state_dict(self) -> dict[str, Array]:
@@ -132,6 +143,8 @@ class Module(ABC):
         """
         shapes = {name: weight.shape for name, weight in self._weights.items()}
         arrays = as_weights("state_dict", state_dict, shapes, self._dtype)
+        # `parameters()` with names swapped: a later source would be an earlier target's new values.
+        arrays = detached(arrays, self._weights.values())
         with self.edit() as weights:
             for name, array in arrays.items():
                 weights[name][...] = array
@@ -169,8 +182,10 @@ class Module(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # Those of a pickle with buffers of its own may be read-only, or somebody else's too.
+        self._weights = {name: owned(weight) for name, weight in self._weights.items()}
         self._build()
 
-    def __copy__(self) -> Self:
+    def __copy__(self: M) -> M:
         """Copy everything: of two layers sharing weights, one would not see the other's edits."""
         return copy.deepcopy(self)

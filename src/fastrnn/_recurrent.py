@@ -9,9 +9,7 @@ import numpy as np
 
 from . import _core, _initial, _threads
 from ._arguments import (
-    MOST_SIZE,
     Array,
-    as_dtype,
     as_flag,
     as_real,
     as_seed,
@@ -21,7 +19,7 @@ from ._arguments import (
 from ._engine import Engine
 from ._explain import Explanation
 from ._module import Module
-from ._spec import Spec
+from ._spec import Spec, checked_spec
 from ._tape import Gradients, Tape
 
 S = TypeVar("S")  # the state: one array, for LSTM a pair
@@ -48,21 +46,9 @@ class Recurrent(Module, Generic[S]):
         num_threads: int | None,
     ) -> None:
         """Check every option, then draw the weights."""
-        spec = Spec(
-            cell,
-            as_dtype(dtype),
-            as_size("input_size", input_size, 1, MOST_SIZE),
-            as_size("hidden_size", hidden_size, 1, MOST_SIZE),
-            as_size("num_layers", num_layers, 1, MOST_SIZE),
-            as_flag("bias", bias),
-            as_flag("bidirectional", bidirectional),
-            as_size("proj_size", proj_size, 0, MOST_SIZE),
+        spec = checked_spec(
+            cell, dtype, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
         )
-        if spec.proj_size >= spec.hidden_size:
-            raise ValueError(
-                f"proj_size: expected an integer < hidden_size = {spec.hidden_size} (0: none), "
-                f"got {spec.proj_size}"
-            )
         if forget_bias is not None:
             forget_bias = as_real("forget_bias", forget_bias)
             if not spec.bias:
@@ -164,7 +150,7 @@ class Recurrent(Module, Generic[S]):
         """
         return self._engine.backward(tape, dy, dstate, self._threads or _threads.default)
 
-    def stream(self, batch_size: int = 1, *, num_threads: int = 1) -> _core.Stream:
+    def stream(self, batch_size: int = 1, *, num_threads: int | None = 1) -> _core.Stream:
         """Return a stream: memory carried from sample to sample, one `step` each, no allocation.
 
         It starts from zeros and keeps the weights the layer has now, whatever happens to the
@@ -173,7 +159,7 @@ class Recurrent(Module, Generic[S]):
         `num_threads`: 1 steps without a system call, for hard deadlines. More share the units of
         each step with helper threads, which pays from about 64 units of an LSTM on and costs
         about 0.3 us a step. Helpers spin for a millisecond after a step, then sleep; a step that
-        finds them asleep is the caller's alone.
+        finds them asleep is the caller's alone. None: as many as a call of the layer may use.
 
         Raises:
             ValueError: the layer is bidirectional, or `batch_size` or `num_threads` less than 1.
@@ -184,13 +170,29 @@ class Recurrent(Module, Generic[S]):
                 "the reverse direction needs the end of the sequence first"
             )
         batch_size = as_size("batch_size", batch_size)
-        num_threads = as_size("num_threads", num_threads)
+        num_threads = self._stream_threads(num_threads)
         return _core.Stream(self._packing.keep(), batch_size, num_threads)
+
+    def _stream_threads(self, num_threads: int | None) -> int:
+        threads = as_threads("num_threads", num_threads) or self._threads
+        return threads or _threads.get_num_threads()
 
     def explain(self, T: int, B: int, training: bool = False) -> Explanation:
         """Say how T steps of B rows would be computed: kernel, split, threads, bytes, floor.
 
-        Nothing is run. `print(layer.explain(100, 16))` reads well; the numbers are attributes.
+        Nothing is run. `print(layer.explain(100, 16))` reads well; the entries are attributes too:
+
+        * kernel, isa: what computes it.
+        * layers: a dict each, from the first layer up: threads; split, "none", "rows", "pipeline"
+          or "units", and why; threads_from, "caller", "helpers" or "region" (OpenMP's);
+          concurrent_directions, 1 or 2; input_hoisted, whether the inputs of hoisted_steps steps
+          are multiplied at once; step_ns_none, step_ns_rows, step_ns_pipeline and step_ns_units,
+          nanoseconds of a step by the model of each split.
+        * flops: of all products; with `training` three times as many.
+        * recurrent_weight_bytes: of what every step reads again; packed_bytes: of all weights.
+        * expected_us, limit_us: by the model, and what the machine's peak and bandwidths allow.
+        * expected_share_of_limit: limit_us / expected_us, 0 when there is nothing to do.
+
         It supposes cores that answer each other at once: a call that has found them far apart in
         the last 20 ms stays on one thread where it would wait too long for another. The results
         are the same bits.

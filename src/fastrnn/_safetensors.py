@@ -26,8 +26,8 @@ import numpy as np
 from ._arguments import Array, Shape, as_path
 from ._replacing import replacing
 
-Path: TypeAlias = "str | os.PathLike[str]"
-Source: TypeAlias = "Path | bytes | bytearray | memoryview"  # a file, or what one holds
+Path: TypeAlias = str | os.PathLike[str]
+Source: TypeAlias = Path | bytes | bytearray | memoryview  # a file, or what one holds
 
 FORMAT = {"format": "fastrnn", "format_version": "1"}  # metadata of the files written here
 MOST_HEADER = 100_000_000  # bytes, as in the reference implementation

@@ -47,7 +47,7 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
 
     Raises:
         TypeError: `modules` is no dict of modules by name.
-        ValueError: `modules` or a name is empty.
+        ValueError: `modules` or a name is empty, or no text that UTF-8 can hold.
         OSError: the file cannot be written; one that was there before is untouched.
     """
     if not isinstance(modules, Mapping):
@@ -65,6 +65,10 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
             )
         if not name:
             raise ValueError("modules: expected names that are not empty, got ''")
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            raise ValueError(f"modules: expected names of text, got {name!r:.80}") from None
         tensors |= {f"{name}.{key}": value for key, value in module.parameters().items()}
         metadata |= {f"{name}.{key}": value for key, value in module._architecture().items()}
     write(path, tensors, metadata)

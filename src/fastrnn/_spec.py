@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arguments import Shape
+from ._arguments import MOST_SIZE, Shape, as_dtype, as_flag, as_size
 
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
@@ -74,3 +74,32 @@ class Spec:
             self.bidirectional,
             self.proj_size,
         )
+
+
+def checked_spec(
+    cell: str,
+    dtype: Any,
+    input_size: Any,
+    hidden_size: Any,
+    num_layers: Any,
+    bias: Any,
+    bidirectional: Any,
+    proj_size: Any,
+) -> Spec:
+    """Make a `Spec` of a caller's options, or raise TypeError or ValueError."""
+    spec = Spec(
+        cell,
+        as_dtype(dtype),
+        as_size("input_size", input_size, 1, MOST_SIZE),
+        as_size("hidden_size", hidden_size, 1, MOST_SIZE),
+        as_size("num_layers", num_layers, 1, MOST_SIZE),
+        as_flag("bias", bias),
+        as_flag("bidirectional", bidirectional),
+        as_size("proj_size", proj_size, 0, MOST_SIZE),
+    )
+    if spec.proj_size >= spec.hidden_size:
+        raise ValueError(
+            f"proj_size: expected an integer < hidden_size = {spec.hidden_size} (0: none), "
+            f"got {spec.proj_size}"
+        )
+    return spec

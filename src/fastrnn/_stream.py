@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,8 +13,7 @@ from ._arguments import Array, as_size
 from ._recurrent import Recurrent
 from ._spec import Spec
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+P = TypeVar("P", bound="StreamPool")  # typing.Self, which Python 3.10 has not
 
 
 class StreamPool(_core.StreamPool):
@@ -33,26 +33,28 @@ class StreamPool(_core.StreamPool):
     Args:
         layer: an RNN, LSTM or GRU, not bidirectional.
         capacity: how many streams it can hold, 1 to 1,048,576; their memory is taken now.
-        num_threads: threads that a step may use at most; small steps run on one.
+        num_threads: threads that a step may use at most; small steps run on one. None: as many as
+            a call of the layer.
 
     Raises:
         TypeError: `layer` is no recurrent layer.
         ValueError: it is bidirectional; `capacity` or `num_threads` out of range.
     """
 
-    def __init__(self, layer: Recurrent[Any], capacity: int, *, num_threads: int = 1) -> None:
+    def __init__(
+        self, layer: Recurrent[Any], capacity: int, *, num_threads: int | None = 1
+    ) -> None:
         if not isinstance(layer, Recurrent):
             raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
         if layer.bidirectional:
             raise ValueError("layer: expected bidirectional=False, got True")
         capacity = as_size("capacity", capacity)
-        num_threads = as_size("num_threads", num_threads)
-        super().__init__(layer._packing.keep(), capacity, num_threads)
+        super().__init__(layer._packing.keep(), capacity, layer._stream_threads(num_threads))
 
     def join(self, state: Any = None) -> int:
         """Add a stream and return its id, an integer that no other stream of this pool ever has.
 
-        It starts from zeros, or from `state` as `get_state` gives it.
+        It starts from zeros, or from `state` as for `set_state`.
 
         Raises:
             RuntimeError: the pool is full.
@@ -61,7 +63,7 @@ class StreamPool(_core.StreamPool):
         new = super().join()
         if state is not None:
             try:
-                super().set_state(new, state)
+                super().set_state(new, _without_batch(state))
             except BaseException:
                 super().leave(new)
                 raise
@@ -92,13 +94,15 @@ class StreamPool(_core.StreamPool):
         return super().get_state(_as_id(id))
 
     def set_state(self, id: int, state: Any) -> None:
-        """Set a stream's state; arguments as `get_state` returns them.
+        """Set a stream's state: as `get_state` returns it, or a batch of one, [L, 1, P].
+
+        The latter is what the `state` of a `Stream` of one row is.
 
         Raises:
             TypeError: a wrong dtype; no pair (h, c) for an LSTM.
             ValueError: a wrong shape; no stream of the pool has this id. Nothing has changed.
         """
-        super().set_state(_as_id(id), state)
+        super().set_state(_as_id(id), _without_batch(state))
 
     def __contains__(self, id: object) -> bool:
         """Whether a stream has this id; False for what cannot be one."""
@@ -127,21 +131,36 @@ class StreamPool(_core.StreamPool):
     def __reduce__(self) -> tuple[Any, ...]:
         states = {id: self.get_state(id) for id in self.ids.tolist()}
         network = _weights(self.network)
-        return _make_pool, (*network, self.capacity, self.num_threads, self.book(), states)
+        pool = (type(self), *network, self.capacity, self.num_threads, self.book(), states)
+        return _make_pool, pool, vars(self)  # what a subclass or its user has added
 
-    def __copy__(self) -> Self:
+    def _twin(self: P) -> P:
         """Make another pool with the same ids at the same points; it shares the packed weights."""
         states = {id: self.get_state(id) for id in self.ids.tolist()}
         pool = type(self).__new__(type(self))
         pool._fill(self.network, self.capacity, self.num_threads, self.book(), states)
         return pool
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.__copy__()
+    def __copy__(self: P) -> P:
+        pool = self._twin()
+        vars(pool).update(vars(self))
+        return pool
+
+    def __deepcopy__(self: P, memo: dict[int, Any]) -> P:
+        memo[id(self)] = pool = self._twin()
+        vars(pool).update(copy.deepcopy(vars(self), memo))
+        return pool
 
 
 def _as_id(value: Any) -> int:
     return as_size("id", value, 0, (1 << 63) - 1)
+
+
+def _without_batch(state: Any) -> Any:
+    """Return a state of one row, [L, 1, P], as [L, P], which others stay."""
+    if isinstance(state, (tuple, list)):
+        return tuple(map(_without_batch, state))
+    return state[:, 0] if getattr(state, "ndim", 0) == 3 and state.shape[1] == 1 else state
 
 
 def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:
@@ -157,9 +176,15 @@ def _network(spec: Spec, weights: list[Array]) -> _core.Network:
 
 
 def _make_pool(
-    spec: Spec, weights: list[Array], capacity: int, num_threads: int, book: Any, states: Any
-) -> StreamPool:
-    pool = StreamPool.__new__(StreamPool)
+    cls: type[P],
+    spec: Spec,
+    weights: list[Array],
+    capacity: int,
+    num_threads: int,
+    book: Any,
+    states: Any,
+) -> P:
+    pool = cls.__new__(cls)
     pool._fill(_network(spec, weights), capacity, num_threads, book, states)
     return pool
 

@@ -34,6 +34,8 @@ from ._arguments import (
     show_shape,
 )
 
+__all__ = ["from_keras", "from_onnx"]
+
 # Where torch's gates stand: rnn; lstm i f g o; gru r z n.
 _ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h
 _KERAS = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}  # i f c o; z r h
@@ -103,16 +105,7 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
     """
     order = _KERAS[as_choice("cell", cell, _CELLS)]
     layer = as_size("layer", layer, 0, MOST_SIZE - 1)
-    if not isinstance(weights, (list, tuple)):
-        got = type(weights).__name__
-        raise TypeError(f"weights: expected the list that get_weights() returns, got {got}")
-    if len(weights) not in (2, 3, 4, 6):
-        raise ValueError(
-            "weights: expected kernel, recurrent_kernel and maybe bias, once or twice, "
-            f"got {len(weights)} arrays"
-        )
-    dtype = as_floats("weights[0]", weights[0]).dtype
-    arrays = [as_array(f"weights[{i}]", w, dtype) for i, w in enumerate(weights)]
+    arrays = _as_keras(weights)
     each = 3 if len(arrays) % 3 == 0 else 2
     found: dict[str, Array] = {}
     for first in range(0, len(arrays), each):
@@ -124,6 +117,20 @@ def from_keras(cell: str, weights: Sequence[Any], *, layer: int = 0) -> dict[str
             biases = list(biases[0])
         found |= _named(layer, first // each, order, w.T, r.T, *biases)
     return found
+
+
+def _as_keras(weights: Sequence[Any]) -> list[Array]:
+    """Return what `get_weights` gave as arrays of one dtype, or raise."""
+    if not isinstance(weights, (list, tuple)):
+        got = type(weights).__name__
+        raise TypeError(f"weights: expected the list that get_weights() returns, got {got}")
+    if len(weights) not in (2, 3, 4, 6):
+        raise ValueError(
+            "weights: expected kernel, recurrent_kernel and maybe bias, once or twice, "
+            f"got {len(weights)} arrays"
+        )
+    dtype = as_floats("weights[0]", weights[0]).dtype
+    return [as_array(f"weights[{i}]", w, dtype) for i, w in enumerate(weights)]
 
 
 def _rows(order: Sequence[int]) -> str:

@@ -37,6 +37,8 @@ from ._engine import Engine, Masks
 from ._spec import GATES, Spec
 from ._tape import Gradients, Tape
 
+__all__ = ["backward", "gru", "gru_forward", "lstm", "lstm_forward", "rnn", "rnn_forward"]
+
 Pair = tuple[Array, Array]
 
 
@@ -52,7 +54,31 @@ def rnn(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Array]:
-    """Return y and the final h of `fastrnn.RNN` with these weights."""
+    """Return y and the final h of `fastrnn.RNN` with these weights.
+
+    T steps, B rows, I inputs, H units, L layers, D directions (1 or 2).
+
+    Args:
+        x: [T, B, I], with batch_first [B, T, I], or unbatched [T, I], of the weights' dtype.
+        weights: float32 or float64 by torch's names: weight_ih_lk [H, I or D * H], weight_hh_lk
+            [H, H] and, unless there are no biases, bias_ih_lk and bias_hh_lk [H]; the same with
+            the suffix _reverse for both directions.
+        state: h0 [L * D, B, H], without the batch axis when x has none; None for zeros.
+        nonlinearity: "tanh" or "relu".
+        lengths: integers [B] in 0..T: row b ends after lengths[b] steps.
+        batch_first: whether x and y are [B, T, ...].
+        dropout: probability in 0..1 between layers.
+        seed: integer >= 0 for the masks of dropout; None draws a fresh one.
+        num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
+
+    Returns:
+        y [T, B, D * H] (in x's layout) and the final h, shaped like `state`.
+
+    Raises:
+        TypeError: an argument of another dtype than weight_ih_l0's, or of another kind.
+        ValueError: a weight that is missing, unexpected, or of another shape or dtype than the rest
+            asks for; a wrong shape of another argument; a value out of its range.
+    """
     cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine(cell, weights).run(x, state, lengths, *options)
@@ -70,7 +96,11 @@ def rnn_forward(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Tape]:
-    """Return y, the final h and a tape for `backward`."""
+    """Return y (read-only), the final h and a tape for `backward`.
+
+    Arguments and errors are those of `rnn`. The weights are copied; x must not change before
+    `backward`.
+    """
     cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine(cell, weights, keep=True).forward(x, state, lengths, *options)
@@ -87,7 +117,19 @@ def lstm(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Pair]:
-    """Return y and the final (h, c) of `fastrnn.LSTM` with these weights."""
+    """Return y and the final (h, c) of `fastrnn.LSTM` with these weights.
+
+    Arguments and errors are those of `rnn` without `nonlinearity`, with P = H, or less with a
+    projection, but for:
+
+    Args:
+        weights: weight_ih_lk [4H, I or D * P], weight_hh_lk [4H, P], bias_ih_lk and bias_hh_lk
+            [4H], gates in the order i, f, g, o; with projection weight_hr_lk [P, H].
+        state: (h0 [L * D, B, P], c0 [L * D, B, H]), each maybe None for zeros.
+
+    Returns:
+        y [T, B, D * P] and (h, c), shaped like `state`.
+    """
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine("lstm", weights).run(x, state, lengths, *options)
 
@@ -103,7 +145,11 @@ def lstm_forward(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Pair, Tape]:
-    """Return y, the final (h, c) and a tape for `backward`."""
+    """Return y (read-only), the final (h, c) and a tape for `backward`.
+
+    Arguments and errors are those of `lstm`. The weights are copied; x must not change before
+    `backward`.
+    """
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine("lstm", weights, keep=True).forward(x, state, lengths, *options)
 
@@ -119,7 +165,14 @@ def gru(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Array]:
-    """Return y and the final h of `fastrnn.GRU` with these weights."""
+    """Return y and the final h of `fastrnn.GRU` with these weights.
+
+    Arguments, results and errors are those of `rnn` without `nonlinearity`, but for:
+
+    Args:
+        weights: weight_ih_lk [3H, I or D * H], weight_hh_lk [3H, H], bias_ih_lk and bias_hh_lk
+            [3H], gates in the order r, z, n.
+    """
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine("gru", weights).run(x, state, lengths, *options)
 
@@ -135,7 +188,11 @@ def gru_forward(
     seed: int | None = None,
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Tape]:
-    """Return y, the final h and a tape for `backward`."""
+    """Return y (read-only), the final h and a tape for `backward`.
+
+    Arguments and errors are those of `gru`. The weights are copied; x must not change before
+    `backward`.
+    """
     options = _options(batch_first, dropout, seed, num_threads)
     return _engine("gru", weights, keep=True).forward(x, state, lengths, *options)
 
@@ -156,7 +213,8 @@ def backward(
     """
     engine = getattr(tape, "owner", None)
     if not isinstance(engine, Engine):
-        raise TypeError(f"tape: expected a Tape of a *_forward call, got {type(tape).__name__}")
+        got = type(tape).__name__ + (f" of {engine!r}" if isinstance(tape, Tape) else "")
+        raise TypeError(f"tape: expected a Tape of an RNN, LSTM or GRU, got {got}")
     return engine.backward(tape, dy, dstate, _thread_count(num_threads))
 
 

@@ -32,6 +32,8 @@ import numpy as np
 from ._arguments import Array, as_choice
 from ._recurrent import Recurrent
 
+__all__ = ["GRU", "LSTM", "RNN"]
+
 
 class RNN(Recurrent[Array]):
     """Simple recurrent network (Elman 1990, doi:10.1207/s15516709cog1402_1).

@@ -3,6 +3,7 @@
 They return a Python float, summed in float64, and the gradient in the prediction's shape and dtype.
 `reduction` is "mean" (over all that counts) or "sum". The mean of nothing is NaN, as in torch, with
 gradient zero. What does not count, by `mask` or `ignore_index`, is not looked at and may be NaN.
+Where a value is too small for its dtype it is zero, whatever `np.errstate` says of underflow.
 For rows that end at `lengths`::
 
     mask = np.arange(T)[:, None] < lengths    # [T, B]
@@ -27,6 +28,8 @@ from ._arguments import (
     show_shape,
 )
 
+__all__ = ["bce_with_logits", "cross_entropy", "mse"]
+
 
 def mse(
     pred: Any, target: Any, *, mask: Any = None, reduction: str = "mean"
@@ -44,9 +47,10 @@ def mse(
         ValueError: shapes that differ (nothing is broadcast), an unknown reduction.
     """
     pred, target, counted, count = _elementwise("pred", pred, target, mask, reduction)
-    difference = np.subtract(pred, target, out=np.zeros_like(pred), where=counted)
-    loss = float(np.square(difference, dtype=np.float64).sum())
-    difference *= 2.0 / max(count, 1)
+    with np.errstate(under="ignore"):
+        difference = np.subtract(pred, target, out=np.zeros_like(pred), where=counted)
+        loss = float(np.square(difference, dtype=np.float64).sum())
+        difference *= 2.0 / max(count, 1)
     return _divided(loss, count), difference
 
 
@@ -76,11 +80,12 @@ def bce_with_logits(
     # NumPy makes scalars of arrays without an axis, and before NumPy 2 doubles of them and an int.
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     x, target = np.where(counted, logits, zero), np.where(counted, target, zero)
-    small = np.exp(-np.abs(x))
-    losses = np.asarray(np.maximum(x, zero) - x * target + np.log1p(small))
-    gradient = np.asarray(np.where(x >= 0, one, small) / (one + small) - target)
-    gradient[~counted] = 0
-    gradient /= max(count, 1)
+    with np.errstate(under="ignore"):
+        small = np.exp(-np.abs(x))
+        losses = np.asarray(np.maximum(x, zero) - x * target + np.log1p(small))
+        gradient = np.asarray(np.where(x >= 0, one, small) / (one + small) - target)
+        gradient[~counted] = 0
+        gradient /= max(count, 1)
     return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
 
 
@@ -95,7 +100,10 @@ def _elementwise(
         raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
     if mask is None:
         return pred, target, np.True_, pred.size if mean else 1
+    listed = isinstance(mask, (list, tuple))
     mask = as_lists("mask", mask)
+    if listed and mask.size == 0:
+        mask = mask.astype(bool)  # NumPy makes an empty list float64
     if mask.dtype != bool:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
     if mask.shape != pred.shape[: mask.ndim]:
@@ -143,7 +151,8 @@ def cross_entropy(
     if wrong.any():
         got = target[wrong].flat[0]
         raise ValueError(f"target: expected classes in 0..{classes - 1}, got {got}")
-    return _cross_entropy(logits, np.where(counted, target, 0), counted, mean)
+    with np.errstate(under="ignore"):
+        return _cross_entropy(logits, np.where(counted, target, 0), counted, mean)
 
 
 def _cross_entropy(

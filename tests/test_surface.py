@@ -1,0 +1,36 @@
+"""What the package shows of itself: names, type hints, stated keys."""
+
+import inspect
+import typing
+
+import pytest
+
+import fastrnn
+from fastrnn import _explain, _info
+
+
+@pytest.mark.parametrize("module", ["convert", "functional", "layers", "losses", "optim"])
+def test_a_star_brings_what_the_module_is_for(module):
+    found = {}
+    exec(f"from fastrnn.{module} import *", found)
+    assert found.keys() - {"__builtins__"} == set(getattr(fastrnn, module).__all__)
+    assert all(getattr(v, "__module__", "").startswith("fastrnn.") for v in
+               (found[name] for name in found if name != "__builtins__"))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [fastrnn.LSTM, fastrnn.Linear, fastrnn.StreamPool,
+                                  fastrnn.optim.Adam])  # fmt: skip
+def test_hints_of_methods_can_be_read(kind):
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        assert isinstance(typing.get_type_hints(method), dict), name
+
+
+def test_types_of_explain_and_info():
+    """the stated keys are those there are"""
+    answer = fastrnn.LSTM(3, 4).explain(2, 2)
+    assert list(answer) == list(typing.get_type_hints(fastrnn.Explanation))
+    assert list(answer.layers[0]) == list(typing.get_type_hints(_explain.LayerPlan))
+    info, hints = fastrnn.info(), typing.get_type_hints(_info.Info)
+    assert list(info) == list(hints)
+    for name, hint in hints.items():
+        assert isinstance(info[name], typing.get_origin(hint) or hint), name
