@@ -2,6 +2,7 @@
 # src/cpp/CMakeLists.txt, whose folder the paths start at.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
+include(CheckLinkerFlag)
 
 set(library_sources
   api/errors.cpp
@@ -60,6 +61,10 @@ if(FASTRNN_BUILD_SHARED)
   if(APPLE)
     target_link_options(fastrnn_shared PRIVATE -Wl,-exported_symbol,_fastrnn_*)
   elseif(UNIX)
+    # The OpenMP run-time's threads idle in its code after a call: unmapped by dlclose() under them, it crashes the host.
+    # A library that stays keeps those it needs.
+    check_linker_flag(CXX -Wl,-z,nodelete fastrnn_nodelete)
+    target_link_options(fastrnn_shared PRIVATE $<$<BOOL:${fastrnn_nodelete}>:-Wl,-z,nodelete>)
     target_link_options(fastrnn_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
     set_property(TARGET fastrnn_shared APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
   endif()
