@@ -9,27 +9,20 @@ namespace {
 constexpr size_t kFirstSequence = offsetof(fastrnn_sequence, threads) + sizeof(int32_t);
 constexpr size_t kFirstGradients = offsetof(fastrnn_gradients, threads) + sizeof(int32_t);
 
-// A [T, B, n] array of the caller's. What is written must not overlap itself.
+// A [T, B, n] array of the caller's.
 template <class T>
 Rows<T> rows_of(T* data, ptrdiff_t step, ptrdiff_t row, int64_t steps, int batch, int n, bool written,
                 const std::string& name) {
   if (steps == 0 || batch == 0) return {data, 0, 0};
   need(data, name.c_str());
   need_aligned<T>(data, name.c_str());
-  if (steps == 1) step = 0;
-  if (batch == 1) row = 0;
-  if (step < 0 || row < 0) refuse(name + "_step, " + name + "_row: expected strides that are not negative");
-  if (double(step) * double(steps) + double(row) * batch > 0x1p60) {
-    refuse(name + "_step, " + name + "_row: they reach past the address space");
-  }
-  const ptrdiff_t rows = row * (batch - 1) + n, all_steps = step * ptrdiff_t(steps - 1) + n;
-  const bool apart = (steps == 1 || step >= rows) && (batch == 1 || row >= n);
-  const bool apart_by_row = (batch == 1 || row >= all_steps) && (steps == 1 || step >= n);
-  if (written && !apart && !apart_by_row) {
-    refuse(name + "_step, " + name + "_row: expected rows of " + std::to_string(n) +
-           " elements that do not overlap, got strides of " + std::to_string(step) + " and " + std::to_string(row));
-  }
-  return {data, step, row};
+  const Strides found = judge(step, row, steps, batch, n, written);
+  if (found == Strides::good) return {data, step, row};
+  const std::string names = name + "_step, " + name + "_row: ",
+                    got = std::to_string(step) + " and " + std::to_string(row);
+  if (found == Strides::negative) refuse(names + "expected strides that are not negative, got " + got);
+  if (found == Strides::too_far) refuse(names + "expected strides within the address space, got " + got);
+  refuse(names + "expected rows of " + std::to_string(n) + " elements that do not overlap, got strides of " + got);
 }
 
 // Bytes of a pass at most; sizes that no address space holds are refused before they overflow.

@@ -189,6 +189,21 @@ void wrong_streams() {
         stream.get_state(h), stream.set_state(h)}) {
     CHECK(status == Status::invalid_argument, "%s", name(status));
   }
+  constexpr ptrdiff_t most = std::numeric_limits<ptrdiff_t>::max();
+  float many[24] = {};
+  const auto bad = [&](int64_t steps, ptrdiff_t x_step, ptrdiff_t x_row, ptrdiff_t y_step, ptrdiff_t y_row) {
+    const Status status = stream.process(steps, x, x_step, x_row, many, y_step, y_row);
+    CHECK(status == Status::invalid_argument, "%td %td %td %td: %s", x_step, x_row, y_step, y_row, name(status));
+  };
+  bad(2, -1, 2, 6, 3), bad(2, 0, -2, 6, 3), bad(2, 0, 0, -6, 3), bad(2, 0, 0, 6, -3);  // backwards
+  bad(2, 0, 0, 0, 3), bad(2, 0, 0, 5, 3), bad(2, 0, 0, 6, 2), bad(1, 0, 0, 0, 2);      // over each other
+  bad(2, 0, 0, 3, 5), bad(3, 0, 0, 3, 8);                                              // and with rows outermost
+  bad(2, most, 2, 6, 3), bad(2, 0, most, 6, 3), bad(2, 0, 0, most, 3), bad(2, 0, 0, 6, most), bad(most, 2, 0, 6, 3);
+  for (const float value : many) CHECK(value == 0, "something was written");
+  Stream<float> strided = required(layer.stream(2));
+  CHECK(
+      strided.process(3, x, 0, 0, many, 3, 9) == Status::ok && strided.process(1, x, -9, 0, many, -9, 3) == Status::ok,
+      "strides that are fine");
   const Stream<float> moved = std::move(stream);
   CHECK(stream.step(x, y) == Status::invalid_argument, "a stream that was moved away");
   moved.get_state(h, c);

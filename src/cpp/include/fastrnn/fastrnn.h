@@ -255,7 +255,9 @@ FASTRNN_API void fastrnn_stream_free(fastrnn_stream* stream) FASTRNN_NOEXCEPT;
 /* One step: x [B, I] to y [B, P], both contiguous. y may overlap x. FASTRNN_INVALID_ARGUMENT when a pointer is NULL. */
 FASTRNN_API fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING;
 /* `steps` of them: element (t, b, j) of x is x[t * x_step + b * x_row + j], in elements; so is y. The same bits as so
- * many calls of step. y may be x when I is P and the strides are equal, else they must not overlap. */
+ * many calls of step. y may be x when I is P and the strides are equal, else they must not overlap. Strides are
+ * checked as those of fastrnn_sequence: FASTRNN_INVALID_ARGUMENT when one is negative, when they reach past the address
+ * space, or when rows of y overlap. A stride that leads nowhere (of one step, of one row) may be anything. */
 FASTRNN_API fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, const void* x,
                                                   ptrdiff_t x_step, ptrdiff_t x_row, void* y, ptrdiff_t y_step,
                                                   ptrdiff_t y_row) FASTRNN_NONBLOCKING;

@@ -222,7 +222,7 @@ class Weights {
 };
 
 // One sample at a time. One thread at a time; real-time safe when made with one thread. Every function here returns
-// Status::invalid_argument for a null or misaligned pointer, and does nothing then.
+// Status::invalid_argument for a null or misaligned pointer, process() for strides too, and does nothing then.
 template <class T>
 class Stream {
  public:
