@@ -44,6 +44,7 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
   const Config& c = layer.config;
   const int64_t steps = within(s.steps, 0, INT32_MAX, "steps");
   const int batch = within(s.batch, 0, kMostSize, "batch");
+  need_aligned<int64_t>(s.lengths, "lengths");
   for (int64_t i = 0; s.lengths && i < batch; ++i) {
     if (s.lengths[i] >= 0 && s.lengths[i] <= steps) continue;
     refuse("lengths: expected from 0 to " + std::to_string(steps) + ", got " + std::to_string(s.lengths[i]) +
@@ -104,9 +105,8 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   Gradients<T> call = {};
   if (g.dy) call.dy = rows_of(static_cast<const T*>(g.dy), g.dy_step, g.dy_row, steps, batch, c.width(), false, "dy");
   if (g.dx) call.dx = rows_of(static_cast<T*>(g.dx), g.dx_step, g.dx_row, steps, batch, c.input, true, "dx");
-  for (const void* p : {g.dhn, g.dcn, static_cast<const void*>(g.dh0), static_cast<const void*>(g.dc0)}) {
-    need_aligned<T>(p, "dhn, dcn, dh0, dc0");
-  }
+  need_aligned<T>(g.dhn, "dhn"), need_aligned<T>(g.dcn, "dcn"), need_aligned<T>(g.dh0, "dh0");
+  need_aligned<T>(g.dc0, "dc0");
   call.dh = static_cast<const T*>(g.dhn), call.dc = static_cast<const T*>(g.dcn);
   call.dh0 = static_cast<T*>(g.dh0), call.dc0 = static_cast<T*>(g.dc0);
   std::vector<T*> weights;
