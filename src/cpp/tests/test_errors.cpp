@@ -80,6 +80,11 @@ void wrong_weights() {
   refused(layer.set(nullptr, values, 18), Status::invalid_argument, "name");
   refused(layer.at(4), Status::invalid_argument, "index: expected less than 4, got 4");
   CHECK(!required(layer.at(0)).data, "values of a weight that was never set");
+  required(layer.set("weight_ih_l0", values, 18));
+  const Tensor view = required(layer.at(0));
+  const float others[18] = {7};
+  required(layer.set("weight_ih_l0", others, 18));
+  CHECK(view.data && std::memcmp(view.data, others, sizeof others) == 0, "a view that does not see new values");
   refused(layer.prepare(0), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 0");
   refused(layer.prepare(1025), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 1025");
 }

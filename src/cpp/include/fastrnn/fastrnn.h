@@ -168,7 +168,8 @@ FASTRNN_API fastrnn_status fastrnn_layer_config(const fastrnn_layer* layer, fast
 /* Weights in torch's order: weight_ih_l0, weight_hh_l0, [bias_ih_l0, bias_hh_l0], [weight_hr_l0], then those of
  * "_l0_reverse", "_l1" and so on. */
 FASTRNN_API size_t fastrnn_layer_count(const fastrnn_layer* layer) FASTRNN_NOEXCEPT;
-/* index < count. The view stays valid as long as the layer; its values change with fastrnn_layer_set. */
+/* index < count. `data` is NULL while the weight was never set: ask again once it is. The view of one that was set is
+ * valid as long as the layer; fastrnn_layer_set and fastrnn_layer_assign change the values there. */
 FASTRNN_API fastrnn_status fastrnn_layer_at(const fastrnn_layer* layer, size_t index, fastrnn_tensor* out,
                                             fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* Copies one weight, C order, of the layer's dtype; `count` must be its number of elements. */
