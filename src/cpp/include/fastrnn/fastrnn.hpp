@@ -380,6 +380,11 @@ Result<void> save(const char* path, const Module (&modules)[n]) noexcept {
   return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, raw, n, e); });
 }
 
+// Any number of them: a std::vector<fastrnn_module> takes Modules.
+inline Result<void> save(const char* path, const fastrnn_module* modules, size_t count) noexcept {
+  return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, modules, count, e); });
+}
+
 inline const char* version() noexcept { return fastrnn_version(); }
 inline const char* isa() noexcept { return fastrnn_isa(); }  // null: FASTRNN_ISA names none that runs here
 inline int32_t available_threads() noexcept { return fastrnn_available_threads(); }
