@@ -2,6 +2,7 @@
 # src/cpp/CMakeLists.txt, whose folder the paths start at.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
+include(CheckLinkerFlag)
 
 set(library_sources
   api/errors.cpp
@@ -37,7 +38,8 @@ function(fastrnn_library target kind export)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src/cpp/include>
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated/include>
     $<INSTALL_INTERFACE:${header_place}>)
-  target_compile_features(${target} PUBLIC cxx_std_17)
+  # fastrnn.hpp needs C++17; a project that has only C knows no features of C++.
+  target_compile_features(${target} PRIVATE cxx_std_17 INTERFACE $<$<BOOL:$<CXX_COMPILER_ID>>:cxx_std_17>)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:fastrnn_options>)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME fastrnn EXPORT_NAME ${export})
   add_library(fastrnn::${export} ALIAS ${target})
@@ -60,6 +62,10 @@ if(FASTRNN_BUILD_SHARED)
   if(APPLE)
     target_link_options(fastrnn_shared PRIVATE -Wl,-exported_symbol,_fastrnn_*)
   elseif(UNIX)
+    # The OpenMP run-time's threads idle in its code after a call: unmapped by dlclose() under them, it crashes the host.
+    # A library that stays keeps those it needs.
+    check_linker_flag(CXX -Wl,-z,nodelete fastrnn_nodelete)
+    target_link_options(fastrnn_shared PRIVATE $<$<BOOL:${fastrnn_nodelete}>:-Wl,-z,nodelete>)
     target_link_options(fastrnn_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
     set_property(TARGET fastrnn_shared APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/fastrnn.map)
   endif()
@@ -71,6 +77,9 @@ if(FASTRNN_BUILD_STATIC)
   target_link_libraries(fastrnn_static PUBLIC ${fastrnn_threads})
   if(WIN32)
     set_target_properties(fastrnn_static PROPERTIES OUTPUT_NAME fastrnn_static) # fastrnn.lib is the import library
+  endif()
+  if(NOT TARGET fastrnn::fastrnn) # as in fastrnn-config.cmake
+    add_library(fastrnn::fastrnn ALIAS fastrnn_static)
   endif()
 endif()
 

@@ -10,13 +10,28 @@
 #include "registry.h"
 
 namespace fastrnn {
+namespace {
+
+// A message to a buffer of so many bytes; returns its length. One that a name or a path makes too long loses bytes of
+// its middle: the argument stands at its start, the reason at its end.
+size_t copy_shortened(const char* message, char* to, size_t buffer) noexcept {
+  const size_t bytes = std::strlen(message);
+  if (bytes < buffer) return std::memcpy(to, message, bytes + 1), bytes;
+  constexpr size_t first = 200, gap = 3;
+  const size_t head = shown_bytes(message, bytes, first);
+  const char* rest = message + bytes - (buffer - 1 - first - gap);
+  while ((static_cast<unsigned char>(*rest) & 0xC0) == 0x80) ++rest;  // not in the middle of a character
+  std::memcpy(to, message, head), std::memcpy(to + head, "...", gap);
+  std::memcpy(to + head + gap, rest, std::strlen(rest) + 1);
+  return std::strlen(to);
+}
+
+}  // namespace
 
 fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept {
   if (!error) return status;
   error->status = status;
-  const std::string_view text(message, shown_bytes(message, std::strlen(message), sizeof error->message - 1));
-  std::memcpy(error->message, text.data(), text.size());
-  error->message[text.size()] = 0;
+  const std::string_view text(error->message, copy_shortened(message, error->message, sizeof error->message));
   for (size_t i = 0; (i += utf8_bytes(text.substr(i))) < text.size(); ++i) {
     error->message[i] = '?';  // a byte that is no UTF-8, of a name or a path that the message quotes
   }

@@ -51,6 +51,25 @@ bool usable(const void* pointer) {
   return pointer && reinterpret_cast<uintptr_t>(pointer) % sizeof(T) == 0;
 }
 
+enum class Strides { good, negative, too_far, overlapping };
+
+// Of a [T, B, n] array of the caller's, T and B not 0. What is written must not overlap itself. Those that lead nowhere
+// become 0. Whole numbers alone, no division: a stream asks at each call.
+inline Strides judge(ptrdiff_t& step, ptrdiff_t& row, int64_t steps, int64_t batch, int n, bool written) noexcept {
+  if (steps == 1) step = 0;
+  if (batch == 1) row = 0;
+  if (step < 0 || row < 0) return Strides::negative;
+  constexpr int64_t most = PTRDIFF_MAX / 16;  // so that the sum of two, of 8 bytes an element, does not overflow
+  int64_t by_step, by_row;
+  if (__builtin_mul_overflow(int64_t(step), steps - 1, &by_step) ||
+      __builtin_mul_overflow(int64_t(row), batch - 1, &by_row) || by_step > most || by_row > most) {
+    return Strides::too_far;
+  }
+  const bool apart = (steps == 1 || step >= by_row + n) && (batch == 1 || row >= n);
+  const bool apart_by_row = (batch == 1 || row >= by_step + n) && (steps == 1 || step >= n);
+  return !written || apart || apart_by_row ? Strides::good : Strides::overlapping;
+}
+
 fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* message) noexcept;
 // For the exception that is being handled.
 fastrnn_status report_current(fastrnn_error* error) noexcept;

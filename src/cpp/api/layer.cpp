@@ -37,7 +37,10 @@ Config checked(const fastrnn_config& c) {
   within(c.bias, 0, 1, "bias");
   within(c.bidirectional, 0, 1, "bidirectional");
   if (c.proj_size && c.cell != FASTRNN_LSTM) refuse("proj_size: expected 0, only an LSTM has a projection");
-  within(c.proj_size, 0, std::max(0, c.hidden_size - 1), "proj_size");
+  if (c.proj_size < 0 || c.proj_size >= c.hidden_size) {
+    refuse("proj_size: expected an integer from 0, below hidden_size = " + std::to_string(c.hidden_size) + ", got " +
+           std::to_string(c.proj_size));
+  }
   return {Cell(c.cell), c.input_size, c.hidden_size, c.num_layers, c.bias != 0, c.bidirectional != 0, c.proj_size};
 }
 

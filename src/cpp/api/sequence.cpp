@@ -9,27 +9,20 @@ namespace {
 constexpr size_t kFirstSequence = offsetof(fastrnn_sequence, threads) + sizeof(int32_t);
 constexpr size_t kFirstGradients = offsetof(fastrnn_gradients, threads) + sizeof(int32_t);
 
-// A [T, B, n] array of the caller's. What is written must not overlap itself.
+// A [T, B, n] array of the caller's.
 template <class T>
 Rows<T> rows_of(T* data, ptrdiff_t step, ptrdiff_t row, int64_t steps, int batch, int n, bool written,
                 const std::string& name) {
   if (steps == 0 || batch == 0) return {data, 0, 0};
   need(data, name.c_str());
   need_aligned<T>(data, name.c_str());
-  if (steps == 1) step = 0;
-  if (batch == 1) row = 0;
-  if (step < 0 || row < 0) refuse(name + "_step, " + name + "_row: expected strides that are not negative");
-  if (double(step) * double(steps) + double(row) * batch > 0x1p60) {
-    refuse(name + "_step, " + name + "_row: they reach past the address space");
-  }
-  const ptrdiff_t rows = row * (batch - 1) + n, all_steps = step * ptrdiff_t(steps - 1) + n;
-  const bool apart = (steps == 1 || step >= rows) && (batch == 1 || row >= n);
-  const bool apart_by_row = (batch == 1 || row >= all_steps) && (steps == 1 || step >= n);
-  if (written && !apart && !apart_by_row) {
-    refuse(name + "_step, " + name + "_row: expected rows of " + std::to_string(n) +
-           " elements that do not overlap, got strides of " + std::to_string(step) + " and " + std::to_string(row));
-  }
-  return {data, step, row};
+  const Strides found = judge(step, row, steps, batch, n, written);
+  if (found == Strides::good) return {data, step, row};
+  const std::string names = name + "_step, " + name + "_row: ",
+                    got = std::to_string(step) + " and " + std::to_string(row);
+  if (found == Strides::negative) refuse(names + "expected strides that are not negative, got " + got);
+  if (found == Strides::too_far) refuse(names + "expected strides within the address space, got " + got);
+  refuse(names + "expected rows of " + std::to_string(n) + " elements that do not overlap, got strides of " + got);
 }
 
 // Bytes of a pass at most; sizes that no address space holds are refused before they overflow.
@@ -51,6 +44,7 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
   const Config& c = layer.config;
   const int64_t steps = within(s.steps, 0, INT32_MAX, "steps");
   const int batch = within(s.batch, 0, kMostSize, "batch");
+  need_aligned<int64_t>(s.lengths, "lengths");
   for (int64_t i = 0; s.lengths && i < batch; ++i) {
     if (s.lengths[i] >= 0 && s.lengths[i] <= steps) continue;
     refuse("lengths: expected from 0 to " + std::to_string(steps) + ", got " + std::to_string(s.lengths[i]) +
@@ -111,9 +105,8 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   Gradients<T> call = {};
   if (g.dy) call.dy = rows_of(static_cast<const T*>(g.dy), g.dy_step, g.dy_row, steps, batch, c.width(), false, "dy");
   if (g.dx) call.dx = rows_of(static_cast<T*>(g.dx), g.dx_step, g.dx_row, steps, batch, c.input, true, "dx");
-  for (const void* p : {g.dhn, g.dcn, static_cast<const void*>(g.dh0), static_cast<const void*>(g.dc0)}) {
-    need_aligned<T>(p, "dhn, dcn, dh0, dc0");
-  }
+  need_aligned<T>(g.dhn, "dhn"), need_aligned<T>(g.dcn, "dcn"), need_aligned<T>(g.dh0, "dh0");
+  need_aligned<T>(g.dc0, "dc0");
   call.dh = static_cast<const T*>(g.dhn), call.dc = static_cast<const T*>(g.dcn);
   call.dh0 = static_cast<T*>(g.dh0), call.dc0 = static_cast<T*>(g.dc0);
   std::vector<T*> weights;

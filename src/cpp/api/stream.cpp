@@ -56,6 +56,11 @@ fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, con
     using T = decltype(element);
     if (steps == 0) return FASTRNN_OK;
     if (steps < 0 || !usable<T>(x) || !usable<T>(y)) return FASTRNN_INVALID_ARGUMENT;
+    const Config& c = s.network().config();
+    if (judge(x_step, x_row, steps, s.batch(), c.input, false) != Strides::good ||
+        judge(y_step, y_row, steps, s.batch(), c.output(), true) != Strides::good) {
+      return FASTRNN_INVALID_ARGUMENT;
+    }
     s.process(steps, {static_cast<const T*>(x), x_step, x_row}, {static_cast<T*>(y), y_step, y_row});
     return FASTRNN_OK;
   });

@@ -3,25 +3,22 @@
 #include <algorithm>
 #include <exception>
 #include <fstream>
-#include <limits>
 
 namespace fastrnn {
 namespace {
-
-constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 
 // Version 2: "150000 100000", microseconds of a period, or "max 100000".
 double of_group(const std::string& folder) {
   std::ifstream file(folder + "/cpu.max");
   double quota = 0, period = 0;
-  return file >> quota >> period && period > 0 ? quota / period : kUnlimited;
+  return file >> quota >> period && period > 0 ? quota / period : kUnlimitedQuota;
 }
 
 // Version 1: the same in two files, -1 without a limit.
 double of_old_group(const std::string& folder) {
   std::ifstream quotas(folder + "/cpu.cfs_quota_us"), periods(folder + "/cpu.cfs_period_us");
   double quota = 0, period = 0;
-  return quotas >> quota && periods >> period && quota > 0 && period > 0 ? quota / period : kUnlimited;
+  return quotas >> quota && periods >> period && quota > 0 && period > 0 ? quota / period : kUnlimitedQuota;
 }
 
 // The least of a group and of all those it lies in. Inside a container some of them may not be seen.
@@ -35,7 +32,7 @@ double least(double (*quota)(const std::string& folder), const std::string& moun
 double read_quota(const std::string& root) {
   const std::string mount = root + "/sys/fs/cgroup";
   std::ifstream groups(root + "/proc/self/cgroup");
-  double cores = kUnlimited;
+  double cores = kUnlimitedQuota;
   for (std::string line; std::getline(groups, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
@@ -58,7 +55,7 @@ double cpu_quota(const std::string& root) noexcept {
   try {
     return read_quota(root);
   } catch (const std::exception&) {
-    return kUnlimited;
+    return kUnlimitedQuota;
   }
 }
 

@@ -6,7 +6,10 @@
 
 namespace fastrnn {
 
-// Cores; infinity where nothing limits. root stands in front of /proc and /sys.
+// Finite, since infinity made an int sets FE_INVALID, and stops a program that traps it.
+constexpr double kUnlimitedQuota = 1 << 20;
+
+// Cores; kUnlimitedQuota where nothing limits. root stands in front of /proc and /sys.
 double cpu_quota(const std::string& root = "") noexcept;
 
 }  // namespace fastrnn

@@ -16,7 +16,9 @@ void wrong_configs() {
   bad(config_of(Cell::lstm, 4, 1 << 21), "hidden_size");
   bad(config_of(Cell::lstm, 4, 4, 0), "num_layers");
   bad(config_of(Cell::gru, 4, 4, 1, 2), "proj_size: expected 0, only an LSTM");
-  bad(config_of(Cell::lstm, 4, 4, 1, 4), "proj_size: expected an integer from 0 to 3, got 4");
+  bad(config_of(Cell::lstm, 4, 4, 1, 4), "proj_size: expected an integer from 0, below hidden_size = 4, got 4");
+  bad(config_of(Cell::lstm, 4, 1, 1, 1), "proj_size: expected an integer from 0, below hidden_size = 1, got 1");
+  bad(config_of(Cell::lstm, 4, 4, 1, -1), "proj_size: expected an integer from 0, below hidden_size = 4, got -1");
   bad(config_of(Cell(9), 4, 4), "cell");
   bad(config_of(Cell(-1), 4, 4), "cell: expected an integer from 0 to 3, got -1");
   refused(Layer<double>::make(config_of(Cell::lstm, 1 << 20, 1 << 20, 1 << 20)), Status::out_of_memory,
@@ -78,6 +80,11 @@ void wrong_weights() {
   refused(layer.set(nullptr, values, 18), Status::invalid_argument, "name");
   refused(layer.at(4), Status::invalid_argument, "index: expected less than 4, got 4");
   CHECK(!required(layer.at(0)).data, "values of a weight that was never set");
+  required(layer.set("weight_ih_l0", values, 18));
+  const Tensor view = required(layer.at(0));
+  const float others[18] = {7};
+  required(layer.set("weight_ih_l0", others, 18));
+  CHECK(view.data && std::memcmp(view.data, others, sizeof others) == 0, "a view that does not see new values");
   refused(layer.prepare(0), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 0");
   refused(layer.prepare(1025), Status::invalid_argument, "threads: expected an integer from 1 to 1024, got 1025");
 }
@@ -119,6 +126,8 @@ void wrong_sequences() {
   bad([&](Sequence& s) { s.hn = odd(more.data()); }, "hn: expected a pointer aligned to 4 bytes");
   bad([](Sequence& s) { s.threads = 1025; }, "threads: expected an integer from 1 to 1024, got 1025");
   bad([&](Sequence& s) { s.lengths = lengths; }, "lengths: expected from 0 to 5, got 6 for row 2");
+  bad([&](Sequence& s) { s.lengths = static_cast<const int64_t*>(odd(more.data())); },
+      "lengths: expected a pointer aligned to 8 bytes");
   bad([&](Sequence& s) { s.lengths = negative; }, "lengths: expected from 0 to 5, got -1 for row 3");
   bad([&](Sequence& s) { s.y = odd(more.data()); }, "y: expected a pointer aligned to 4 bytes");
   Sequence empty = good;
@@ -155,12 +164,13 @@ void wrong_gradients(Cell cell) {
   bad([](Gradients& g) { g.dy_row = -3; }, "dy_step, dy_row: expected strides that are not negative");
   bad([&](Gradients& g) { g.dx = odd(free), g.dx_step = 4, g.dx_row = 2; }, "dx: expected a pointer aligned");
   bad([&](Gradients& g) { g.dx = free, g.dx_step = 4, g.dx_row = 1; }, "dx_step, dx_row: expected rows of 2 elements");
-  const char* const states = "dhn, dcn, dh0, dc0: expected a pointer aligned to 4 bytes";
-  const char* const cells = lstm ? states : "dcn, dc0: expected NULL, only an LSTM has a cell state";
-  bad([&](Gradients& g) { g.dhn = odd(free); }, states);
-  bad([&](Gradients& g) { g.dh0 = odd(free); }, states);
-  bad([&](Gradients& g) { g.dcn = lstm ? odd(free) : free; }, cells);
-  bad([&](Gradients& g) { g.dc0 = lstm ? odd(free) : free; }, cells);
+  const char* const no_cells = "dcn, dc0: expected NULL, only an LSTM has a cell state";
+  const char *const dcn = lstm ? "dcn: expected a pointer aligned to 4 bytes" : no_cells,
+                    *const dc0 = lstm ? "dc0: expected a pointer aligned to 4 bytes" : no_cells;
+  bad([&](Gradients& g) { g.dhn = odd(free); }, "dhn: expected a pointer aligned to 4 bytes");
+  bad([&](Gradients& g) { g.dh0 = odd(free); }, "dh0: expected a pointer aligned to 4 bytes");
+  bad([&](Gradients& g) { g.dcn = lstm ? odd(free) : free; }, dcn);
+  bad([&](Gradients& g) { g.dc0 = lstm ? odd(free) : free; }, dc0);
   for (int i = 0; i < 4; ++i) {
     void* const before = weights[i];
     const std::string name = required(layer.at(size_t(i))).name;
@@ -189,6 +199,21 @@ void wrong_streams() {
         stream.get_state(h), stream.set_state(h)}) {
     CHECK(status == Status::invalid_argument, "%s", name(status));
   }
+  constexpr ptrdiff_t most = std::numeric_limits<ptrdiff_t>::max();
+  float many[24] = {};
+  const auto bad = [&](int64_t steps, ptrdiff_t x_step, ptrdiff_t x_row, ptrdiff_t y_step, ptrdiff_t y_row) {
+    const Status status = stream.process(steps, x, x_step, x_row, many, y_step, y_row);
+    CHECK(status == Status::invalid_argument, "%td %td %td %td: %s", x_step, x_row, y_step, y_row, name(status));
+  };
+  bad(2, -1, 2, 6, 3), bad(2, 0, -2, 6, 3), bad(2, 0, 0, -6, 3), bad(2, 0, 0, 6, -3);  // backwards
+  bad(2, 0, 0, 0, 3), bad(2, 0, 0, 5, 3), bad(2, 0, 0, 6, 2), bad(1, 0, 0, 0, 2);      // over each other
+  bad(2, 0, 0, 3, 5), bad(3, 0, 0, 3, 8);                                              // and with rows outermost
+  bad(2, most, 2, 6, 3), bad(2, 0, most, 6, 3), bad(2, 0, 0, most, 3), bad(2, 0, 0, 6, most), bad(most, 2, 0, 6, 3);
+  for (const float value : many) CHECK(value == 0, "something was written");
+  Stream<float> strided = required(layer.stream(2));
+  CHECK(
+      strided.process(3, x, 0, 0, many, 3, 9) == Status::ok && strided.process(1, x, -9, 0, many, -9, 3) == Status::ok,
+      "strides that are fine");
   const Stream<float> moved = std::move(stream);
   CHECK(stream.step(x, y) == Status::invalid_argument, "a stream that was moved away");
   moved.get_state(h, c);

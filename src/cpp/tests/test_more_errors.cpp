@@ -90,6 +90,34 @@ void no_handles() {
         "names");
 }
 
+// A name or a path of any length leaves room for what is wrong with it.
+void long_names() {
+  const std::string name(5000, 'n'), path = scratch_file("long_names.safetensors");
+  const Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
+  required(save(path.c_str(), {{"", layer}}));
+  const Weights file = required(Weights::open(path.c_str()));
+  std::remove(path.c_str());
+  const auto reason = [](const auto& result, const char* start, const char* end) {
+    const std::string text = result ? "" : result.error().message();
+    const size_t length = std::strlen(end);
+    CHECK(text.rfind(start, 0) == 0 && text.find("n...n") != std::string::npos && text.size() > length &&
+              text.compare(text.size() - length, length, end) == 0,
+          "%s", text.c_str());
+  };
+  reason(Weights::open(name.c_str()), "path: cannot open 'nnn", "nnn': File name too long");
+  reason(save(name.c_str(), {{"", layer}}), "path: cannot write 'nnn", "nnn': File name too long");
+  reason(file.find(name.c_str()), "name: the file has no tensor 'nnn", "nnn'");
+  reason(Layer<float>::load(file, name.c_str()), "metadata: expected 'nnn", "nnncell', which the file does not have");
+  // Halves of characters at neither side of the gap.
+  for (size_t ahead = 0; ahead < 2; ++ahead) {
+    std::string accents(ahead, 'n');
+    for (int i = 0; i < 1000; ++i) accents += "\xC3\xA9";
+    const std::string text = file.find(accents.c_str()).error().message();
+    CHECK(text.find("\xC3\xA9...\xC3\xA9") != std::string::npos && text.find('?') == std::string::npos, "%s",
+          text.c_str());
+  }
+}
+
 // What is saved can be loaded, here and in Python.
 void wrong_prefixes() {
   const Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
@@ -149,6 +177,7 @@ void wrong_modules() {
 void test_more_errors() {
   wrong_heads();
   no_handles();
+  long_names();
   wrong_prefixes();
   wrong_modules();
 }

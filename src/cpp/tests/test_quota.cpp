@@ -1,5 +1,4 @@
 // What the control groups of a process grant it, in trees of files as Linux shows them.
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -36,7 +35,7 @@ void check(const char* what, double found, double expected) {
 }  // namespace
 
 void test_quota() {
-  constexpr double unlimited = HUGE_VAL;
+  constexpr double unlimited = kUnlimitedQuota;
   check("no file", cpu_quota("/nowhere"), unlimited);
   check("no limit", quota_of("0::/", {{"cpu.max", "max 100000"}}), unlimited);
   check("a container", quota_of("0::/", {{"cpu.max", "150000 100000"}}), 1.5);
@@ -51,6 +50,7 @@ void test_quota() {
   for (const char* const nonsense : {"", "::", "0:/", "0::x", "0:::", "0::/\n\n1"}) {
     check(nonsense, quota_of(nonsense, {{"cpu.max", "a b"}}), unlimited);
   }
+  check("more than any machine has", quota_of("0::/", {{"cpu.max", "1e300 1"}}), unlimited);
   check("a period of nothing", quota_of("0::/", {{"cpu.max", "100000 0"}}), unlimited);
 }
 

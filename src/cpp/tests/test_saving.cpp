@@ -95,6 +95,22 @@ void tensors_are_aligned() {
   }
 }
 
+void as_many_as_there_are() {
+  const Folder folder;
+  const std::string path = folder.file("many");
+  std::vector<Layer<float>> layers;
+  std::vector<std::string> prefixes;
+  for (uint64_t i = 0; i < 3; ++i) layers.push_back(layer_of(i)), prefixes.push_back(std::to_string(i) + ".");
+  std::vector<fastrnn_module> modules;
+  for (size_t i = 0; i < 3; ++i) modules.push_back(Module(prefixes[i].c_str(), layers[i]));
+  required(save(path.c_str(), modules.data(), modules.size()));
+  const Weights weights = required(Weights::open(path.c_str()));
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(same(required(Layer<float>::load(weights, prefixes[i].c_str())), layers[i]), "layer %zu", i);
+  }
+  CHECK(!save(path.c_str(), modules.data(), 0) && !save(path.c_str(), nullptr, 1), "no modules");
+}
+
 // JSON has its own words for some of them.
 void every_ascii_in_a_prefix() {
   const Folder folder;
@@ -163,6 +179,7 @@ void test_saving() {
   two_writers();
   neighbours_are_left_alone();
   tensors_are_aligned();
+  as_many_as_there_are();
   every_ascii_in_a_prefix();
 #if !defined(_WIN32)
   links_and_modes();

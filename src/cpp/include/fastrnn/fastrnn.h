@@ -168,7 +168,8 @@ FASTRNN_API fastrnn_status fastrnn_layer_config(const fastrnn_layer* layer, fast
 /* Weights in torch's order: weight_ih_l0, weight_hh_l0, [bias_ih_l0, bias_hh_l0], [weight_hr_l0], then those of
  * "_l0_reverse", "_l1" and so on. */
 FASTRNN_API size_t fastrnn_layer_count(const fastrnn_layer* layer) FASTRNN_NOEXCEPT;
-/* index < count. The view stays valid as long as the layer; its values change with fastrnn_layer_set. */
+/* index < count. `data` is NULL while the weight was never set: ask again once it is. The view of one that was set is
+ * valid as long as the layer; fastrnn_layer_set and fastrnn_layer_assign change the values there. */
 FASTRNN_API fastrnn_status fastrnn_layer_at(const fastrnn_layer* layer, size_t index, fastrnn_tensor* out,
                                             fastrnn_error* error) FASTRNN_NOEXCEPT;
 /* Copies one weight, C order, of the layer's dtype; `count` must be its number of elements. */
@@ -188,7 +189,7 @@ FASTRNN_API fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t t
  * arrays have x_step = I, x_row = T * I. y must not overlap an input. */
 typedef struct fastrnn_sequence {
   size_t size;            /* sizeof(fastrnn_sequence) */
-  int64_t steps;          /* T, from 0 */
+  int64_t steps;          /* T, from 0 to 2147483647 */
   int64_t batch;          /* B, from 0 to 1048576 */
   const int64_t* lengths; /* [B], each from 0 to T, or NULL: all T. Outputs past a row's end become zero. */
   const void* x;          /* [T, B, I] */
@@ -255,7 +256,9 @@ FASTRNN_API void fastrnn_stream_free(fastrnn_stream* stream) FASTRNN_NOEXCEPT;
 /* One step: x [B, I] to y [B, P], both contiguous. y may overlap x. FASTRNN_INVALID_ARGUMENT when a pointer is NULL. */
 FASTRNN_API fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING;
 /* `steps` of them: element (t, b, j) of x is x[t * x_step + b * x_row + j], in elements; so is y. The same bits as so
- * many calls of step. y may be x when I is P and the strides are equal, else they must not overlap. */
+ * many calls of step. y may be x when I is P and the strides are equal, else they must not overlap. Strides are
+ * checked as those of fastrnn_sequence: FASTRNN_INVALID_ARGUMENT when one is negative, when they reach past the address
+ * space, or when rows of y overlap. A stride that leads nowhere (of one step, of one row) may be anything. */
 FASTRNN_API fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, const void* x,
                                                   ptrdiff_t x_step, ptrdiff_t x_row, void* y, ptrdiff_t y_step,
                                                   ptrdiff_t y_row) FASTRNN_NONBLOCKING;

@@ -222,7 +222,7 @@ class Weights {
 };
 
 // One sample at a time. One thread at a time; real-time safe when made with one thread. Every function here returns
-// Status::invalid_argument for a null or misaligned pointer, and does nothing then.
+// Status::invalid_argument for a null or misaligned pointer, process() for strides too, and does nothing then.
 template <class T>
 class Stream {
  public:
@@ -378,6 +378,11 @@ Result<void> save(const char* path, const Module (&modules)[n]) noexcept {
   fastrnn_module raw[n];
   for (size_t i = 0; i < n; ++i) raw[i] = modules[i];
   return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, raw, n, e); });
+}
+
+// Any number of them: a std::vector<fastrnn_module> takes Modules.
+inline Result<void> save(const char* path, const fastrnn_module* modules, size_t count) noexcept {
+  return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, modules, count, e); });
 }
 
 inline const char* version() noexcept { return fastrnn_version(); }
