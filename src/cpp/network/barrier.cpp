@@ -41,7 +41,7 @@ void Spin::operator()() {
 }
 
 void Barrier::wait(int size) {
-  const int round = round_.load(std::memory_order_relaxed);
+  const unsigned round = round_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.store(round + 1, std::memory_order_release);

@@ -27,7 +27,7 @@ class Barrier {
 
  private:
   alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> round_{0};
+  alignas(64) std::atomic<unsigned> round_{0};  // it wraps: a training run meets more than 2^31 times
 };
 
 }  // namespace fastrnn
