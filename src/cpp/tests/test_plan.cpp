@@ -92,6 +92,21 @@ void check_row_tiles(const Backend& backend) {
   check(Cell::gru, 8, 1), check(Cell::gru, 24, 3);
 }
 
+// A core's figures are measured with the backend that is asked for, whoever was asked before.
+void check_measured() {
+  static bool asked = false;
+  static Backend other = *usable_backends().front();
+  Core::measured(*usable_backends().front());
+  other.fma_loop = [](int64_t) {
+    asked = true;
+    return 1e9;
+  };
+  const double fmas = Core::measured(other).fmas;
+  CHECK(asked, "the figures of another backend were taken");
+  asked = false;
+  CHECK(Core::measured(other).fmas == fmas && !asked, "they are measured once");
+}
+
 }  // namespace
 
 void test_plan() {
@@ -152,6 +167,7 @@ void test_plan() {
   check_split(64, 1, Use::backward, Split::units, false);  // where the pass forward has a pipeline
   check_split(256, 64, Use::backward, Split::rows, false);
   for (const Backend* backend : usable_backends()) check_row_tiles(*backend);
+  check_measured();
 }
 
 }  // namespace fastrnn::tests
