@@ -31,9 +31,9 @@ Config checked(const fastrnn_config& c) {
   if (c.size < kFirstConfig) refuse("config: its size is not set; use fastrnn_config_default");
   within(c.cell, 0, kCells - 1, "cell");
   within(c.dtype, 0, 1, "dtype");
-  within(c.input_size, 1, kMostSize, "input_size");
-  within(c.hidden_size, 1, kMostSize, "hidden_size");
-  within(c.num_layers, 1, kMostSize, "num_layers");
+  within(c.input_size, 1, kMaxSize, "input_size");
+  within(c.hidden_size, 1, kMaxSize, "hidden_size");
+  within(c.num_layers, 1, kMaxSize, "num_layers");
   within(c.bias, 0, 1, "bias");
   within(c.bidirectional, 0, 1, "bidirectional");
   if (c.proj_size && c.cell != FASTRNN_LSTM) refuse("proj_size: expected 0, only an LSTM has a projection");

@@ -49,8 +49,8 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
   if (s.size < kFirstSequence) refuse("sequence: its size is not set to sizeof(fastrnn_sequence)");
   need_ready(layer);
   const Config& c = layer.config;
-  const int64_t steps = within(s.steps, 0, INT32_MAX, "steps");
-  const int batch = within(s.batch, 0, kMostSize, "batch");
+  const int64_t steps = within(s.steps, 0, kMaxSteps, "steps");
+  const int batch = within(s.batch, 0, kMaxBatch, "batch");
   for (int64_t i = 0; s.lengths && i < batch; ++i) {
     if (s.lengths[i] >= 0 && s.lengths[i] <= steps) continue;
     refuse("lengths: expected from 0 to " + std::to_string(steps) + ", got " + std::to_string(s.lengths[i]) +

@@ -12,7 +12,7 @@ std::unique_ptr<fastrnn_stream> make(const fastrnn_layer& layer, int64_t batch, 
   if (layer.config.bidirectional) {
     refuse("layer: expected one direction; the reverse direction starts at the end of the sequence");
   }
-  const int rows = within(batch, 1, kMostSize, "batch");
+  const int rows = within(batch, 1, kMaxSize, "batch");
   auto made = std::make_unique<fastrnn_stream>();
   made->stream = std::make_unique<Stream<T>>(std::get<Typed<T>>(layer.typed).network, rows, check_threads(threads));
   return made;

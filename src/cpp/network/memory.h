@@ -13,6 +13,8 @@
 namespace fastrnn {
 
 constexpr size_t kAlign = 64;
+constexpr size_t kHugePage = size_t(1) << 21;
+constexpr size_t kHugeBlock = kHugePage / 4 * 3;  // bytes from which a Block asks for huge pages
 
 // A block of 1.5 MB or more asks for pages of 2 MB (Linux). Those of 4 KB are looked up in memory again and again when
 // weights do not fit what a core remembers of them (LSTM T100 B1 H1024 17.1 ms, 14.2 with huge pages; T20 on one thread

@@ -90,6 +90,8 @@ struct Tape {
     }
   }
 
+  size_t bytes() const { return memory.bytes() + order.bytes(); }  // all that grows with the sequence
+
   RowOrder order;
   Sequence<T> call;
   bool keeps;
