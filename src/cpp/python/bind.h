@@ -5,7 +5,6 @@
 
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -55,10 +54,8 @@ auto visit_made(const Pointers& pointers, const char* what, Visit visit) {
 struct AnyNetwork : Zeroed {
   std::variant<std::shared_ptr<Network<float>>, std::shared_ptr<Network<double>>> network;
   std::vector<pybind11::object> weights;
-  // Copies of them from before they were edited, once there are streams that may be pickled later. Behind the lock,
-  // under which nothing calls Python: a thread that waits for it keeps the GIL.
+  // Copies of them from before they were edited, once there are streams that may be pickled later.
   std::vector<pybind11::object> frozen;
-  std::mutex mutex;
 
   const Config& config() const {
     return *visit_made(network, "network", [](const auto& n) { return &n->config(); });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "network/limits.h"
 #include "network/threads.h"
@@ -36,7 +37,7 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
 template <class T>
 std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
   const Config& c = net.config();
-  const size_t expected = size_t(c.parts()) * size_t(c.weights_per_part());
+  const size_t expected = size_t(c.sweeps()) * size_t(c.weights_per_sweep());
   if (arrays.size() != expected) {
     throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " arrays, got " +
                           std::to_string(arrays.size()));
@@ -62,7 +63,7 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
     for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
     {
       const Unlocked unlocked;
-      net->pack(pointers.data(), net->packing_threads(Use::region, steps, int(std::min(batch, kMaxBatch)), most));
+      net->pack(pointers.data(), net->packing_threads(Use::training, steps, int(std::min(batch, kMaxBatch)), most));
     }
     any.weights.swap(kept);
   });
@@ -72,13 +73,13 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
 std::vector<py::object> copy_weights(AnyNetwork& any) {
   std::vector<py::object> copies;
   std::vector<void*> to;
-  for (const py::object& w : any.weights) {
+  for (const py::object& w : std::vector<py::object>(any.weights)) {  // another thread may pack meanwhile
     const auto from = py::reinterpret_borrow<py::array>(w);
     py::array copy(from.dtype(), std::vector<ssize_t>(from.shape(), from.shape() + from.ndim()));
     to.push_back(copy.mutable_data());
     copies.push_back(std::move(copy));
   }
-  const std::lock_guard<std::mutex> lock(any.mutex);
+  // From here on nothing calls Python, which might let another thread edit the weights.
   const auto& source = any.frozen.empty() ? any.weights : any.frozen;
   for (size_t i = 0; i < source.size(); ++i) {
     const auto* const from = py::detail::array_proxy(source[i].ptr());
@@ -90,7 +91,6 @@ std::vector<py::object> copy_weights(AnyNetwork& any) {
 // To be called before the arrays that pack() got are written to: streams that are pickled afterwards need them.
 void freeze(AnyNetwork& any) {
   std::vector<py::object> copies = copy_weights(any);
-  const std::lock_guard<std::mutex> lock(any.mutex);
   if (any.frozen.empty()) any.frozen.swap(copies);
 }
 
@@ -128,17 +128,17 @@ Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vect
   const Config& c = net.config();
   const py::array x = as_array<T>(a.x, "x");
   if (x.ndim() != 3) bad_shape("x", "[T, B, I]", x);
-  const ssize_t steps = x.shape(0), batch = x.shape(1), parts = c.parts();
+  const ssize_t steps = x.shape(0), batch = x.shape(1), sweeps = c.sweeps();
   check_size("x", steps, batch);
   const bool lstm = net.cell().has_cell_state;
   Sequence<T> s = {};
   s.steps = steps, s.batch = int(batch);
   s.x = rows_of<T>(a.x, "x", steps, batch, c.input);
   s.y = writable_rows<T>(a.y, "y", steps, batch, c.width());
-  s.h0 = contiguous<T>(a.h0, "h0", {parts, batch, c.output()});
-  s.hn = writable<T>(a.hn, "hn", {parts, batch, c.output()});
-  s.c0 = lstm ? contiguous<T>(a.c0, "c0", {parts, batch, c.hidden}) : nullptr;
-  s.cn = lstm ? writable<T>(a.cn, "cn", {parts, batch, c.hidden}) : nullptr;
+  s.h0 = contiguous<T>(a.h0, "h0", {sweeps, batch, c.output()});
+  s.hn = writable<T>(a.hn, "hn", {sweeps, batch, c.output()});
+  s.c0 = lstm ? contiguous<T>(a.c0, "c0", {sweeps, batch, c.hidden}) : nullptr;
+  s.cn = lstm ? writable<T>(a.cn, "cn", {sweeps, batch, c.hidden}) : nullptr;
   if (a.y.is_none() || a.hn.is_none() || (lstm && a.cn.is_none())) throw py::type_error("y, hn, cn: expected arrays");
   if (!a.lengths.is_none()) {
     lengths = lengths_of(a.lengths, steps, batch);
@@ -187,15 +187,15 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
     using T = element_of<decltype(tape)>;
     const auto& net = *std::get<std::shared_ptr<Network<T>>>(any.network);
     const Config& c = net.config();
-    const ssize_t steps = tape->order.steps(), batch = tape->order.batch(), parts = c.parts();
+    const ssize_t steps = tape->order.steps(), batch = tape->order.batch(), sweeps = c.sweeps();
     const bool lstm = net.cell().has_cell_state;
     Gradients<T> g = {};
     g.dy = rows_of<T>(dy, "dy", steps, batch, c.width());
     g.dx = writable_rows<T>(dx, "dx", steps, batch, c.input);
-    g.dh = contiguous<T>(dh, "dh", {parts, batch, c.output()});
-    g.dh0 = writable<T>(dh0, "dh0", {parts, batch, c.output()});
-    if (lstm) g.dc = contiguous<T>(dc, "dc", {parts, batch, c.hidden});
-    if (lstm) g.dc0 = writable<T>(dc0, "dc0", {parts, batch, c.hidden});
+    g.dh = contiguous<T>(dh, "dh", {sweeps, batch, c.output()});
+    g.dh0 = writable<T>(dh0, "dh0", {sweeps, batch, c.output()});
+    if (lstm) g.dc = contiguous<T>(dc, "dc", {sweeps, batch, c.hidden});
+    if (lstm) g.dc0 = writable<T>(dc0, "dc0", {sweeps, batch, c.hidden});
     const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
     g.weights = weights.data(), g.threads = threads_of(threads);
     const Unlocked unlocked;
