@@ -1,7 +1,5 @@
 #include "network/barrier.h"
 
-#include <chrono>
-
 #if defined(_WIN32)
 #include <windows.h>
 #else
@@ -24,11 +22,6 @@ void yield() {
 #else
   sched_yield();
 #endif
-}
-
-int64_t nanoseconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
 }
 
 void Spin::operator()() {

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <new>
 
-#include "network/barrier.h"
+#include "network/clock.h"
 #include "network/memory.h"
 #include "network/once.h"
 

@@ -1,6 +1,7 @@
 #include "network/memory.h"
 
 #include <algorithm>
+#include <new>
 
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -1,12 +1,11 @@
 // Memory for tapes, workspaces and results: one aligned block each, cut up by an
-// Arena, kept in a Pool between calls. Fresh pages cost a fault per 4 KiB (a training
+// Arena, kept in a BlockPool between calls. Fresh pages cost a fault per 4 KiB (a training
 // step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -68,9 +67,9 @@ class Arena {
 // nobody has taken for a while, so that one large call does not bind its memory for as long as there are small ones.
 // Threads may share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked
 // meanwhile for ever: the tape it drops hung it there.)
-class Pool {
+class BlockPool {
  public:
-  explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
+  explicit BlockPool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
     kept_.reserve(most + 1);  // give() runs in destructors and must not allocate
   }
 
@@ -121,7 +120,7 @@ class Pool {
 class Loan {
  public:
   Loan() = default;
-  Loan(Pool& pool, size_t bytes) : pool_(&pool), block_(pool.take(bytes)) {}
+  Loan(BlockPool& pool, size_t bytes) : pool_(&pool), block_(pool.take(bytes)) {}
   Loan(Loan&& other) noexcept { *this = std::move(other); }
   Loan& operator=(Loan&& other) noexcept {
     std::swap(pool_, other.pool_);
@@ -135,7 +134,7 @@ class Loan {
   size_t bytes() const { return block_.bytes(); }
 
  private:
-  Pool* pool_ = nullptr;
+  BlockPool* pool_ = nullptr;
   Block block_;
 };
 
@@ -150,7 +149,7 @@ Block carved(LayOut lay_out) {
   return block;
 }
 template <class LayOut>
-Loan carved(Pool& pool, LayOut lay_out) {
+Loan carved(BlockPool& pool, LayOut lay_out) {
   Arena sizes;
   lay_out(sizes);
   Loan loan(pool, sizes.used());

@@ -174,8 +174,8 @@ struct Choice {
   double ns;
 };
 
-// Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an
-// earlier one, as it waits more often and suffers more when a neighbour takes a core.
+// Tries fewer threads too: the barrier of all may cost more than they save. A split has to gain a tenth on an earlier
+// one, a pipeline half of that: it waits more often and suffers more when a neighbour takes a core.
 Choice fastest(const Work& w, int threads, unsigned allowed) {
   constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
   double ns[kSplits];

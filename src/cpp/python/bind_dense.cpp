@@ -1,5 +1,8 @@
 #include "network/dense.h"
 
+#include <algorithm>
+#include <functional>
+#include <memory>
 #include <numeric>
 
 #include "network/limits.h"

@@ -46,7 +46,7 @@ class Pass {
     const Axes axes = call.axes();
     const int64_t steps = packed ? call.batch_sizes->size(0) : axes.step < 0 ? 1 : x.size(axes.step);
     const int64_t batch = packed ? call.batch : axes.row < 0 ? 1 : x.size(axes.row);
-    if (call.layout == kStep && config_.parts() != 1) {  // y is its h, and there is no place for another
+    if (call.layout == kStep && config_.sweeps() != 1) {  // y is its h, and there is no place for another
       throw py::value_error("layout: 3, a single step, is for one layer in one direction, got " +
                             std::to_string(config_.layers) + " in " + std::to_string(config_.directions()));
     }
@@ -199,7 +199,7 @@ class Pass {
 
   void take_weights(const py::sequence& given) {
     held_ = py::tuple(given);
-    const size_t count = size_t(config_.parts()) * size_t(config_.weights_per_part());
+    const size_t count = size_t(config_.sweeps()) * size_t(config_.weights_per_sweep());
     if (held_.size() != count) {
       throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
     }
@@ -261,8 +261,8 @@ class Pass {
   }
   Shape state(int size) const {
     if (call_.layout == kStep) return {2, {sequence_.batch, size}};
-    if (call_.layout == kUnbatched) return {2, {config_.parts(), size}};
-    return {3, {config_.parts(), sequence_.batch, size}};
+    if (call_.layout == kUnbatched) return {2, {config_.sweeps(), size}};
+    return {3, {config_.sweeps(), sequence_.batch, size}};
   }
 
   AnyFollower& any_;

@@ -1,5 +1,10 @@
 // fastrnn.Stream.
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "network/limits.h"
 #include "python/bind.h"

@@ -28,7 +28,7 @@ py::dict explain_layer(const Plan& p) {
 }  // namespace
 
 py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
-  const Use use = training ? Use::region : Use::inference;
+  const Use use = training ? Use::training : Use::inference;
   return visit_made(any.network, "network", [&](const auto& net) {
     using T = element_of<decltype(net)>;
     const Config& c = net->config();
