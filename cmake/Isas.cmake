@@ -6,7 +6,7 @@ set(FASTRNN_ISAS "")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
   list(APPEND FASTRNN_ISAS
-    "avx512|64|-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma|__builtin_cpu_supports(\"avx512f\") && __builtin_cpu_supports(\"avx512bw\") && __builtin_cpu_supports(\"avx512dq\") && __builtin_cpu_supports(\"avx512vl\") && __builtin_cpu_supports(\"fma\")"
+    "avx512|64|-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma|__builtin_cpu_supports(\"avx512f\") && __builtin_cpu_supports(\"avx512bw\") && __builtin_cpu_supports(\"avx512dq\") && __builtin_cpu_supports(\"avx512vl\") && __builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
     "avx2|32|-mavx2 -mfma|__builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
     "baseline|16||true")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64" OR CMAKE_OSX_ARCHITECTURES MATCHES "arm64")

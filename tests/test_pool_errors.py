@@ -37,6 +37,18 @@ WRONG_STEPS = {
     "left": (lambda i: [i[3]], (1, 5), ValueError, "ids: .*in the pool, got"),
     "negative": (lambda i: [-1], (1, 5), ValueError, "ids: .*got -1 at position 0"),
     "huge": (lambda i: [2**63 - 1], (1, 5), ValueError, "ids: .*in the pool"),
+    "unsigned": (
+        lambda i: np.array([i[0], 2**63], np.uint64),
+        (2, 5),
+        ValueError,
+        "ids: .*in the pool, got 9223372036854775808 at position 1",
+    ),
+    "masked": (
+        lambda i: np.ma.array(i[:2], np.int64, mask=[False, True]),
+        (2, 5),
+        TypeError,
+        r"ids: expected a plain array, got a masked one; use ids.filled\(...\)",
+    ),
     "repeated": (lambda i: [i[0], i[1], i[0]], (3, 5), ValueError, "each stream once.*position 2 "),
     "too many": (lambda i: [i[0]] * 9, (9, 5), ValueError, "at most capacity = 4, got 9"),
     "floats": (lambda i: [0.0, 1.0], (2, 5), TypeError, "ids: expected integers.*float64"),

@@ -97,6 +97,27 @@ def test_reset_of_rows_that_are_not_there(rows):
     assert stream.state[0].tobytes() == before, "nothing half-reset"
 
 
+@pytest.mark.parametrize(
+    ("rows", "error", "match"),
+    [
+        (
+            np.array([0, 2**63], np.uint64),
+            ValueError,
+            "rows: .* 0 to 2, got 9223372036854775808 at",
+        ),
+        (np.ma.array([0, 1], mask=[False, True]), TypeError, "rows: expected a plain array"),
+        (np.ma.array([True] * 3, mask=[False, True, True]), TypeError, "rows: .*got a masked one"),
+    ],
+)
+def test_reset_of_rows_that_are_no_indices(rows, error, match):
+    stream = NET.build().stream(3)
+    stream.process(random(3, 3, 5))
+    before = stream.state[0].tobytes()
+    with pytest.raises(error, match=match):
+        stream.reset(rows)
+    assert stream.state[0].tobytes() == before, "nothing half-reset"
+
+
 def test_reset_with_a_mask_of_the_wrong_size():
     with pytest.raises(ValueError, match=r"rows: .*3.*2"):
         NET.build().stream(3).reset(np.array([True, False]))

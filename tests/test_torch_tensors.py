@@ -127,8 +127,8 @@ WRONG = [
     ({"x": torch.zeros(())}, ValueError, r"input: expected 3 axes, the last 4, got \[\]"),
     ({"x": torch.zeros(1, 1, 2, 2, T, I)}, ValueError, "input: expected 3 axes, the last 4, got"),
     ({"x": torch.zeros(T, B, I + 1)}, ValueError, "input: expected 3 axes, the last 4, got"),
-    ({"x": torch.zeros(2**31, 0, I)}, ValueError, "input: more than 2147483647 steps or rows"),
-    ({"x": torch.zeros(1, 1, I).expand(1, 2**31, I)}, ValueError, "input: more than 2147483647"),
+    ({"x": torch.zeros(2**31, 0, I)}, ValueError, "input: expected at most T = 2147483647"),
+    ({"x": torch.zeros(0, 2**28 + 1, I)}, ValueError, "input: .*, got T = 0, B = 268435457"),
     ({"h0": 3.0}, TypeError, "h0: expected a torch.Tensor, got float"),
     ({"h0": torch.zeros(1, B, H + 1)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[1, 3"),
     ({"h0": torch.zeros(B, H)}, ValueError, r"h0: expected shape \[1, 3, 6\], got \[3, 6\]"),
@@ -145,6 +145,22 @@ WRONG = [
     ({"layout": PACKED}, ValueError, "batch_sizes: expected with layout 4"),
     ({"sizes": torch.tensor([1])}, ValueError, "batch_sizes: expected with layout 4"),
 ]
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn_relu"])
+def test_only_an_lstm_has_a_cell_state(cell, by_table):
+    kernel, state = Kernel(cell, I, H, 1, True, False, 0), numbers(1, B, H)
+    x, weights = numbers(T, B, I), [numbers(*shape) for shape in kernel.shapes]
+    call, none = Call(TIME, B, 0.0), (True, True, False, True)
+    with pytest.raises(ValueError, match="^c0: expected None, only an LSTM has a cell state"):
+        kernel.forward(x, state, state, weights, call, True)
+    y, _, cn, reserve, _ = kernel.forward(x, state, None, weights, call, True)
+    assert cn is None
+    with pytest.raises(ValueError, match="^dc: expected None, only an LSTM has a cell state"):
+        kernel.backward(x, y, reserve, weights, call, (y, None, state), none)
+    with pytest.raises(ValueError, match=r"^wanted\[2\]: expected False, only an LSTM has"):
+        kernel.backward(x, y, reserve, weights, call, (y, None, None), (True,) * 4)
+    assert kernel.backward(x, y, reserve, weights, call, (y, None, None), none)[2] is None
 
 
 @pytest.mark.parametrize(("change", "error", "match"), WRONG)
@@ -264,6 +280,8 @@ def test_backward_refuses_what_forward_did_not_give(by_table):
     other = KERNEL.forward(a["x"].double(), None, None, double, call, True)[4]
     with pytest.raises(ValueError, match="lease: expected that of"):
         back(lease=other)
+    with pytest.raises(RuntimeError, match="^lease: was never initialised"):
+        back(lease=_core.Lease.__new__(_core.Lease))
 
 
 @pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])

@@ -39,11 +39,12 @@ static inline T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, in
   return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
 }
 
-// One thread's part of a task: some places, and some blocks of units. When units are split, the threads meet at `wait`.
+// One thread's part of a task: some places, and some blocks of units. Who has a part of the units of several steps, or
+// of a projection's, meets the others at `wait`.
 struct Share {
   int row_begin, row_end, row_stride;
   int unit_part, unit_parts;
-  void (*wait)(void* barrier);  // null unless units are split
+  void (*wait)(void* barrier);  // null where nobody is met: all units, or those of one step
   void* barrier;
 };
 
@@ -56,19 +57,19 @@ struct ForwardTask {
   int pitch;                  // padded(H)
   int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps
   Rows<const T> x;   // [T, B, I]
-  const T* w;        // packed [H/W][I, gates][W] (gemm/pack.h); a sweep with `hoisted` does not read it
+  const T* w;        // packed [H/W][group][I][gates of the group][W] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
   bool handed_over;     // most of it by another thread, in whose cache it lies
   const T* bias;        // [A][pitch]
-  const T* u;           // packed [H/W][P, gates][W]
+  const T* u;           // packed [H/W][group][P][gates of the group][W]
   const T* projection;  // packed [P/W][H][W], or null
   Rows<T> y;            // [T, B, P]
   const T* h0;          // [B, P] by batch row
   T* cell;              // [B][pitch] by place: c before the first step; carried in place when there is no tape
   T* tape_gates;        // [live rows][saved][pitch], or null
   T* tape_cell;         // [live rows][pitch], or null
-  T* unprojected;       // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; null unless projecting
+  T* unprojected;       // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; for a projection alone
 };
 
 // Where one row of a forward step finds and leaves its values, each at unit 0.
@@ -122,7 +123,7 @@ struct InputTask {
   const T* const* in;  // [rows] of [depth]
   T* const* out;       // [rows] of [input gates][pitch]
   int depth, hidden, pitch;
-  const T* packed;  // [H/W][depth, input gates][W]
+  const T* packed;  // [H/W][group][depth][gates of the group][W]
   const T* bias;    // [A][pitch]
 };
 

@@ -5,11 +5,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "file/safetensors.h"
 #include "network/dense.h"
+#include "network/limits.h"
 #include "network/network.h"
 #include "stream.h"
 
@@ -34,9 +36,7 @@ inline int within(int64_t value, int64_t least, int64_t most, const char* name) 
          ", got " + std::to_string(value));
 }
 
-constexpr int kMostSize = 1 << 20, kMostThreads = 1024;
-
-inline int check_threads(int64_t threads) { return within(threads, 1, kMostThreads, "threads"); }
+inline int check_threads(int64_t threads) { return within(threads, 1, kMaxThreads, "threads"); }
 
 template <class T>
 void need_aligned(const void* pointer, const char* name) {
@@ -165,7 +165,7 @@ const StoredTensor& stored(const Safetensors& file, const std::string& name, int
 int dtype_of_stored(const Safetensors& file, const std::string& name);
 // A field of a module that fastrnn wrote; null when the file has no metadata for it.
 const std::string* field(const Safetensors& file, const std::string& prefix, const char* name);
-int integer_field(const Safetensors& file, const std::string& prefix, const char* name, int least);  // to kMostSize
+int integer_field(const Safetensors& file, const std::string& prefix, const char* name, int least);  // to kMaxSize
 bool boolean_field(const Safetensors& file, const std::string& prefix, const char* name);
 void check_version(const Safetensors& file, const std::string& prefix);
 

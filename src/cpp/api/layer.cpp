@@ -1,7 +1,9 @@
 // Recurrent layers: weights by name, packing, inference.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
+#include <new>
 
 #include "api/handles.h"
 #include "registry.h"
@@ -9,20 +11,20 @@
 namespace fastrnn {
 namespace {
 
+static_assert(int(Cell::rnn_tanh) == FASTRNN_RNN_TANH && int(Cell::rnn_relu) == FASTRNN_RNN_RELU &&
+                  int(Cell::lstm) == FASTRNN_LSTM && int(Cell::gru) == FASTRNN_GRU && kCells == 4,
+              "a cell of the API is one of the core by a cast");
+
 // Fields of structs are only ever added at the end.
 constexpr size_t kFirstConfig = offsetof(fastrnn_config, proj_size) + sizeof(int32_t);
 
 std::vector<Parameter> parameters_of(const Config& c, int gates) {
   std::vector<Parameter> all;
-  const int64_t rows = int64_t(gates) * c.hidden;
-  for (int part = 0; part < c.parts(); ++part) {
-    const int layer = part / c.directions();
-    const std::string end = "_l" + std::to_string(layer) + (part % c.directions() ? "_reverse" : "");
-    all.push_back({"weight_ih" + end, {rows, c.input_of(layer)}, 2});
-    all.push_back({"weight_hh" + end, {rows, c.output()}, 2});
-    if (c.bias) all.push_back({"bias_ih" + end, {rows, 0}, 1});
-    if (c.bias) all.push_back({"bias_hh" + end, {rows, 0}, 1});
-    if (c.projection) all.push_back({"weight_hr" + end, {c.projection, c.hidden}, 2});
+  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+    const std::string end = "_l" + std::to_string(sweep / c.directions()) + (sweep % c.directions() ? "_reverse" : "");
+    each_weight_of(c, gates, sweep, [&](Weight w, int64_t rows, int64_t columns) {
+      all.push_back({kWeightNames[int(w)] + end, {rows, columns}, columns ? 2 : 1});
+    });
   }
   return all;
 }
@@ -31,9 +33,9 @@ Config checked(const fastrnn_config& c) {
   if (c.size < kFirstConfig) refuse("config: its size is not set; use fastrnn_config_default");
   within(c.cell, 0, kCells - 1, "cell");
   within(c.dtype, 0, 1, "dtype");
-  within(c.input_size, 1, kMostSize, "input_size");
-  within(c.hidden_size, 1, kMostSize, "hidden_size");
-  within(c.num_layers, 1, kMostSize, "num_layers");
+  within(c.input_size, 1, kMaxSize, "input_size");
+  within(c.hidden_size, 1, kMaxSize, "hidden_size");
+  within(c.num_layers, 1, kMaxSize, "num_layers");
   within(c.bias, 0, 1, "bias");
   within(c.bidirectional, 0, 1, "bidirectional");
   if (c.proj_size && c.cell != FASTRNN_LSTM) refuse("proj_size: expected 0, only an LSTM has a projection");
@@ -48,7 +50,7 @@ Config checked(const fastrnn_config& c) {
 void check_bytes(const Config& c, int gates) {
   const double widest = std::max({c.input, c.width(), c.hidden}) + 2.0 * kPad;
   const double each = 3.0 * (gates * (c.hidden + 2.0 * kPad) * 2 + c.projection + kPad) * widest;
-  if (each * c.parts() * sizeof(double) > 0x1p58) throw std::bad_alloc();
+  if (each * c.sweeps() * sizeof(double) > 0x1p58) throw std::bad_alloc();
 }
 
 template <class T>
@@ -104,7 +106,7 @@ void check_stored(const fastrnn_config& config, const Safetensors& file, const s
       throw Failure{FASTRNN_FORMAT, "metadata: " + prefix + failure.message};
     }
   }();
-  const size_t count = size_t(c.parts()) * size_t(c.weights_per_part());
+  const size_t count = size_t(c.sweeps()) * size_t(c.weights_per_sweep());
   if (count > file.tensors().size()) {
     throw Failure{FASTRNN_FORMAT, "weights: expected " + std::to_string(count) + " tensors for a layer of " +
                                       std::to_string(c.layers) + ", the file has " +

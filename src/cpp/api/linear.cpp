@@ -10,8 +10,8 @@ namespace {
 
 std::unique_ptr<fastrnn_linear> make(int in_features, int out_features, bool bias, int dtype) {
   auto made = std::make_unique<fastrnn_linear>();
-  made->in_features = within(in_features, 1, kMostSize, "in_features");
-  made->out_features = within(out_features, 1, kMostSize, "out_features");
+  made->in_features = within(in_features, 1, kMaxSize, "in_features");
+  made->out_features = within(out_features, 1, kMaxSize, "out_features");
   made->bias = bias;
   const auto allocate = [&](auto& typed) {
     using T = typename std::decay_t<decltype(typed.weight)>::value_type;
@@ -57,7 +57,7 @@ std::unique_ptr<fastrnn_linear> load(const Safetensors& file, const std::string&
   } else {
     const StoredTensor& t = *file.find(weight);
     const bool fits = t.shape.size() == 2 &&
-                      std::all_of(t.shape.begin(), t.shape.end(), [](int64_t n) { return n >= 1 && n <= kMostSize; });
+                      std::all_of(t.shape.begin(), t.shape.end(), [](int64_t n) { return n >= 1 && n <= kMaxSize; });
     if (!fits) throw Failure{FASTRNN_FORMAT, weight + ": expected shape [out_features, in_features], each to 1048576"};
     shape[0] = t.shape[0], shape[1] = t.shape[1];
     has_bias = file.find(bias) != nullptr;
@@ -116,7 +116,7 @@ fastrnn_status fastrnn_linear_run(const fastrnn_linear* linear, const void* x, v
   return guarded(error, [&] {
     need(linear, "linear");
     if (!linear->ready) throw Failure{FASTRNN_NOT_READY, "linear: its weights were never set"};
-    const int n = within(rows, 0, INT32_MAX, "rows");
+    const int n = within(rows, 0, kMaxRows, "rows");
     check_threads(threads);
     if (n == 0) return;
     need(x, "x"), need(y, "y");

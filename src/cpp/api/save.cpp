@@ -1,4 +1,5 @@
 // Writing what fastrnn.save() of Python writes.
+#include <map>
 #include <set>
 
 #include "api/handles.h"

@@ -1,5 +1,6 @@
 // Whole sequences: inference, and training forward and backward.
-#include <cmath>
+#include <cstddef>
+#include <new>
 
 #include "api/handles.h"
 
@@ -28,7 +29,12 @@ Rows<T> rows_of(T* data, ptrdiff_t step, ptrdiff_t row, int64_t steps, int batch
 // Bytes of a pass at most; sizes that no address space holds are refused before they overflow.
 void check_size(const Config& c, int64_t steps, int batch, size_t element) {
   const double widest = double(padded(c.hidden)) + padded(c.width()) + 16;
-  if (10.0 * double(steps) * batch * c.parts() * widest * double(element) > 0x1p60) throw std::bad_alloc();
+  if (10.0 * double(steps) * batch * c.sweeps() * widest * double(element) > 0x1p60) throw std::bad_alloc();
+}
+
+template <class T>
+const Typed<T>& typed_of(const fastrnn_layer& layer) {
+  return std::get<Typed<T>>(layer.typed);
 }
 
 // Where a final state goes that nobody wants.
@@ -42,8 +48,8 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
   if (s.size < kFirstSequence) refuse("sequence: its size is not set to sizeof(fastrnn_sequence)");
   need_ready(layer);
   const Config& c = layer.config;
-  const int64_t steps = within(s.steps, 0, INT32_MAX, "steps");
-  const int batch = within(s.batch, 0, kMostSize, "batch");
+  const int64_t steps = within(s.steps, 0, kMaxSteps, "steps");
+  const int batch = within(s.batch, 0, kMaxBatch, "batch");
   need_aligned<int64_t>(s.lengths, "lengths");
   for (int64_t i = 0; s.lengths && i < batch; ++i) {
     if (s.lengths[i] >= 0 && s.lengths[i] <= steps) continue;
@@ -51,7 +57,7 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
            " for row " + std::to_string(i));
   }
   check_size(c, steps, batch, sizeof(T));
-  const bool lstm = c.cell == Cell::lstm;
+  const bool lstm = typed_of<T>(layer).network->cell().has_cell_state;
   if (!lstm && (s.c0 || s.cn)) refuse("c0, cn: expected NULL, only an LSTM has a cell state");
   Sequence<T> call = {};
   call.steps = steps, call.batch = batch, call.lengths = s.lengths, call.threads = check_threads(s.threads);
@@ -60,15 +66,10 @@ Sequence<T> checked(const fastrnn_layer& layer, const fastrnn_sequence& s, Unwan
   call.h0 = static_cast<const T*>(s.h0), call.c0 = static_cast<const T*>(s.c0);
   call.hn = static_cast<T*>(s.hn), call.cn = static_cast<T*>(s.cn);
   need_aligned<T>(s.h0, "h0"), need_aligned<T>(s.c0, "c0"), need_aligned<T>(s.hn, "hn"), need_aligned<T>(s.cn, "cn");
-  const size_t states = size_t(c.parts()) * size_t(batch);
+  const size_t states = size_t(c.sweeps()) * size_t(batch);
   if (!call.hn) unwanted.h.resize(states * size_t(c.output()) + 1), call.hn = unwanted.h.data();
   if (lstm && !call.cn) unwanted.c.resize(states * size_t(c.hidden) + 1), call.cn = unwanted.c.data();
   return call;
-}
-
-template <class T>
-const Typed<T>& typed_of(const fastrnn_layer& layer) {
-  return std::get<Typed<T>>(layer.typed);
 }
 
 template <class T>
@@ -95,7 +96,7 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   const Config& c = layer.config;
   const int64_t steps = tape.call.steps;
   const int batch = tape.call.batch;
-  const bool lstm = c.cell == Cell::lstm;
+  const bool lstm = typed_of<T>(layer).network->cell().has_cell_state;
   if (!lstm && (g.dcn || g.dc0)) refuse("dcn, dc0: expected NULL, only an LSTM has a cell state");
   need(g.weights, "weights");
   for (size_t i = 0; i < layer.parameters.size(); ++i) {

@@ -12,7 +12,7 @@ std::unique_ptr<fastrnn_stream> make(const fastrnn_layer& layer, int64_t batch, 
   if (layer.config.bidirectional) {
     refuse("layer: expected one direction; the reverse direction starts at the end of the sequence");
   }
-  const int rows = within(batch, 1, kMostSize, "batch");
+  const int rows = within(batch, 1, kMaxSize, "batch");
   auto made = std::make_unique<fastrnn_stream>();
   made->stream = std::make_unique<Stream<T>>(std::get<Typed<T>>(layer.typed).network, rows, check_threads(threads));
   return made;
@@ -84,7 +84,7 @@ fastrnn_status fastrnn_stream_reset_row(fastrnn_stream* stream, int64_t row) FAS
 fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, void* c) FASTRNN_NONBLOCKING {
   return with(stream, [&](const auto& s, auto element) {
     using T = decltype(element);
-    const bool lstm = s.network().config().cell == Cell::lstm;
+    const bool lstm = s.network().cell().has_cell_state;
     if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
     s.read_state(static_cast<T*>(h), static_cast<T*>(c));
     return FASTRNN_OK;
@@ -94,7 +94,7 @@ fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, v
 fastrnn_status fastrnn_stream_set_state(fastrnn_stream* stream, const void* h, const void* c) FASTRNN_NONBLOCKING {
   return with(stream, [&](auto& s, auto element) {
     using T = decltype(element);
-    const bool lstm = s.network().config().cell == Cell::lstm;
+    const bool lstm = s.network().cell().has_cell_state;
     if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
     s.write_state(static_cast<const T*>(h), static_cast<const T*>(c));
     return FASTRNN_OK;

@@ -35,9 +35,9 @@ int integer_field(const Safetensors& file, const std::string& prefix, const char
   const std::string& text = value(file, prefix, name);
   const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
   const int number = digits && text.size() <= 7 ? std::stoi(text) : -1;
-  if (number < least || number > kMostSize) {
+  if (number < least || number > kMaxSize) {
     wrong("metadata: expected '" + prefix + name + "' to be an integer from " + std::to_string(least) + " to " +
-          std::to_string(kMostSize) + ", got '" + shown(text, 32) + "'");
+          std::to_string(kMaxSize) + ", got '" + shown(text, 32) + "'");
   }
   return number;
 }

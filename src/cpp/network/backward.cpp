@@ -1,5 +1,7 @@
 // The backward pass through time, layer after layer from the top: in blocks of time the sweep fills dgates, then one
 // product each makes dx, dW, dU and db of the block while dgates is still in the cache.
+#include <algorithm>
+
 #include "network/backward_work.h"
 #include "network/dropout.h"
 
@@ -36,10 +38,10 @@ class BackwardLayer {
   void finish() {
     for (int d = 0; d < c_.directions(); ++d) {
       const DirectionWork<T>& w = work_.directions[d];
-      const ptrdiff_t part = this->part(d), batch = tape_.order.batch();
+      const ptrdiff_t sweep = this->sweep(d), batch = tape_.order.batch();
       if (call_.dh0)
-        from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + part * batch * c_.output());
-      if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + part * batch * c_.hidden);
+        from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + sweep * batch * c_.output());
+      if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + sweep * batch * c_.hidden);
       if (!call_.weights) continue;
       const RawWeights<T> grads = weights(d);
       for (int g = 0; c_.bias && g < cell_.gates; ++g) {
@@ -52,15 +54,15 @@ class BackwardLayer {
   }
 
  private:
-  int part(int direction) const { return layer_ * c_.directions() + direction; }
+  int sweep(int direction) const { return layer_ * c_.directions() + direction; }
   int input() const { return c_.input_of(layer_); }
-  RawWeights<T> weights(int d) const { return raw_weights(c_, call_.weights, part(d)); }
+  RawWeights<T> weights(int d) const { return raw_weights(c_, call_.weights, sweep(d)); }
 
   void initialise(int d) {
     const DirectionWork<T>& w = work_.directions[d];
     const ptrdiff_t batch = tape_.order.batch();
-    const T* const dh = call_.dh ? call_.dh + part(d) * batch * c_.output() : nullptr;
-    const T* const dc = call_.dc ? call_.dc + part(d) * batch * c_.hidden : nullptr;
+    const T* const dh = call_.dh ? call_.dh + sweep(d) * batch * c_.output() : nullptr;
+    const T* const dc = call_.dc ? call_.dc + sweep(d) * batch * c_.hidden : nullptr;
     to_places(tape_.order, dh, c_.output(), w.dstate, output_pitch_);
     to_places(tape_.order, dc, c_.hidden, w.carry, pitch_);
     // -0 is the number that changes nothing when added, not even the sign of a zero.
@@ -74,8 +76,8 @@ class BackwardLayer {
   }
 
   BackwardTask<T> make_task(int d) const {
-    const PackedWeights<T>& p = net_.weights(part(d));
-    const Trace<T>& t = tape_.parts[size_t(part(d))];
+    const PackedWeights<T>& p = net_.weights(sweep(d));
+    const Trace<T>& t = tape_.sweeps[size_t(sweep(d))];
     const DirectionWork<T>& w = work_.directions[d];
     const Rows<T>& y = tape_.layers[size_t(layer_)].output;
     BackwardTask<T> task = {};
@@ -117,9 +119,7 @@ class BackwardLayer {
   void weight_gradients(int d, const BackwardTask<T>& task, const Team& team, int thread) {
     if (!call_.weights) return;
     const ThreadWork<T>& t = work_.threads[thread];
-    const Trace<T>& trace = tape_.parts[size_t(part(d))];
     const RawWeights<T> grads = weights(d);
-    const int64_t first = task.schedule.first[task.step_begin];
     const int rows = int(tape_.order.rows(task.step_begin, task.step_end));
     OuterTask<T> outer = {};
     outer.a = task.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
@@ -134,6 +134,14 @@ class BackwardLayer {
     net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
                                vectors * (team.rank + 1) / team.size * kPad, work_.directions[d].bias_sums);
 
+    gate_gradients(d, task, outer, t, grads);
+    if (c_.projection) projection_gradient(d, task, outer, team, t, grads.hr);
+  }
+
+  // dW and dU.
+  void gate_gradients(int d, const BackwardTask<T>& task, OuterTask<T> outer, const ThreadWork<T>& t,
+                      const RawWeights<T>& grads) const {
+    const Trace<T>& trace = tape_.sweeps[size_t(sweep(d))];
     each_row(task, [&](int n, int64_t step, int place) {
       t.left[n] = row_at(tape_.layers[size_t(layer_)].input, task.schedule, step, place);
       t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
@@ -152,9 +160,13 @@ class BackwardLayer {
       outer.gate_column = columns[i], outer.right = right + i;
       net_.kernels().outer(outer);
     }
-    if (!c_.projection) return;
-    each_row(task, [&](int n, int64_t, int) { t.left[n] = trace.unprojected + (first + n) * pitch_; });
-    const OuterRight<T> unprojected = {t.left, c_.hidden, grads.hr};
+  }
+
+  void projection_gradient(int d, const BackwardTask<T>& task, OuterTask<T> outer, const Team& team,
+                           const ThreadWork<T>& t, T* to) const {
+    const T* const from = tape_.sweeps[size_t(sweep(d))].unprojected + task.schedule.first[task.step_begin] * pitch_;
+    for (ptrdiff_t n = 0; n < outer.rows; ++n) t.left[n] = from + n * pitch_;
+    const OuterRight<T> unprojected = {t.left, c_.hidden, to};
     const int column = 0;
     outer.a = task.dprojected, outer.a_step = output_pitch_, outer.hidden = c_.projection;
     outer.gate_column = &column, outer.right = &unprojected, outer.rights = 1;
@@ -174,7 +186,7 @@ class BackwardLayer {
     int offsets[kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
     const int64_t rows = tape_.order.rows(task.step_begin, task.step_end);
-    const ProductTask<T> product = {t.left,  t.right, cell_.gates,      c_.hidden, offsets, net_.weights(part(d)).wt,
+    const ProductTask<T> product = {t.left,  t.right, cell_.gates,      c_.hidden, offsets, net_.weights(sweep(d)).wt,
                                     nullptr, input(), d == 1 && !second};
     net_.kernels().product(product, {int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size), 1, 0,
                                      1, nullptr, nullptr});

@@ -1,6 +1,10 @@
 // The memory of one layer's pass back.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
 #include "network/network.h"
 
 namespace fastrnn {

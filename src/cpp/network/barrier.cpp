@@ -1,7 +1,5 @@
 #include "network/barrier.h"
 
-#include <chrono>
-
 #if defined(_WIN32)
 #include <windows.h>
 #else
@@ -26,11 +24,6 @@ void yield() {
 #endif
 }
 
-int64_t nanoseconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
-}
-
 void Spin::operator()() {
   if (rounds_ < 4000) {
     ++rounds_;
@@ -41,7 +34,7 @@ void Spin::operator()() {
 }
 
 void Barrier::wait(int size) {
-  const int round = round_.load(std::memory_order_relaxed);
+  const unsigned round = round_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.store(round + 1, std::memory_order_release);

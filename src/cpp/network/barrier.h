@@ -1,14 +1,12 @@
-// Where threads wait for each other, and the clock they look at.
+// Where threads wait for each other.
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 
 namespace fastrnn {
 
-void relax();           // a moment, for the other thread of a core
-void yield();           // for other threads that want this core
-int64_t nanoseconds();  // of a clock that only goes forward
+void relax();  // a moment, for the other thread of a core
+void yield();  // for other threads that want this core
 
 // Waits by spinning, because a step takes microseconds and a futex wakes in tens of them; it yields after a while so
 // that more threads than cores still go on.
@@ -27,7 +25,7 @@ class Barrier {
 
  private:
   alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> round_{0};
+  alignas(64) std::atomic<unsigned> round_{0};  // it wraps: a training run meets more than 2^31 times
 };
 
 }  // namespace fastrnn

@@ -1,9 +1,16 @@
 // The immutable shape of a stack of recurrent layers.
 #pragma once
 
+#include <cstdint>
+
 #include "backend.h"
 
 namespace fastrnn {
+
+// What each direction of a layer may have, in torch's order.
+enum class Weight { ih, hh, bias_ih, bias_hh, hr };
+constexpr int kWeights = 5;
+constexpr const char* kWeightNames[kWeights] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
 
 struct Config {
   Cell cell;
@@ -12,23 +19,37 @@ struct Config {
   int projection;  // proj_size, 0: none
 
   int directions() const { return bidirectional ? 2 : 1; }
-  int parts() const { return layers * directions(); }  // a part is one direction of one layer, at layer * D + direction
+  int sweeps() const { return layers * directions(); }  // each one direction of a layer, at layer * D + direction
   int output() const { return projection ? projection : hidden; }  // P
   int width() const { return output() * directions(); }            // of a layer's output row
   int input_of(int layer) const { return layer ? width() : input; }
-  int weights_per_part() const { return 2 + (bias ? 2 : 0) + (projection ? 1 : 0); }
+  bool has(Weight w) const {
+    if (w == Weight::hr) return projection > 0;
+    return bias || (w != Weight::bias_ih && w != Weight::bias_hh);
+  }
+  int weights_per_sweep() const {
+    int n = 0;
+    for (int w = 0; w < kWeights; ++w) n += has(Weight(w));
+    return n;
+  }
 };
 
-// visit(rows, columns) for each weight, in torch's order: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr] of each
-// part. A bias has 0 columns.
+// visit(weight, rows, columns) for each weight of one sweep, in torch's order. A bias has 0 columns.
+template <class Visit>
+void each_weight_of(const Config& c, int gates, int sweep, Visit visit) {
+  const int64_t rows = int64_t(gates) * c.hidden;
+  const int64_t shapes[kWeights][2] = {
+      {rows, c.input_of(sweep / c.directions())}, {rows, c.output()}, {rows, 0}, {rows, 0}, {c.projection, c.hidden}};
+  for (int w = 0; w < kWeights; ++w) {
+    if (c.has(Weight(w))) visit(Weight(w), shapes[w][0], shapes[w][1]);
+  }
+}
+
+// visit(rows, columns) for those of all sweeps, one sweep after the other.
 template <class Visit>
 void each_weight(const Config& c, int gates, Visit visit) {
-  const int64_t rows = int64_t(gates) * c.hidden;
-  for (int part = 0; part < c.parts(); ++part) {
-    visit(rows, int64_t(c.input_of(part / c.directions())));
-    visit(rows, int64_t(c.output()));
-    for (int i = 0; c.bias && i < 2; ++i) visit(rows, int64_t(0));
-    if (c.projection) visit(int64_t(c.projection), int64_t(c.hidden));
+  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+    each_weight_of(c, gates, sweep, [&](Weight, int64_t rows, int64_t columns) { visit(rows, columns); });
   }
 }
 

@@ -1,9 +1,10 @@
 #include "network/core.h"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 
-#include "network/barrier.h"
+#include "network/clock.h"
 #include "network/memory.h"
 #include "network/once.h"
 
@@ -66,16 +67,35 @@ double fmas_a_ns(const Backend& backend) {
   return flops / (2.0 * backend.f32.lanes * ns);
 }
 
+// What was measured with a backend: one of narrow vectors reads less in a ns than one of wide ones.
+struct Figures {
+  std::atomic<const Backend*> backend{nullptr};
+  Once<double> gbs, fmas;
+};
+
+// No map behind a lock, which might be held when a child is forked: see Once.
+constexpr int kBackends = 8;  // more than there are rows in cmake/Isas.cmake
+Figures figures[kBackends];
+
+Figures& figures_of(const Backend& backend) {
+  for (Figures& f : figures) {
+    const Backend* known = f.backend.load(std::memory_order_relaxed);
+    if (!known) f.backend.compare_exchange_strong(known, &backend);  // known becomes what another thread has put there
+    if (!known || known == &backend) return f;
+  }
+  return figures[kBackends - 1];
+}
+
 }  // namespace
 
 Core Core::usual() { return {second_level_bytes(), 45, 3.5, first_level_bytes()}; }
 
 Core Core::measured(const Backend& backend) {
-  static Once<double> gbs, fmas;
+  Figures& known = figures_of(backend);
   Core core = usual();
   try {
-    core.l3_gbs = gbs.get([&] { return reading_gbs(backend, core.l2_bytes); });
-    core.fmas = fmas.get([&] { return fmas_a_ns(backend); });
+    core.l3_gbs = known.gbs.get([&] { return reading_gbs(backend, core.l2_bytes); });
+    core.fmas = known.fmas.get([&] { return fmas_a_ns(backend); });
   } catch (const std::bad_alloc&) {  // a layer can do without
   }
   return core;

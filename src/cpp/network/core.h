@@ -13,8 +13,8 @@ struct Core {
 
   // What the system tells, for weights of up to half the second-level cache: no plan for them asks what lies behind it.
   static Core usual();
-  // The others measured once in a process: about 1 ms for 1 MB of
-  // second-level cache, of which it reads and writes ten times as much.
+  // The others measured once in a process and for a backend: about 1 ms for 1 MB
+  // of second-level cache, of which it reads and writes ten times as much.
   static Core measured(const Backend& backend);
 };
 

@@ -2,6 +2,8 @@
 
 #include <system_error>
 
+#include "network/clock.h"
+
 namespace fastrnn {
 namespace {
 

@@ -1,6 +1,7 @@
 // A dense layer y = x W^T + b on the same products as the recurrent layers, and so with the same promise of bits.
 #pragma once
 
+#include <memory>
 #include <mutex>
 
 #include "backend.h"
@@ -33,7 +34,7 @@ class Dense {
   int input_, output_;
   const T* raw_ = nullptr;
   Block forward_block_, bias_;
-  mutable Pool pool_{4, size_t(16) << 20};  // addresses of rows for backward: millions of them are not kept
+  mutable BlockPool pool_{4, size_t(16) << 20};  // addresses of rows for backward: millions of them are not kept
   std::shared_ptr<Crew> crew_;
   mutable std::mutex mutex_;
   mutable Block backward_block_;

@@ -58,8 +58,8 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, cons
   std::atomic_thread_fence(std::memory_order_acquire);
   auto network = in_place ? network_ : std::make_shared<Network<T>>(config, backend);
   network_.reset();  // should packing fail, there is none
-  network->pack(weights, network->packing_threads(Use::region, steps, batch, threads));
-  weights_.assign(weights, weights + config.parts() * config.weights_per_part());
+  network->pack(weights, network->packing_threads(Use::training, steps, batch, threads));
+  weights_.assign(weights, weights + config.sweeps() * config.weights_per_sweep());
   fingerprint_ = print;
   network_ = network;
   ++packings_;

@@ -1,4 +1,6 @@
 // The forward pass over a sequence, layer after layer.
+#include <algorithm>
+
 #include "network/dropout.h"
 #include "network/network.h"
 #include "network/pipeline.h"
@@ -108,9 +110,9 @@ class ForwardLayer {
 
   ForwardTask<T> make_task(int direction) const {
     const Config& c = net_.config();
-    const int part = layer_ * c.directions() + direction;
-    const Trace<T>& t = tape_.parts[size_t(part)];
-    ForwardTask<T> task = net_.forward_task(part);
+    const int sweep = layer_ * c.directions() + direction;
+    const Trace<T>& t = tape_.sweeps[size_t(sweep)];
+    ForwardTask<T> task = net_.forward_task(sweep);
     task.schedule = tape_.order.schedule(direction == 1);
     task.x = tape_.layers[size_t(layer_)].input;
     task.y = tape_.layers[size_t(layer_)].output;
@@ -157,20 +159,21 @@ void final_states(const Network<T>& net, const Tape<T>& tape, int layer) {
   const Config& c = net.config();
   const int pitch = padded(c.hidden);
   for (int direction = 0; direction < c.directions(); ++direction) {
-    const int part = layer * c.directions() + direction;
-    const Trace<T>& t = tape.parts[size_t(part)];
+    const int sweep = layer * c.directions() + direction;
+    const Trace<T>& t = tape.sweeps[size_t(sweep)];
     const Schedule s = tape.order.schedule(direction == 1);
     Rows<T> y = tape.layers[size_t(layer)].output;
     y.data += direction * c.output();
-    T* const hn = tape.call.hn + ptrdiff_t(part) * tape.call.batch * c.output();
+    T* const hn = tape.call.hn + ptrdiff_t(sweep) * tape.call.batch * c.output();
     for (int place = 0; place < tape.order.batch(); ++place) {
       const int last = tape.order.length(place) - 1, row = tape.order.row(place);
       const T* const h = last < 0 ? t.h0 + ptrdiff_t(row) * c.output() : row_at(y, s, last, place);
-      std::copy_n(h, c.output(), hn + ptrdiff_t(row) * c.output());
+      T* const to = hn + ptrdiff_t(row) * c.output();
+      if (h != to) std::copy_n(h, c.output(), to);  // of a single step hn may be y itself
       if (!net.cell().has_cell_state) continue;
       const T* const cell =
           t.tape_cell && last >= 0 ? t.tape_cell + (s.first[last] + place) * pitch : t.cell + ptrdiff_t(place) * pitch;
-      std::copy_n(cell, c.hidden, tape.call.cn + (ptrdiff_t(part) * tape.call.batch + row) * c.hidden);
+      std::copy_n(cell, c.hidden, tape.call.cn + (ptrdiff_t(sweep) * tape.call.batch + row) * c.hidden);
     }
   }
 }
@@ -179,16 +182,16 @@ template <class T>
 void initial_states(const Network<T>& net, Tape<T>& tape) {
   const Config& c = net.config();
   const Sequence<T>& call = tape.call;
-  for (int part = 0; part < c.parts(); ++part) {
-    const Trace<T>& t = tape.parts[size_t(part)];
+  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+    const Trace<T>& t = tape.sweeps[size_t(sweep)];
     const ptrdiff_t h = ptrdiff_t(call.batch) * c.output();
     if (call.h0) {
-      std::copy_n(call.h0 + part * h, h, t.h0);
+      std::copy_n(call.h0 + sweep * h, h, t.h0);
     } else {
       std::fill_n(t.h0, h, T(0));
     }
     if (!net.cell().has_cell_state) continue;
-    to_places(tape.order, call.c0 ? call.c0 + ptrdiff_t(part) * call.batch * c.hidden : nullptr, c.hidden, t.cell,
+    to_places(tape.order, call.c0 ? call.c0 + ptrdiff_t(sweep) * call.batch * c.hidden : nullptr, c.hidden, t.cell,
               padded(c.hidden));
   }
 }
@@ -198,7 +201,7 @@ void initial_states(const Network<T>& net, Tape<T>& tape) {
 template <class T>
 void Network<T>::pass(Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
-  const Use use = tape.keeps || call.regions ? Use::region : Use::inference;
+  const Use use = tape.keeps || call.regions ? Use::training : Use::inference;
   const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
   // All that may fail comes first: the final states may be written where the initial ones lie.
   std::vector<Plan> plans;

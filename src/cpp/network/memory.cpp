@@ -1,6 +1,7 @@
 #include "network/memory.h"
 
 #include <algorithm>
+#include <new>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -9,10 +10,8 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kHugePage = size_t(1) << 21;
-
 // So much of a block lies on huge pages: on a last one that is not filled, too, if three quarters of it are used.
-size_t huge_bytes(size_t bytes) { return (bytes + kHugePage / 4) / kHugePage * kHugePage; }
+size_t huge_bytes(size_t bytes) { return (bytes + kHugePage - kHugeBlock) / kHugePage * kHugePage; }
 
 std::align_val_t alignment(size_t bytes) { return std::align_val_t(huge_bytes(bytes) ? kHugePage : kAlign); }
 

@@ -1,18 +1,19 @@
 // Memory for tapes, workspaces and results: one aligned block each, cut up by an
-// Arena, kept in a Pool between calls. Fresh pages cost a fault per 4 KiB (a training
+// Arena, kept in a BlockPool between calls. Fresh pages cost a fault per 4 KiB (a training
 // step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
 
 namespace fastrnn {
 
 constexpr size_t kAlign = 64;
+constexpr size_t kHugePage = size_t(1) << 21;
+constexpr size_t kHugeBlock = kHugePage / 4 * 3;  // bytes from which a Block asks for huge pages
 
 // A block of 1.5 MB or more asks for pages of 2 MB (Linux). Those of 4 KB are looked up in memory again and again when
 // weights do not fit what a core remembers of them (LSTM T100 B1 H1024 17.1 ms, 14.2 with huge pages; T20 on one thread
@@ -66,9 +67,9 @@ class Arena {
 // nobody has taken for a while, so that one large call does not bind its memory for as long as there are small ones.
 // Threads may share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked
 // meanwhile for ever: the tape it drops hung it there.)
-class Pool {
+class BlockPool {
  public:
-  explicit Pool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
+  explicit BlockPool(size_t most = 4, size_t bytes = SIZE_MAX) : most_(most), bytes_(bytes) {
     kept_.reserve(most + 1);  // give() runs in destructors and must not allocate
   }
 
@@ -119,7 +120,7 @@ class Pool {
 class Loan {
  public:
   Loan() = default;
-  Loan(Pool& pool, size_t bytes) : pool_(&pool), block_(pool.take(bytes)) {}
+  Loan(BlockPool& pool, size_t bytes) : pool_(&pool), block_(pool.take(bytes)) {}
   Loan(Loan&& other) noexcept { *this = std::move(other); }
   Loan& operator=(Loan&& other) noexcept {
     std::swap(pool_, other.pool_);
@@ -133,7 +134,7 @@ class Loan {
   size_t bytes() const { return block_.bytes(); }
 
  private:
-  Pool* pool_ = nullptr;
+  BlockPool* pool_ = nullptr;
   Block block_;
 };
 
@@ -148,7 +149,7 @@ Block carved(LayOut lay_out) {
   return block;
 }
 template <class LayOut>
-Loan carved(Pool& pool, LayOut lay_out) {
+Loan carved(BlockPool& pool, LayOut lay_out) {
   Arena sizes;
   lay_out(sizes);
   Loan loan(pool, sizes.used());

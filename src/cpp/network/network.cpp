@@ -1,5 +1,7 @@
 #include "network/network.h"
 
+#include <algorithm>
+
 namespace fastrnn {
 
 template <class T>
@@ -7,12 +9,12 @@ Network<T>::Network(const Config& config, const Backend& backend, const Core* co
     : config_(config),
       backend_(backend),
       core_(core ? *core : Core::usual()),
-      pool_(std::make_shared<Pool>()),
+      pool_(std::make_shared<BlockPool>()),
       crew_(Crew::shared()),
-      packed_(size_t(config.parts())) {
+      packed_(size_t(config.sweeps())) {
   forward_block_ = carved([&](Arena& arena) {
-    for (int part = 0; part < config_.parts(); ++part) {
-      packed_[size_t(part)].lay_out_forward(arena, kernels(), config_, config_.input_of(part / config_.directions()));
+    for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+      packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(sweep / config_.directions()));
     }
   });
   if (!core && double(forward_block_.bytes()) > core_.l2_bytes / 2) core_ = Core::measured(backend);
@@ -24,9 +26,9 @@ void Network<T>::pack_all(int threads, Pack pack) const {
   constexpr double flops_per_byte = 8;  // packing moves a byte in the time of about so many operations
   const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
   parallel(workers, [&](const Team& team) {
-    for (int part = 0; part < config_.parts(); ++part) {
-      pack(packed_[size_t(part)], config_.input_of(part / config_.directions()),
-           raw_weights(config_, raw_.data(), part), team);
+    for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+      pack(packed_[size_t(sweep)], config_.input_of(sweep / config_.directions()),
+           raw_weights(config_, raw_.data(), sweep), team);
     }
   });
 }
@@ -34,7 +36,7 @@ void Network<T>::pack_all(int threads, Pack pack) const {
 template <class T>
 void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  raw_.assign(weights, weights + config_.parts() * config_.weights_per_part());
+  raw_.assign(weights, weights + config_.sweeps() * config_.weights_per_sweep());
   backward_ready_ = false;
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
@@ -47,9 +49,9 @@ void Network<T>::pack_backward(int threads) const {
   if (backward_ready_) return;
   if (!backward_block_.data()) {
     backward_block_ = carved([&](Arena& arena) {
-      for (int part = 0; part < config_.parts(); ++part) {
-        packed_[size_t(part)].lay_out_backward(arena, kernels(), config_,
-                                               config_.input_of(part / config_.directions()));
+      for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+        packed_[size_t(sweep)].lay_out_backward(arena, kernels(), config_,
+                                                config_.input_of(sweep / config_.directions()));
       }
     });
   }
@@ -60,10 +62,10 @@ void Network<T>::pack_backward(int threads) const {
 }
 
 template <class T>
-ForwardTask<T> Network<T>::forward_task(int part) const {
-  const PackedWeights<T>& p = weights(part);
+ForwardTask<T> Network<T>::forward_task(int sweep) const {
+  const PackedWeights<T>& p = weights(sweep);
   ForwardTask<T> task = {};
-  task.input = config_.input_of(part / config_.directions()), task.hidden = config_.hidden;
+  task.input = config_.input_of(sweep / config_.directions()), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;

@@ -22,7 +22,7 @@ class Network {
   // For this machine's core, or another one that is to be planned for.
   Network(const Config& config, const Backend& backend, const Core* core = nullptr);
 
-  // weights in torch's order, part after part: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
+  // weights in torch's order, sweep after sweep: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
   // unchanged, until the next pack or pack_backward: the first backward packs their transposes otherwise.
   void pack(const T* const* weights, int threads = 1);
 
@@ -55,13 +55,13 @@ class Network {
   const Backend& backend() const { return backend_; }
   const Kernels<T>& kernels() const { return kernels_of<T>(backend_); }
   const CellKernels<T>& cell() const { return kernels().cells[int(config_.cell)]; }
-  const PackedWeights<T>& weights(int part) const { return packed_[size_t(part)]; }
-  ForwardTask<T> forward_task(int part) const;  // its sizes and weights; the rest is the caller's
+  const PackedWeights<T>& weights(int sweep) const { return packed_[size_t(sweep)]; }
+  ForwardTask<T> forward_task(int sweep) const;  // its sizes and weights; the rest is the caller's
   size_t packed_bytes() const { return forward_block_.bytes(); }
 
  private:
   void pass(Tape<T>& tape) const;
-  // pack(packed, input, raw, team) for each part, by every thread of a team.
+  // pack(packed, input, raw, team) for each sweep, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;
 
@@ -70,7 +70,7 @@ class Network {
   Core core_;  // measured where the weights do not lie in its own caches
   std::vector<const T*> raw_;
   Block forward_block_;
-  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<BlockPool> pool_;
   std::shared_ptr<Crew> crew_;
   // Filled by the first backward, behind the lock.
   mutable std::mutex mutex_;

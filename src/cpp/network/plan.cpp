@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "network/limits.h"
+
 namespace fastrnn {
 namespace {
 
@@ -24,6 +26,7 @@ constexpr double kAwaited = 45;
 // Of W x in one product: steps at least, and rows where W comes from behind a core's caches for each product anew. LSTM
 // B8 H512, one thread, a step's time over that without: 6 steps 0.84, 12 0.80, 24 0.77; B16 0.94, 0.87, 0.88.
 constexpr int kLeastSteps = 6, kLeastRows = 192;
+static_assert(kLeastSteps * kMaxBatch <= INT32_MAX, "rows of one product are counted with int");
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late.
 constexpr int64_t kPipelineSteps = 8;
 constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
@@ -171,8 +174,8 @@ struct Choice {
   double ns;
 };
 
-// Tries fewer threads too: the barrier of all may cost more than they save. A later split has to gain a tenth on an
-// earlier one, as it waits more often and suffers more when a neighbour takes a core.
+// Tries fewer threads too: the barrier of all may cost more than they save. A split has to gain a tenth on an earlier
+// one, a pipeline half of that: it waits more often and suffers more when a neighbour takes a core.
 Choice fastest(const Work& w, int threads, unsigned allowed) {
   constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
   double ns[kSplits];

@@ -10,7 +10,7 @@ enum class Split { none, rows, pipeline, units };
 constexpr int kSplits = 4;
 
 struct Plan {
-  int threads;    // of the parallel region
+  int threads;    // of the parallel region, or of the crew
   int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
@@ -31,9 +31,10 @@ struct LayerShape {
   Core core;
 };
 
-// What a plan is for. Training keeps to regions, since its pass back is long and two kinds of threads that spin are in
-// each other's way; and a pass back has no pipeline, for its products of many rows come after the steps.
-enum class Use { inference, region, backward };
+// What a plan is for: `training` is its pass forward, and inference for callers who train beside it. Both passes of it
+// keep to regions, since the one back is long and two kinds of threads that spin are in each other's way; and a pass
+// back has no pipeline, for its products of many rows come after the steps.
+enum class Use { inference, training, backward };
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. distance: how many
 // times as long another core takes to see what this one wrote as one that shares a cache with it (Crew::distance,

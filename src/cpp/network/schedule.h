@@ -33,6 +33,7 @@ class RowOrder {
   int64_t rows() const { return first_.back(); }  // live (step, place) pairs
   int64_t rows(int64_t begin, int64_t end) const { return first_[end] - first_[begin]; }
   bool ragged() const { return ragged_; }
+  size_t bytes() const { return (order_.size() + length_.size()) * sizeof(int32_t) + first_.size() * sizeof(int64_t); }
   int row(int place) const { return order_[place]; }
   int length(int place) const { return length_[place]; }
 

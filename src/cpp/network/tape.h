@@ -45,9 +45,9 @@ template <class T>
 struct Trace {
   T* h0;           // [B, P] by batch row
   T* cell;         // [B][pitch] by place: c before the first step
-  T* gates;        // [rows][saved][pitch], null without a tape; so are the next two
-  T* tape_cell;    // [rows][pitch]
-  T* unprojected;  // [rows][pitch] with a tape, else [B][pitch]
+  T* gates;        // [rows][saved][pitch], null without a tape
+  T* tape_cell;    // [rows][pitch], null without a tape or a cell state
+  T* unprojected;  // [rows][pitch] with a tape, else [B][pitch]; of a projection
 };
 
 // What one layer reads, after dropout, and what it writes.
@@ -64,7 +64,7 @@ struct Tape {
       : order(sequence.steps, sequence.batch, sequence.lengths),
         call(sequence),
         keeps(keep),
-        parts(size_t(c.parts())),
+        sweeps(size_t(c.sweeps())),
         layers(size_t(c.layers)) {
     layers.front().input = call.x;
     layers.back().output = call.y;
@@ -72,7 +72,7 @@ struct Tape {
 
   void lay_out(Arena& arena, const Config& c, const CellKernels<T>& cell) {
     const size_t pitch = size_t(padded(c.hidden)), batch = size_t(call.batch), rows = size_t(order.rows());
-    for (Trace<T>& t : parts) {
+    for (Trace<T>& t : sweeps) {
       t.h0 = arena.take<T>(batch * size_t(c.output()));
       t.cell = arena.take<T>(cell.has_cell_state ? batch * pitch : 0);
       t.gates = arena.take_if<T>(keeps, rows * size_t(cell.saved) * pitch);
@@ -90,12 +90,14 @@ struct Tape {
     }
   }
 
+  size_t bytes() const { return memory.bytes() + order.bytes(); }  // all that grows with the sequence
+
   RowOrder order;
   Sequence<T> call;
   bool keeps;
-  std::vector<Trace<T>> parts;       // [L*D]
+  std::vector<Trace<T>> sweeps;      // [L*D]
   std::vector<LayerRows<T>> layers;  // [L]; the first reads call.x, the last writes call.y
-  std::shared_ptr<Pool> pool;        // lives as long as what it lends
+  std::shared_ptr<BlockPool> pool;   // lives as long as what it lends
   Loan memory;
 };
 

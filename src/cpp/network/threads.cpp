@@ -1,6 +1,10 @@
 #include "network/threads.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "network/clock.h"
 
 #if defined(_OPENMP)
 #include <omp.h>

@@ -1,6 +1,7 @@
 // Threads of one native call: how many there may be, and parallel regions of them.
 #pragma once
 
+#include <cassert>
 #include <type_traits>
 
 #include "network/barrier.h"
@@ -16,11 +17,13 @@ bool has_openmp();
 bool forked();        // whether this is such a child
 void note_threads();  // that this process has used some
 
-// Some threads of a region: this one's rank among them, and where they meet.
+// Some threads of a region: this one's rank among them, and where they meet. No barrier, null: they have parts that may
+// run one after the other, as the crew shares them, and must not wait.
 struct Team {
   int rank, size;
   Barrier* barrier;
   void wait() const {
+    assert(size == 1 || barrier);
     if (size > 1) barrier->wait(size);
   }
 };

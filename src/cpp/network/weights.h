@@ -17,14 +17,16 @@ struct RawWeights {
   T* hr;       // [P, H]
 };
 
-// Those of one part, of all in torch's order.
+// Those of one sweep, of all in torch's order.
 template <class T>
-RawWeights<T> raw_weights(const Config& c, T* const* all, int part) {
-  T* const* const w = all + ptrdiff_t(part) * c.weights_per_part();
-  RawWeights<T> r = {w[0], w[1], nullptr, nullptr, nullptr};
-  if (c.bias) r.bias_ih = w[2], r.bias_hh = w[3];
-  if (c.projection) r.hr = w[c.bias ? 4 : 2];
-  return r;
+RawWeights<T> raw_weights(const Config& c, T* const* all, int sweep) {
+  T* const* next = all + ptrdiff_t(sweep) * c.weights_per_sweep();
+  T* of[kWeights] = {};
+  for (int w = 0; w < kWeights; ++w) {
+    if (c.has(Weight(w))) of[w] = *next++;
+  }
+  const auto get = [&](Weight w) { return of[int(w)]; };
+  return {get(Weight::ih), get(Weight::hh), get(Weight::bias_ih), get(Weight::bias_hh), get(Weight::hr)};
 }
 
 template <class T>

@@ -4,8 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <initializer_list>
-#include <stdexcept>
 #include <string>
 
 #include "tasks.h"
@@ -46,10 +46,7 @@ py::array as_array(py::handle object, const char* name) {
   return array;
 }
 
-template <class T>
-bool aligned(const py::array& a) {
-  return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-}
+inline bool aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 
 // Data of a C-contiguous array of exactly this shape; null for None.
 template <class T>
@@ -58,7 +55,7 @@ const T* contiguous(py::handle object, const char* name, std::initializer_list<s
   const py::array a = as_array<T>(object, name);
   if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
     bad_shape(name, shape_text(shape.begin(), shape.size()), a);
-  if (!(a.flags() & py::array::c_style) || !aligned<T>(a)) {
+  if (!(a.flags() & py::array::c_style) || !aligned(a)) {
     throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
   }
   return static_cast<const T*>(a.data());
@@ -90,7 +87,7 @@ Rows<const T> rows_of(py::handle object, const char* name, ssize_t steps, ssize_
       throw py::value_error(std::string(name) + ": expected strides that are multiples of the element, not negative");
     }
   }
-  if ((n > 1 && a.strides(2) != size) || !aligned<T>(a)) {
+  if ((n > 1 && a.strides(2) != size) || !aligned(a)) {
     throw py::value_error(std::string(name) + ": expected a unit inner stride and aligned data");
   }
   return {data, step[0] / size, step[1] / size};

@@ -3,9 +3,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstring>
 #include <memory>
-#include <mutex>
+#include <new>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -19,32 +22,58 @@ void bind_pool(pybind11::module_& m);
 void bind_follower(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 
+// What Python may call before __init__ has run, or after it has failed: pybind11 then hands out memory that nobody has
+// constructed. All zeros, that is an object of null pointers, which `need_made` refuses.
+struct Zeroed {
+  static void* operator new(size_t bytes) { return std::memset(::operator new(bytes), 0, bytes); }
+  static void operator delete(void* memory) { ::operator delete(memory); }
+};
+
+inline void need_made(bool made, const char* what) {
+  if (!made) throw std::runtime_error(std::string(what) + ": was never initialised");
+}
+
+template <class Any>
+Any& check_made(Any& any, const char* what) {
+  need_made(any.network != nullptr, what);
+  return any;
+}
+
+// visit(*pointer) for the one of `pointers` that there is.
+template <class Pointers, class Visit>
+auto visit_made(const Pointers& pointers, const char* what, Visit visit) {
+  return std::visit(
+      [&](const auto& pointer) {
+        need_made(pointer != nullptr, what);
+        return visit(pointer);
+      },
+      pointers);
+}
+
 // A network of either precision, and the arrays its next packing for backward will read.
-struct AnyNetwork {
+struct AnyNetwork : Zeroed {
   std::variant<std::shared_ptr<Network<float>>, std::shared_ptr<Network<double>>> network;
   std::vector<pybind11::object> weights;
-  // Copies of them from before they were edited, once there are streams that may be pickled later. Behind the lock,
-  // under which nothing calls Python: a thread that waits for it keeps the GIL.
+  // Copies of them from before they were edited, once there are streams that may be pickled later.
   std::vector<pybind11::object> frozen;
-  std::mutex mutex;
 
   const Config& config() const {
-    return std::visit([](const auto& n) -> const Config& { return n->config(); }, network);
+    return *visit_made(network, "network", [](const auto& n) { return &n->config(); });
   }
 };
 
 // What a pass forward leaves for the pass back.
-struct AnyTape {
+struct AnyTape : Zeroed {
   std::variant<std::unique_ptr<Tape<float>>, std::unique_ptr<Tape<double>>> tape;
   std::shared_ptr<AnyNetwork> network;
   std::vector<pybind11::object> arrays;      // x and y: the tape refers to them
   bool batched = true, batch_first = false;  // how the caller laid them out
 
   const RowOrder& order() const {
-    return std::visit([](const auto& t) -> const RowOrder& { return t->order; }, tape);
+    return *visit_made(tape, "tape", [](const auto& t) { return &t->order; });
   }
   size_t nbytes() const {
-    return std::visit([](const auto& t) { return t->memory.bytes(); }, tape);
+    return visit_made(tape, "tape", [](const auto& t) { return t->bytes(); });
   }
 };
 
@@ -68,6 +97,9 @@ void check_tape(const AnyNetwork& any, const AnyTape& tape);
 
 // Refuses a network that cannot be streamed.
 void check_streams(const AnyNetwork& any, int threads);
+
+// Refuses more steps or rows than the core counts.
+void check_size(const char* name, int64_t steps, int64_t batch);
 
 template <class T>
 struct ElementOf;

@@ -1,7 +1,11 @@
 #include "network/dense.h"
 
+#include <algorithm>
+#include <functional>
+#include <memory>
 #include <numeric>
 
+#include "network/limits.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/plain.h"
@@ -11,7 +15,7 @@
 namespace fastrnn {
 namespace {
 
-struct AnyDense {
+struct AnyDense : Zeroed {
   std::variant<std::unique_ptr<Dense<float>>, std::unique_ptr<Dense<double>>> dense;
   bool bias;
   py::object weight;  // read again when backward packs
@@ -21,12 +25,13 @@ template <class T>
 T element(const Dense<T>&);
 
 AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
-  if (std::min(input, output) < 1 || std::max(input, output) > 1 << 20) {
-    throw py::value_error("in_features, out_features: expected integers from 1 to 1048576, got " +
-                          std::to_string(input) + " and " + std::to_string(output));
+  if (std::min(input, output) < 1 || std::max(input, output) > kMaxSize) {
+    throw py::value_error("in_features, out_features: expected integers from 1 to " + std::to_string(kMaxSize) +
+                          ", got " + std::to_string(input) + " and " + std::to_string(output));
   }
-  if (dtype == "float32") return {std::make_unique<Dense<float>>(current_backend(), input, output), bias, py::none()};
-  if (dtype == "float64") return {std::make_unique<Dense<double>>(current_backend(), input, output), bias, py::none()};
+  const auto made = [&](auto dense) { return AnyDense{{}, std::move(dense), bias, py::none()}; };
+  if (dtype == "float32") return made(std::make_unique<Dense<float>>(current_backend(), input, output));
+  if (dtype == "float64") return made(std::make_unique<Dense<double>>(current_backend(), input, output));
   throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
 }
 
@@ -34,23 +39,22 @@ AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) 
 int rows_in(py::handle object, const char* name) {
   if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected a NumPy array");
   const auto a = py::reinterpret_borrow<py::array>(object);
-  if (a.ndim() != 2 || a.shape(0) > INT32_MAX) bad_shape(name, "[N, n]", a);
+  if (a.ndim() != 2 || a.shape(0) > kMaxRows) bad_shape(name, "[N, n]", a);
   return int(a.shape(0));
 }
 
 void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
-  std::visit(
-      [&](auto& dense) {
-        using T = decltype(element(*dense));
-        if (weight.is_none() || bias.is_none() == any.bias) throw py::type_error("weight, bias: expected arrays");
-        const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
-        dense->pack(w, contiguous<T>(bias, "bias", {dense->output()}));
-      },
-      any.dense);
+  visit_made(any.dense, "dense", [&](const auto& dense) {
+    using T = decltype(element(*dense));
+    if (weight.is_none() || bias.is_none() == any.bias) throw py::type_error("weight, bias: expected arrays");
+    const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
+    dense->pack(w, contiguous<T>(bias, "bias", {dense->output()}));
+  });
   any.weight = weight;
 }
 
 void check_packed(const AnyDense& any) {
+  need_made(bool(any.weight), "dense");
   if (any.weight.is_none()) throw py::value_error("dense: pack() was never called");
 }
 
@@ -83,7 +87,7 @@ py::object plain_dense(const AnyDense& any, py::handle input, int threads) {
         std::copy_n(x->dimensions, x->nd, shape.size);
         shape.size[x->nd - 1] = dense->output();
         const ssize_t rows = std::accumulate(shape.size, shape.size + x->nd - 1, ssize_t(1), std::multiplies<>());
-        if (rows < 1 || rows > INT32_MAX) return py::none();
+        if (rows < 1 || rows > kMaxRows) return py::none();
         T* out = nullptr;
         py::object y = fresh_array(shape, out);
         const int n = threads_of(threads);

@@ -14,9 +14,7 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kLargeTape = 3 << 19;  // bytes from which a Block asks for huge pages
-
-struct AnyFollower {
+struct AnyFollower : Zeroed {
   explicit AnyFollower(const Config& c) : config(c) {}
 
   template <class T>
@@ -34,7 +32,7 @@ struct AnyFollower {
 };
 
 // The network of a pass forward, packed for backward too: it keeps what the weights were.
-struct Lease {
+struct Lease : Zeroed {
   std::variant<std::shared_ptr<const Network<float>>, std::shared_ptr<const Network<double>>> network;
 };
 
@@ -48,11 +46,11 @@ class Pass {
     const Axes axes = call.axes();
     const int64_t steps = packed ? call.batch_sizes->size(0) : axes.step < 0 ? 1 : x.size(axes.step);
     const int64_t batch = packed ? call.batch : axes.row < 0 ? 1 : x.size(axes.row);
-    if (call.layout == kStep && config_.parts() != 1) {  // y is its h, and there is no place for another
+    if (call.layout == kStep && config_.sweeps() != 1) {  // y is its h, and there is no place for another
       throw py::value_error("layout: 3, a single step, is for one layer in one direction, got " +
                             std::to_string(config_.layers) + " in " + std::to_string(config_.directions()));
     }
-    if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("input: more than 2147483647 steps or rows");
+    check_size("input", steps, batch);
     if (packed) lengths_ = packed_lengths(call, x.size(0));
     if (call.lengths) lengths_ = padded_lengths(*call.lengths, steps, batch);
     Sequence<T>& s = sequence_;
@@ -64,12 +62,12 @@ class Pass {
   py::tuple forward(py::handle h0, py::handle c0, const py::sequence& weights, bool keep) {
     Sequence<T>& s = sequence_;
     take_weights(weights);
-    s.h0 = given(h0, {"h0"}, state(config_.output())), s.c0 = given(c0, {"c0"}, state(config_.hidden));
+    s.h0 = given(h0, {"h0"}, state(config_.output())), s.c0 = given_cell(c0, {"c0"});
     const Tensor y = x_.fresh(outputs(config_.width()));
     s.y = rows<T>(y);
     py::object hn = py::none(), cn = py::none(), reserve = py::none(), lease = py::none();
     s.hn = call_.layout == kStep ? y.data<T>() : fresh(state(config_.output()), hn);
-    if (config_.cell == Cell::lstm) s.cn = fresh(state(config_.hidden), cn);
+    if (cell().has_cell_state) s.cn = fresh(state(config_.hidden), cn);
     if (keep) {
       reserve = forward_with_tape(lease);
     } else {
@@ -88,14 +86,14 @@ class Pass {
     g.threads = call_.threads;
     if (!upstream[0].is_none()) g.dy = given_rows(upstream[0], {"dy"}, outputs(config_.width()));
     g.dh = given(upstream[1], {"dh"}, state(config_.output()));
-    g.dc = given(upstream[2], {"dc"}, state(config_.hidden));
+    g.dc = given_cell(upstream[2], {"dc"});
     py::object dx = py::none(), dh0 = py::none(), dc0 = py::none();
     if (wanted[0].cast<bool>()) {
       const Tensor made = x_.fresh(outputs(config_.input));
       g.dx = rows<T>(made), dx = made.object();
     }
     if (wanted[1].cast<bool>()) g.dh0 = fresh(state(config_.output()), dh0);
-    if (wanted[2].cast<bool>()) g.dc0 = fresh(state(config_.hidden), dc0);
+    if (wanted[2].cast<bool>()) need_cell_state("wanted[2]: expected False"), g.dc0 = fresh(state(config_.hidden), dc0);
     py::list results;
     for (const py::object& d : {dx, dh0, dc0}) results.append(d);
     const bool all = wanted[3].cast<bool>();
@@ -116,8 +114,7 @@ class Pass {
  private:
   // None: h of a single step, which a cell does not read that has saved its gates.
   void take_output(py::handle output) {
-    const bool gates_saved = kernels_of<T>(backend_).cells[int(config_.cell)].saved > 0;
-    if (output.is_none() && call_.layout == kStep && gates_saved) return;
+    if (output.is_none() && call_.layout == kStep && cell().saved > 0) return;
     const Tensor y = tensor_of(output, {"output"});
     check<T>(y, {"output"}, outputs(config_.width()));
     if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
@@ -142,7 +139,7 @@ class Pass {
       check_reserve(*network, reserve);
       network->forward(sequence_, reserve.data<char>());
     }
-    lease = py::cast(std::make_unique<Lease>(Lease{std::move(network)}));
+    lease = py::cast(std::make_unique<Lease>(Lease{{}, std::move(network)}));
     return reserve.object();
   }
 
@@ -151,7 +148,7 @@ class Pass {
   // turns 0.8 to 3.0 / 0.3 to 0.9; where torch's own layer does as well, which gives memory back to the system, 5.5 and
   // 7.2 / 1.4 and 4.4. Outputs and gradients stay in torch's memory, which their owner may resize.
   Tensor fresh_reserve(size_t n) const {
-    if (n * sizeof(T) < kLargeTape) return x_.fresh({1, {int64_t(n)}});
+    if (n * sizeof(T) < kHugeBlock) return x_.fresh({1, {int64_t(n)}});
     return Tensor(py::module_::import("torch").attr("from_dlpack")(tape_array<T>(n)), {"reserve"});
   }
 
@@ -168,6 +165,7 @@ class Pass {
   static std::shared_ptr<const Network<T>> leased(const Lease& lease) {
     const auto* const network = std::get_if<std::shared_ptr<const Network<T>>>(&lease.network);
     if (!network) throw std::invalid_argument("lease: expected that of a pass forward in the input's dtype");
+    need_made(*network != nullptr, "lease");
     return *network;
   }
 
@@ -186,16 +184,22 @@ class Pass {
     }
   }
 
+  const CellKernels<T>& cell() const { return kernels_of<T>(backend_).cells[int(config_.cell)]; }
+
+  void need_cell_state(const std::string& expected) const {
+    if (!cell().has_cell_state) throw py::value_error(expected + ", only an LSTM has a cell state");
+  }
+
   // visit(shape) for each weight, in torch's order.
   template <class Visit>
   void each_shape(Visit visit) const {
-    each_weight(config_, kernels_of<T>(backend_).cells[int(config_.cell)].gates,
+    each_weight(config_, cell().gates,
                 [&](int64_t rows, int64_t columns) { visit(Shape{columns ? 2 : 1, {rows, columns}}); });
   }
 
   void take_weights(const py::sequence& given) {
     held_ = py::tuple(given);
-    const size_t count = size_t(config_.parts()) * size_t(config_.weights_per_part());
+    const size_t count = size_t(config_.sweeps()) * size_t(config_.weights_per_sweep());
     if (held_.size() != count) {
       throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
     }
@@ -209,6 +213,13 @@ class Pass {
   // null for None
   const T* given(py::handle object, Name name, const Shape& shape) {
     return object.is_none() ? nullptr : required(object, name, shape);
+  }
+
+  // The same for c, or its gradient.
+  const T* given_cell(py::handle object, Name name) {
+    if (object.is_none()) return nullptr;
+    need_cell_state(name.str() + ": expected None");
+    return required(object, name, state(config_.hidden));
   }
 
   // A tensor of this shape without gaps.
@@ -250,8 +261,8 @@ class Pass {
   }
   Shape state(int size) const {
     if (call_.layout == kStep) return {2, {sequence_.batch, size}};
-    if (call_.layout == kUnbatched) return {2, {config_.parts(), size}};
-    return {3, {config_.parts(), sequence_.batch, size}};
+    if (call_.layout == kUnbatched) return {2, {config_.sweeps(), size}};
+    return {3, {config_.sweeps(), sequence_.batch, size}};
   }
 
   AnyFollower& any_;
@@ -269,6 +280,7 @@ class Pass {
 // body(pass) in the precision of the input.
 template <class Body>
 auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int threads, Body body) {
+  need_made(any.config.layers > 0, "follower");
   const TorchCall call(arguments, threads);
   const Tensor x = input_of(input, any.config, call);
   if (x.bits() == 64) return body(Pass<double>(any, x, call));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
+#include "network/limits.h"
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
@@ -13,9 +15,9 @@ namespace fastrnn {
 namespace {
 
 int positive(int value, int least, const char* name) {
-  if (value >= least && value <= 1 << 20) return value;
-  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) +
-                        " to 1048576, got " + std::to_string(value));
+  if (value >= least && value <= kMaxSize) return value;
+  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) + " to " +
+                        std::to_string(kMaxSize) + ", got " + std::to_string(value));
 }
 
 std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
@@ -35,7 +37,7 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
 template <class T>
 std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
   const Config& c = net.config();
-  const size_t expected = size_t(c.parts()) * size_t(c.weights_per_part());
+  const size_t expected = size_t(c.sweeps()) * size_t(c.weights_per_sweep());
   if (arrays.size() != expected) {
     throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " arrays, got " +
                           std::to_string(arrays.size()));
@@ -55,32 +57,29 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
 // steps, batch: of the pass to come.
 void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t steps, int64_t batch) {
   const int most = threads_of(threads);
-  std::visit(
-      [&](auto& net) {
-        const auto pointers = weight_pointers(*net, weights, "weights", false);
-        std::vector<py::object> kept;
-        for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
-        {
-          const Unlocked unlocked;
-          net->pack(pointers.data(),
-                    net->packing_threads(Use::region, steps, int(std::min<int64_t>(batch, INT32_MAX)), most));
-        }
-        any.weights.swap(kept);
-      },
-      any.network);
+  visit_made(any.network, "network", [&](const auto& net) {
+    const auto pointers = weight_pointers(*net, weights, "weights", false);
+    std::vector<py::object> kept;
+    for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
+    {
+      const Unlocked unlocked;
+      net->pack(pointers.data(), net->packing_threads(Use::training, steps, int(std::min(batch, kMaxBatch)), most));
+    }
+    any.weights.swap(kept);
+  });
 }
 
 // Fresh arrays with the weights of the last pack().
 std::vector<py::object> copy_weights(AnyNetwork& any) {
   std::vector<py::object> copies;
   std::vector<void*> to;
-  for (const py::object& w : any.weights) {
+  for (const py::object& w : std::vector<py::object>(any.weights)) {  // another thread may pack meanwhile
     const auto from = py::reinterpret_borrow<py::array>(w);
     py::array copy(from.dtype(), std::vector<ssize_t>(from.shape(), from.shape() + from.ndim()));
     to.push_back(copy.mutable_data());
     copies.push_back(std::move(copy));
   }
-  const std::lock_guard<std::mutex> lock(any.mutex);
+  // From here on nothing calls Python, which might let another thread edit the weights.
   const auto& source = any.frozen.empty() ? any.weights : any.frozen;
   for (size_t i = 0; i < source.size(); ++i) {
     const auto* const from = py::detail::array_proxy(source[i].ptr());
@@ -92,7 +91,6 @@ std::vector<py::object> copy_weights(AnyNetwork& any) {
 // To be called before the arrays that pack() got are written to: streams that are pickled afterwards need them.
 void freeze(AnyNetwork& any) {
   std::vector<py::object> copies = copy_weights(any);
-  const std::lock_guard<std::mutex> lock(any.mutex);
   if (any.frozen.empty()) any.frozen.swap(copies);
 }
 
@@ -110,33 +108,41 @@ struct PassArguments {
   int threads;
 };
 
+// The caller's, copied before they are looked at: without the GIL another thread may write to them.
+std::vector<int64_t> lengths_of(py::handle object, ssize_t steps, ssize_t batch) {
+  if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(object))
+    throw py::type_error("lengths: expected int64");
+  const auto given = py::reinterpret_borrow<py::array>(object);
+  if (given.ndim() != 1 || given.shape(0) != batch) bad_shape("lengths", "[" + std::to_string(batch) + "]", given);
+  const auto* const data = static_cast<const int64_t*>(given.data());
+  std::vector<int64_t> lengths(data, data + batch);
+  for (const int64_t length : lengths) {
+    if (length < 0 || length > steps) throw py::value_error("lengths: expected values from 0 to T");
+  }
+  return lengths;
+}
+
+// lengths: where the sequence's lie.
 template <class T>
-Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a) {
+Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vector<int64_t>& lengths) {
   const Config& c = net.config();
   const py::array x = as_array<T>(a.x, "x");
   if (x.ndim() != 3) bad_shape("x", "[T, B, I]", x);
-  const ssize_t steps = x.shape(0), batch = x.shape(1), parts = c.parts();
-  if (steps > INT32_MAX || batch > INT32_MAX) throw py::value_error("x: more than 2147483647 steps or rows");
+  const ssize_t steps = x.shape(0), batch = x.shape(1), sweeps = c.sweeps();
+  check_size("x", steps, batch);
   const bool lstm = net.cell().has_cell_state;
   Sequence<T> s = {};
   s.steps = steps, s.batch = int(batch);
   s.x = rows_of<T>(a.x, "x", steps, batch, c.input);
   s.y = writable_rows<T>(a.y, "y", steps, batch, c.width());
-  s.h0 = contiguous<T>(a.h0, "h0", {parts, batch, c.output()});
-  s.hn = writable<T>(a.hn, "hn", {parts, batch, c.output()});
-  s.c0 = lstm ? contiguous<T>(a.c0, "c0", {parts, batch, c.hidden}) : nullptr;
-  s.cn = lstm ? writable<T>(a.cn, "cn", {parts, batch, c.hidden}) : nullptr;
+  s.h0 = contiguous<T>(a.h0, "h0", {sweeps, batch, c.output()});
+  s.hn = writable<T>(a.hn, "hn", {sweeps, batch, c.output()});
+  s.c0 = lstm ? contiguous<T>(a.c0, "c0", {sweeps, batch, c.hidden}) : nullptr;
+  s.cn = lstm ? writable<T>(a.cn, "cn", {sweeps, batch, c.hidden}) : nullptr;
   if (a.y.is_none() || a.hn.is_none() || (lstm && a.cn.is_none())) throw py::type_error("y, hn, cn: expected arrays");
   if (!a.lengths.is_none()) {
-    if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(a.lengths))
-      throw py::type_error("lengths: expected int64");
-    const auto lengths = py::reinterpret_borrow<py::array>(a.lengths);
-    if (lengths.ndim() != 1 || lengths.shape(0) != batch)
-      bad_shape("lengths", "[" + std::to_string(batch) + "]", lengths);
-    s.lengths = static_cast<const int64_t*>(lengths.data());
-    for (ssize_t i = 0; i < batch; ++i) {
-      if (s.lengths[i] < 0 || s.lengths[i] > steps) throw py::value_error("lengths: expected values from 0 to T");
-    }
+    lengths = lengths_of(a.lengths, steps, batch);
+    s.lengths = lengths.data();
   }
   if (!(a.dropout >= 0 && a.dropout <= 1)) throw py::value_error("dropout: expected a number from 0 to 1");
   s.dropout = a.dropout, s.seed = a.seed, s.threads = threads_of(a.threads);
@@ -148,7 +154,8 @@ void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::
   check_packed(any);
   std::visit(
       [&](const auto& net) {
-        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
+        std::vector<int64_t> kept;
+        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
         const Unlocked unlocked;
         net->run(s);
       },
@@ -161,7 +168,8 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
   check_packed(*any);
   return std::visit(
       [&](const auto& net) {
-        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads});
+        std::vector<int64_t> kept;
+        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
         AnyTape tape;
         tape.network = any, tape.batched = batched, tape.batch_first = batched && batch_first;
         tape.arrays = {x, y};
@@ -175,26 +183,24 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
 void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc,
               py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
   check_tape(any, any_tape);
-  std::visit(
-      [&](const auto& tape) {
-        using T = element_of<decltype(tape)>;
-        const auto& net = *std::get<std::shared_ptr<Network<T>>>(any.network);
-        const Config& c = net.config();
-        const ssize_t steps = tape->order.steps(), batch = tape->order.batch(), parts = c.parts();
-        const bool lstm = net.cell().has_cell_state;
-        Gradients<T> g = {};
-        g.dy = rows_of<T>(dy, "dy", steps, batch, c.width());
-        g.dx = writable_rows<T>(dx, "dx", steps, batch, c.input);
-        g.dh = contiguous<T>(dh, "dh", {parts, batch, c.output()});
-        g.dh0 = writable<T>(dh0, "dh0", {parts, batch, c.output()});
-        if (lstm) g.dc = contiguous<T>(dc, "dc", {parts, batch, c.hidden});
-        if (lstm) g.dc0 = writable<T>(dc0, "dc0", {parts, batch, c.hidden});
-        const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
-        g.weights = weights.data(), g.threads = threads_of(threads);
-        const Unlocked unlocked;
-        net.backward(*tape, g);
-      },
-      any_tape.tape);
+  visit_made(any_tape.tape, "tape", [&](const auto& tape) {
+    using T = element_of<decltype(tape)>;
+    const auto& net = *std::get<std::shared_ptr<Network<T>>>(any.network);
+    const Config& c = net.config();
+    const ssize_t steps = tape->order.steps(), batch = tape->order.batch(), sweeps = c.sweeps();
+    const bool lstm = net.cell().has_cell_state;
+    Gradients<T> g = {};
+    g.dy = rows_of<T>(dy, "dy", steps, batch, c.width());
+    g.dx = writable_rows<T>(dx, "dx", steps, batch, c.input);
+    g.dh = contiguous<T>(dh, "dh", {sweeps, batch, c.output()});
+    g.dh0 = writable<T>(dh0, "dh0", {sweeps, batch, c.output()});
+    if (lstm) g.dc = contiguous<T>(dc, "dc", {sweeps, batch, c.hidden});
+    if (lstm) g.dc0 = writable<T>(dc0, "dc0", {sweeps, batch, c.hidden});
+    const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
+    g.weights = weights.data(), g.threads = threads_of(threads);
+    const Unlocked unlocked;
+    net.backward(*tape, g);
+  });
 }
 
 }  // namespace
@@ -213,9 +219,17 @@ void check_streams(const AnyNetwork& any, int threads) {
     throw py::value_error(
         "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
   }
-  if (threads < 1 || threads > 1024) {
-    throw py::value_error("num_threads: expected an integer from 1 to 1024, got " + std::to_string(threads));
+  if (threads < 1 || threads > kMaxThreads) {
+    throw py::value_error("num_threads: expected an integer from 1 to " + std::to_string(kMaxThreads) + ", got " +
+                          std::to_string(threads));
   }
+}
+
+void check_size(const char* name, int64_t steps, int64_t batch) {
+  if (steps <= kMaxSteps && batch <= kMaxBatch) return;
+  throw py::value_error(std::string(name) + ": expected at most T = " + std::to_string(kMaxSteps) +
+                        " steps of B = " + std::to_string(kMaxBatch) + " rows, got T = " + std::to_string(steps) +
+                        ", B = " + std::to_string(batch));
 }
 
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
@@ -239,7 +253,7 @@ Config checked_config(const std::string& cell, int input, int hidden, int layers
 
 int threads_of(int asked) {
   if (asked < 0) throw py::value_error("threads: expected 0 or more, got " + std::to_string(asked));
-  return asked ? std::min(asked, 1024) : available_threads();
+  return asked ? std::min(asked, kMaxThreads) : available_threads();
 }
 
 void bind_network(py::module_& m) {
@@ -263,7 +277,7 @@ void bind_network(py::module_& m) {
       .def("backward", &backward)
       .def("explain", &explain)
       .def_property_readonly("isa", [](const AnyNetwork& any) {
-        return std::visit([](const auto& n) { return n->backend().name; }, any.network);
+        return visit_made(any.network, "network", [](const auto& n) { return n->backend().name; });
       });
 }
 

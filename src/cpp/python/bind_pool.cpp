@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "network/limits.h"
 #include "python/bind.h"
 #include "python/rows.h"
 #include "python/unlocked.h"
@@ -35,8 +36,9 @@ auto looked_at(const AnyPool& any, Visit visit) {
 
 std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int capacity, int threads) {
   check_streams(*any, threads);
-  if (capacity < 1 || capacity > 1 << 20) {
-    throw py::value_error("capacity: expected an integer from 1 to 1048576, got " + std::to_string(capacity));
+  if (capacity < 1 || capacity > kMaxSize) {
+    throw py::value_error("capacity: expected an integer from 1 to " + std::to_string(kMaxSize) + ", got " +
+                          std::to_string(capacity));
   }
   auto made = std::make_unique<AnyPool>();
   made->network = any;
@@ -50,23 +52,18 @@ std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int c
   return made;
 }
 
+const char* const kUnknownIds = "ids: expected those of streams in the pool";
+
 // ids as int64 [n]: used where they lie when they are that already.
 py::array_t<int64_t> ids_of(py::handle object) {
-  if (py::isinstance<py::array_t<int64_t, py::array::c_style>>(object)) {
+  if (is_plain_array(object) && py::isinstance<py::array_t<int64_t, py::array::c_style>>(object)) {
     auto same = py::reinterpret_borrow<py::array_t<int64_t>>(object);
-    if (same.ndim() == 1 && aligned<int64_t>(same)) return same;
+    if (same.ndim() == 1 && aligned(same)) return same;
   }
-  const py::array a = py::array::ensure(object);
-  if (!a) {
-    PyErr_Clear();
-    throw py::type_error("ids: expected integers [n], got " +
-                         std::string(py::str(py::type::of(object).attr("__name__"))));
-  }
-  const char kind = a.dtype().kind();
-  if (kind != 'i' && kind != 'u' && a.size() > 0)
-    throw py::type_error("ids: expected integers [n], got dtype " + std::string(py::str(a.dtype())));
+  const py::array a = integers(object, "ids", "ids: expected integers [n]");
+  if (a.dtype().kind() == 'b' && a.size() > 0) throw py::type_error("ids: expected integers [n], got dtype bool");
   if (a.ndim() != 1) bad_shape("ids", "[n]", a);
-  return py::array_t<int64_t, py::array::c_style | py::array::forcecast>(a);
+  return as_int64(a, kUnknownIds);
 }
 
 template <class T>
@@ -100,7 +97,7 @@ py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x,
   if (fault != Fault::none) {
     const std::string what = std::to_string(given.data()[at]) + " at position " + std::to_string(at);
     throw py::value_error(fault == Fault::repeated ? "ids: expected each stream once, got " + what + " again"
-                                                   : "ids: expected those of streams in the pool, got " + what);
+                                                   : std::string(kUnknownIds) + ", got " + what);
   }
   const Config& c = pool.network().config();
   return step_rows_with<T>(n, c.input, c.output(), x, out, [&](const T* in, T* y) {

@@ -1,6 +1,12 @@
 // fastrnn.Stream.
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
 
+#include "network/limits.h"
 #include "python/bind.h"
 #include "python/rows.h"
 #include "python/unlocked.h"
@@ -59,7 +65,7 @@ py::object process(Stream<T>& s, py::handle block, const py::object& out) {
     bad_shape("out", shape_text(shape.data(), shape.size()), y);
   }
   if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned<T>(y))
+  if (!(y.flags() & py::array::c_style) || !aligned(y))
     throw py::value_error("out: expected a C-contiguous aligned array");
   T* const to = static_cast<T*>(const_cast<void*>(y.data()));
   const T* const from = static_cast<const T*>(x.data());
@@ -75,11 +81,9 @@ py::object process(Stream<T>& s, py::handle block, const py::object& out) {
 template <class T>
 void reset(Stream<T>& s, const py::object& rows) {
   if (rows.is_none()) return s.reset();
-  py::array a = py::array::ensure(rows);
-  if (!a) throw py::type_error("rows: expected a bool mask or integer indices");
+  py::array a = integers(rows, "rows", "rows: expected a bool mask or integer indices");
   const ssize_t batch = s.batch();
-  const char kind = a.dtype().kind();
-  if (kind == 'b') {
+  if (a.dtype().kind() == 'b') {
     if (a.ndim() != 1 || a.shape(0) != batch) bad_shape("rows", "[" + std::to_string(batch) + "]", a);
     const auto mask = py::array_t<bool, py::array::c_style | py::array::forcecast>(a);
     for (ssize_t i = 0; i < batch; ++i) {
@@ -87,16 +91,14 @@ void reset(Stream<T>& s, const py::object& rows) {
     }
     return;
   }
-  if ((kind != 'i' && kind != 'u') && a.size() > 0)
-    throw py::type_error("rows: expected a bool mask or integer indices, got dtype " + std::string(py::str(a.dtype())));
-  const auto flat = py::array_t<int64_t, py::array::c_style | py::array::forcecast>(a.reshape({-1}));
-  const int64_t* const index = flat.data();
-  for (ssize_t i = 0; i < flat.size(); ++i) {
+  const std::string expected = "rows: expected indices from 0 to " + std::to_string(batch - 1);
+  const py::array_t<int64_t> flat = as_int64(a.reshape({-1}), expected);
+  const std::vector<int64_t> index(flat.data(), flat.data() + flat.size());  // the caller's may change meanwhile
+  for (size_t i = 0; i < index.size(); ++i) {
     if (index[i] >= 0 && index[i] < batch) continue;
-    throw py::value_error("rows: expected indices from 0 to " + std::to_string(batch - 1) + ", got " +
-                          std::to_string(index[i]));
+    throw py::value_error(expected + ", got " + std::to_string(index[i]) + " at position " + std::to_string(i));
   }
-  for (ssize_t i = 0; i < flat.size(); ++i) s.reset(int(index[i]));
+  for (const int64_t row : index) s.reset(int(row));
 }
 
 template <class T>
@@ -122,8 +124,9 @@ void set_state(Stream<T>& s, const py::object& state) {
 
 std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, int batch, int threads) {
   check_streams(*any, threads);
-  if (batch < 1 || batch > 1 << 20) {
-    throw py::value_error("batch_size: expected an integer from 1 to 1048576, got " + std::to_string(batch));
+  if (batch < 1 || batch > kMaxSize) {
+    throw py::value_error("batch_size: expected an integer from 1 to " + std::to_string(kMaxSize) + ", got " +
+                          std::to_string(batch));
   }
   auto made = std::make_unique<AnyStream>();
   made->network = any;

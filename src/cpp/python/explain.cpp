@@ -28,33 +28,31 @@ py::dict explain_layer(const Plan& p) {
 }  // namespace
 
 py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads) {
-  const Use use = training ? Use::region : Use::inference;
-  return std::visit(
-      [&](const auto& net) {
-        using T = element_of<decltype(net)>;
-        const Config& c = net->config();
-        py::list layers;
-        double flops = 0, step_bytes = 0, planned = 0, floor = 0;
-        const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
-        for (int layer = 0; layer < c.layers; ++layer) {
-          const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), use);
-          layers.append(explain_layer(p));
-          const double gates = double(net->cell().gates) * c.hidden * c.directions();
-          const double weights =
-              gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
-          flops += 2 * weights * double(batch) * double(steps) * passes;
-          step_bytes += gates * c.output() * sizeof(T);
-          planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
-        }
-        py::dict d;
-        d["kernel"] = std::string(net->backend().name) + " " + kCellNames[int(c.cell)] + " " + dtype_name<T>();
-        d["isa"] = net->backend().name, d["layers"] = layers, d["flops"] = flops;
-        d["recurrent_weight_bytes"] = step_bytes, d["packed_bytes"] = net->packed_bytes();
-        d["expected_us"] = planned / 1e3, d["limit_us"] = floor / 1e3;
-        d["expected_share_of_limit"] = planned > 0 ? floor / planned : 0.0;
-        return d;
-      },
-      any.network);
+  const Use use = training ? Use::training : Use::inference;
+  return visit_made(any.network, "network", [&](const auto& net) {
+    using T = element_of<decltype(net)>;
+    const Config& c = net->config();
+    py::list layers;
+    double flops = 0, step_bytes = 0, planned = 0, floor = 0;
+    const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
+    for (int layer = 0; layer < c.layers; ++layer) {
+      const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), use);
+      layers.append(explain_layer(p));
+      const double gates = double(net->cell().gates) * c.hidden * c.directions();
+      const double weights =
+          gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
+      flops += 2 * weights * double(batch) * double(steps) * passes;
+      step_bytes += gates * c.output() * sizeof(T);
+      planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
+    }
+    py::dict d;
+    d["kernel"] = std::string(net->backend().name) + " " + kCellNames[int(c.cell)] + " " + dtype_name<T>();
+    d["isa"] = net->backend().name, d["layers"] = layers, d["flops"] = flops;
+    d["recurrent_weight_bytes"] = step_bytes, d["packed_bytes"] = net->packed_bytes();
+    d["expected_us"] = planned / 1e3, d["limit_us"] = floor / 1e3;
+    d["expected_share_of_limit"] = planned > 0 ? floor / planned : 0.0;
+    return d;
+  });
 }
 
 }  // namespace fastrnn

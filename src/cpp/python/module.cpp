@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <string>
+#include <vector>
 
 #include "network/dropout.h"
 #include "network/memory.h"

@@ -11,17 +11,17 @@ constexpr size_t kLarge = size_t(1) << 16;  // bytes; below, a fresh array costs
 constexpr size_t kMega = size_t(1) << 20;
 
 // Never deleted: arrays may outlive everything else.
-Pool& results() {
-  static Pool* const kept = new Pool(16, 64 * kMega);
+BlockPool& results() {
+  static BlockPool* const kept = new BlockPool(16, 64 * kMega);
   return *kept;
 }
-Pool& tapes() {
-  static Pool* const kept = new Pool(16, 256 * kMega);
+BlockPool& tapes() {
+  static BlockPool* const kept = new BlockPool(16, 256 * kMega);
   return *kept;
 }
 
 // A block of a pool that goes back there with the last array on it, and its owner.
-template <Pool& (*From)()>
+template <BlockPool& (*From)()>
 py::capsule lent(size_t bytes, char*& data) {
   auto block = std::make_unique<Block>(From().take(bytes));
   data = block->data();

@@ -5,8 +5,7 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <atomic>
-#include <cstring>
-#include <new>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -34,6 +33,35 @@ inline bool is_plain_array(py::handle object) {
   if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return true;
   if (!py::isinstance<py::array>(object)) return false;
   return !py::isinstance(object, masked_arrays());
+}
+
+// An array of integers of any dtype; expected: what, with the argument's name.
+inline py::array integers(py::handle object, const char* name, const std::string& expected) {
+  if (py::isinstance<py::array>(object) && !is_plain_array(object)) {
+    throw py::type_error(std::string(name) + ": expected a plain array, got a masked one; use " + name +
+                         ".filled(...)");
+  }
+  py::array a = py::array::ensure(object);
+  if (!a) {
+    PyErr_Clear();
+    throw py::type_error(expected + ", got " + std::string(py::str(py::type::of(object).attr("__name__"))));
+  }
+  const char kind = a.dtype().kind();
+  if (kind != 'i' && kind != 'u' && kind != 'b' && a.size() > 0)
+    throw py::type_error(expected + ", got dtype " + std::string(py::str(a.dtype())));
+  return a;
+}
+
+// Their values; ValueError for one that no int64 holds, which a cast would make negative.
+inline py::array_t<int64_t> as_int64(const py::array& a, const std::string& expected) {
+  if (a.dtype().kind() == 'u') {
+    const auto wide = py::array_t<uint64_t, py::array::c_style | py::array::forcecast>(a);
+    for (ssize_t i = 0; i < wide.size(); ++i) {
+      if (wide.data()[i] <= uint64_t(INT64_MAX)) continue;
+      throw py::value_error(expected + ", got " + std::to_string(wide.data()[i]) + " at position " + std::to_string(i));
+    }
+  }
+  return py::array_t<int64_t, py::array::c_style | py::array::forcecast>(a);
 }
 
 // [.., n] rows of a step: [n] for one row, or [B, n]; C-contiguous. Returns null when it is something else.
@@ -106,19 +134,6 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
   }
   run(in, y);
   return result;
-}
-
-// What Python may call before __init__ has run, or after it has failed: pybind11 then hands out memory that nobody has
-// constructed. All zeros, that is an object without a network, which `check_made` refuses.
-struct Zeroed {
-  static void* operator new(size_t bytes) { return std::memset(::operator new(bytes), 0, bytes); }
-  static void operator delete(void* memory) { ::operator delete(memory); }
-};
-
-template <class Any>
-Any& check_made(Any& any, const char* what) {
-  if (!any.network) throw std::runtime_error(std::string(what) + ": was never initialised");
-  return any;
 }
 
 // Whoever uses an object that belongs to one thread at a time, for as long as it does. With the GIL only calls that

@@ -70,12 +70,13 @@ std::vector<int64_t> padded_lengths(const Tensor& lengths, int64_t steps, int64_
   check<int64_t>(lengths, {"lengths"}, {1, {batch}});
   const Tensor dense = lengths.dense({"lengths"});
   const int64_t* const given = dense.data<int64_t>();
-  for (int64_t row = 0; row < batch; ++row) {
-    if (given[row] >= 0 && given[row] <= steps) continue;
+  std::vector<int64_t> copy(given, given + batch);  // before they are looked at: another thread may write to them
+  for (size_t row = 0; row < copy.size(); ++row) {
+    if (copy[row] >= 0 && copy[row] <= steps) continue;
     throw py::value_error("lengths: expected values in 0..T = " + std::to_string(steps) + ", got " +
-                          std::to_string(given[row]) + " at row " + std::to_string(row));
+                          std::to_string(copy[row]) + " at row " + std::to_string(row));
   }
-  return {given, given + batch};
+  return copy;
 }
 
 std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
@@ -83,11 +84,12 @@ std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
   std::vector<int64_t> lengths(size_t(call.batch), 0);
   int64_t last = call.batch, sum = 0;
   for (int64_t t = 0; t < call.batch_sizes->size(0); ++t) {
-    if (sizes[t] < 1 || sizes[t] > last) {
+    const int64_t size = sizes[t];  // once: another thread may write to them
+    if (size < 1 || size > last) {
       throw py::value_error("batch_sizes: expected values from " + std::to_string(call.batch) +
-                            " downwards to 1, got " + std::to_string(sizes[t]) + " at step " + std::to_string(t));
+                            " downwards to 1, got " + std::to_string(size) + " at step " + std::to_string(t));
     }
-    last = sizes[t], sum += last;
+    last = size, sum += last;
     for (int64_t row = 0; row < last; ++row) ++lengths[size_t(row)];
   }
   if (sum != rows) {

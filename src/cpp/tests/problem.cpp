@@ -46,8 +46,8 @@ Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
   const int gates = c.cell == Cell::lstm ? 4 : c.cell == Cell::gru ? 3 : 1;
   const size_t rows = size_t(gates * c.hidden);
   uint64_t seed = 1;
-  for (int part = 0; part < c.parts(); ++part) {
-    weights.push_back(draw<T>(rows * size_t(c.input_of(part / c.directions())), seed++, gain));
+  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+    weights.push_back(draw<T>(rows * size_t(c.input_of(sweep / c.directions())), seed++, gain));
     weights.push_back(draw<T>(rows * size_t(c.output()), seed++, gain));
     for (int i = 0; c.bias && i < 2; ++i) weights.push_back(draw<T>(rows, seed++, gain));
     if (c.projection) weights.push_back(draw<T>(size_t(c.projection * c.hidden), seed++, gain));
@@ -55,7 +55,7 @@ Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
   for (auto& w : weights) dweights.emplace_back(w.size());
   for (auto& w : weights) weight_pointers.push_back(w.data());
   for (auto& w : dweights) dweight_pointers.push_back(w.data());
-  const size_t sequence = size_t(s.steps) * size_t(s.batch), state = size_t(c.parts() * s.batch);
+  const size_t sequence = size_t(s.steps) * size_t(s.batch), state = size_t(c.sweeps() * s.batch);
   x = draw<T>(sequence * size_t(c.input), 101, 1);
   dy = draw<T>(sequence * size_t(c.width()), 102, 1);
   h0 = draw<T>(state * size_t(c.output()), 103, 1), dh = draw<T>(h0.size(), 104, 1);

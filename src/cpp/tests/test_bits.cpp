@@ -27,7 +27,7 @@ const Shape& many_rows() {
 void check_plans(const Shape& shape, const Backend& backend) {
   const auto plan = [&](const Core& core) {
     const auto net = Problem<float>(shape).network(backend, &core);
-    return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, Use::region);
+    return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, Use::training);
   };
   const Plan near = plan(kCached), behind = plan(kBehind);
   CHECK(!near.hoist && near.split == Split::rows, "%s on %s, near weights: hoist %d, split %d", shape.name,

@@ -105,7 +105,7 @@ void wrong_sequences() {
   const int64_t lengths[] = {1, 2, 6, 0}, negative[] = {0, 5, 0, -1};
   bad([](Sequence& s) { s.size = 0; }, "size");
   bad([](Sequence& s) { s.steps = -1; }, "steps: expected an integer from 0 to 2147483647, got -1");
-  bad([](Sequence& s) { s.batch = 1 << 21; }, "batch");
+  bad([](Sequence& s) { s.batch = (1 << 28) + 1; }, "batch: expected an integer from 0 to 268435456, got 268435457");
   bad([](Sequence& s) { s.threads = 0; }, "threads");
   bad([](Sequence& s) { s.x = nullptr; }, "x: expected a pointer, got NULL");
   bad([](Sequence& s) { s.y = nullptr; }, "y: expected a pointer");

@@ -25,7 +25,7 @@ void check_block(size_t bytes) {
 
 // A later block is of the same memory where that is large enough, and not twice as large.
 void check_pool(size_t given, size_t taken, bool again) {
-  Pool pool;
+  BlockPool pool;
   const void* data = nullptr;
   {
     const Loan loan(pool, given);
@@ -38,7 +38,7 @@ void check_pool(size_t given, size_t taken, bool again) {
 
 // A block that is larger than all a pool may keep goes itself, not the others.
 void check_limits() {
-  Pool pool(2, 3 * kMiB);
+  BlockPool pool(2, 3 * kMiB);
   Block first(kMiB), second(kMiB);
   const void* const kept[] = {first.data(), second.data()};
   pool.give(std::move(first));
@@ -51,7 +51,7 @@ void check_limits() {
 
 // Of one large call nothing is left after many small ones.
 void check_forgotten() {
-  Pool pool;
+  BlockPool pool;
   const void* large = nullptr;
   {
     const Loan loan(pool, 9 * kMiB);
@@ -68,7 +68,7 @@ void check_forgotten() {
 
 // Who needs no memory takes and gives none.
 void check_nothing() {
-  Pool pool(1);
+  BlockPool pool(1);
   pool.give(Block(kMiB));
   {
     const Loan none(pool, 0);

@@ -190,7 +190,7 @@ FASTRNN_API fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t t
 typedef struct fastrnn_sequence {
   size_t size;            /* sizeof(fastrnn_sequence) */
   int64_t steps;          /* T, from 0 to 2147483647 */
-  int64_t batch;          /* B, from 0 to 1048576 */
+  int64_t batch;          /* B, from 0 to 268435456 */
   const int64_t* lengths; /* [B], each from 0 to T, or NULL: all T. Outputs past a row's end become zero. */
   const void* x;          /* [T, B, I] */
   ptrdiff_t x_step, x_row;
