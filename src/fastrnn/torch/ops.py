@@ -6,7 +6,7 @@ becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Argumen
 
 * input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), one step
   [B, I] of one layer in one direction (3), or the data [rows, I] of a PackedSequence (4) with its
-  batch_sizes [T], int64, and batch = B.
+  batch_sizes [T], int64, and batch = B, the first of them; -1 on the CPU alone: as they say.
 * lengths, int64 [B], of a padded batch (layouts 0 and 1): row b has lengths[b] <= T steps, its
   output is zero behind them. None: all have T.
 * h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
@@ -70,6 +70,9 @@ def recurrent(
     """Call the operator with what a module has found; `config` is that of its Kernel."""
     cell, _, _, num_layers, bias, bidirectional, _ = config
     options = cell, num_layers, bias, bidirectional
+    if call.layout == PACKED and torch._C._get_tracing_state() is not None:
+        # torch.jit.trace would keep the number of this recording.
+        call = Call(PACKED, -1, call.dropout, call.batch_sizes, call.seed)
     results: tuple[Tensor, ...] = torch.ops.fastrnn.recurrent.default(
         x, h0, c0, *_flat(call), weights, *options
     )
