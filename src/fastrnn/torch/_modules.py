@@ -16,6 +16,9 @@ from .ops import recurrent
 _FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
 
+CELL_WEIGHTS = ("weight_ih", "weight_hh")
+CELL_BIASES = ("bias_ih", "bias_hh")
+
 
 class IrregularCallError(Exception):
     """A call that torch's own code shall answer: with its error, or with what kernels cannot."""
@@ -30,12 +33,29 @@ def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "_kernel"}
 
 
+def names_of(module: Any) -> Sequence[str]:
+    """The names of the weights that a layer or cell computes with, in our order."""
+    if isinstance(module, torch.nn.RNNBase):
+        names: Sequence[str] = module._flat_weights_names
+        return names
+    return CELL_WEIGHTS + CELL_BIASES if module.bias else CELL_WEIGHTS
+
+
 def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:
-    """The tensors under these names, wherever parametrizations or weight_norm put them."""
+    """The tensors under these names, wherever parametrizations or weight_norm put them.
+
+    Raises:
+        IrregularCallError: one is None, as a bias may be in torch's cells.
+    """
     found = list(map(module._parameters.get, names))
     for w in found:
         if w is None:
-            return [getattr(module, name) for name in names]
+            break
+    else:
+        return found
+    found = [getattr(module, name) for name in names]
+    if any(w is None for w in found):
+        raise IrregularCallError
     return found
 
 

@@ -9,6 +9,8 @@ import torch
 
 from ._call import STEP, Call
 from ._modules import (
+    CELL_BIASES,
+    CELL_WEIGHTS,
     IrregularCallError,
     cast,
     compute,
@@ -17,9 +19,6 @@ from ._modules import (
     weights_of,
     without_kernel,
 )
-
-_WEIGHTS = ("weight_ih", "weight_hh")
-_BIASES = ("bias_ih", "bias_hh")
 
 
 class _Cell(torch.nn.RNNCellBase, ABC):
@@ -41,7 +40,7 @@ class _Cell(torch.nn.RNNCellBase, ABC):
         """Return the cell's name among the kernels; IrregularCallError where it has none."""
 
     def _run(self, input: Any, hx: Any) -> Any:
-        names = _WEIGHTS + _BIASES if self.bias else _WEIGHTS
+        names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS
         weights = weights_of(self, names)
         x = input
         if not isinstance(x, torch.Tensor):
