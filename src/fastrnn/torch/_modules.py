@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 import torch
 
 from ._autograd import direct, observed
 from ._call import Call, Tensor, axes_of, state_shape
-from ._kernel import Kernel
+from ._kernel import Kernel, is_plain
 from .ops import recurrent
 
+Forward = TypeVar("Forward", bound=Any)
 _FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
 
@@ -144,11 +146,14 @@ def compute(
 ) -> Any:
     """y, hn, cn: by an operator where somebody records it, else straight from the core.
 
-    The core refuses what it cannot compute; then, and for operators, `check` says why.
+    The core refuses what it cannot compute; then, and for operators, `check` says why. It also
+    refuses tensors whose class may want to see what is done with them.
     """
     if observed(x):
         check(module, config, x, states, names, weights, call)
-        return recurrent(x, *states, weights, call, config)
+        if is_plain(x):
+            return recurrent(x, *states, weights, call, config)
+        return _seen(x, states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
         # Made at the first call: a module needs nothing of ours but its class.
@@ -158,7 +163,19 @@ def compute(
     except (TypeError, ValueError) as error:
         refused = error
     check(module, config, x, states, names, weights, call)
-    raise refused
+    if all(map(is_plain, (*states, *weights, *call))):
+        raise refused
+    return _seen(x, states, weights, call, config)
+
+
+def _seen(
+    x: Tensor, states: tuple[Any, Any], weights: list[Tensor], call: Call, config: tuple[Any, ...]
+) -> Any:
+    """By an operator, which classes of tensors may want to see; else as torch computes it."""
+    try:
+        return recurrent(x, *states, weights, call, config)
+    except (TypeError, ValueError, NotImplementedError):
+        raise IrregularCallError from None  # one that does not know our operators
 
 
 def check(
@@ -206,6 +223,8 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
         raise ValueError(f"lengths: expected shape [{rows}], got {list(lengths.shape)}")
     if observed(lengths):
         return
+    if lengths.is_meta:
+        raise ValueError("lengths: expected values, got a tensor of the device meta, without any")
     for row, n in enumerate(lengths.tolist()):
         if not 0 <= n <= steps:
             raise ValueError(f"lengths: expected values in 0..T = {steps}, got {n} at row {row}")

@@ -21,14 +21,16 @@ ones; empty where there is none (c without an LSTM, h of a single step, whose ou
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import register_flop_formula
 
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
-from ._kernel import Kernel
+from ._kernel import Kernel, plain
 
 _ARGUMENTS = (
     "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, Tensor? lengths, "
@@ -96,7 +98,8 @@ def _split(arguments: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
 def _forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
-    call, (weights, *options) = _split(arguments)
+    call, (weights, *options) = _split(tuple(map(plain, arguments)))
+    x, h0, c0, *weights = map(plain, (x, h0, c0, *weights))
     kernel = kernel_for(weights, *options)
     y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
     results = y, _present(x, hn), _present(x, cn)
