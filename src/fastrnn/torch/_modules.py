@@ -35,6 +35,17 @@ def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "_kernel"}
 
 
+def named(forward: Forward, cls: str) -> Forward:
+    """A copy of a forward that several classes share, under the name that errors give it."""
+    copied: Any = FunctionType(
+        forward.__code__, forward.__globals__, "forward", forward.__defaults__, forward.__closure__
+    )
+    copied.__kwdefaults__, copied.__annotations__ = forward.__kwdefaults__, forward.__annotations__
+    copied.__doc__, copied.__qualname__ = forward.__doc__, f"{cls}.forward"
+    result: Forward = copied
+    return result
+
+
 def names_of(module: Any) -> Sequence[str]:
     """The names of the weights that a layer or cell computes with, in our order."""
     if isinstance(module, torch.nn.RNNBase):

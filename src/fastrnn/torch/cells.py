@@ -15,6 +15,7 @@ from ._modules import (
     cast,
     compute,
     dtype_of,
+    named,
     states_of,
     weights_of,
     without_kernel,
@@ -64,6 +65,8 @@ class _Cell(torch.nn.RNNCellBase, ABC):
 class RNNCell(_Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    forward = named(_Cell.forward, "RNNCell")
+
     def _kind(self) -> str:
         if self.nonlinearity not in ("tanh", "relu"):
             raise IrregularCallError
@@ -73,12 +76,16 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 class LSTMCell(_Cell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    forward = named(_Cell.forward, "LSTMCell")
+
     def _kind(self) -> str:
         return "lstm"
 
 
 class GRUCell(_Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    forward = named(_Cell.forward, "GRUCell")
 
     def _kind(self) -> str:
         return "gru"

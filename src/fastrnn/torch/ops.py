@@ -200,3 +200,32 @@ _library.impl("recurrent", _autograd, "Autograd")
 torch.library.register_fake("fastrnn::recurrent", lambda *a: _fake_forward(False, *a))
 torch.library.register_fake("fastrnn::recurrent_train", lambda *a: _fake_forward(True, *a))
 torch.library.register_fake("fastrnn::recurrent_backward", _fake_backward)
+
+
+# ---- multiplications and additions, for FlopCounterMode
+
+
+def _flops(x: Any, *arguments: Any, out_shape: Any = None) -> Any:
+    """Those of the products with weights; all arguments are shapes. Rows count with all T steps."""
+    _, (weights, *_) = _split(arguments[2:])
+    return 2 * math.prod(x[:-1]) * sum(map(_elements, weights))
+
+
+def _flops_backward(x: Any, y: Any, reserve: Any, *arguments: Any, out_shape: Any = None) -> Any:
+    _, (weights, _, _, _, wanted, _, layers, _, bidirectional) = _split(arguments)
+    directions = 2 if bidirectional else 1
+    inner = whole = sum(map(_elements, weights))
+    if not wanted[0]:  # then no gradient goes through weight_ih of the first layer
+        first = weights[:: len(weights) // (layers * directions)][:directions]
+        inner -= sum(map(_elements, first))
+    return 2 * math.prod(x[:-1]) * (inner + whole * wanted[3])
+
+
+def _elements(shape: Any) -> Any:
+    """Those of a matrix; 0 for a bias."""
+    return math.prod(shape) if len(shape) == 2 else 0
+
+
+_operators = torch.ops.fastrnn
+register_flop_formula([_operators.recurrent, _operators.recurrent_train])(_flops)
+register_flop_formula(_operators.recurrent_backward)(_flops_backward)
