@@ -100,6 +100,21 @@ def test_layers_made_as_ours_can_become_torchs(name):
     assert torch.equal(model(x), wanted)
 
 
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_forward_that_was_wrapped_since_keeps_what_it_calls(name, made):
+    """profilers wrap so; torch's class has not what our forward needs"""
+    module, x = getattr(nn, name)(3, 4), torch.randn(5, 3)
+    ours.accelerate(module)
+    wanted, inner = tensor_of(module(x)), module.forward
+    module.forward = lambda *args: inner(*args)
+    report = ours.restore(module, made=made)
+    assert not report.replaced and "its forward was replaced" in report.left[0].reason
+    assert torch.equal(tensor_of(module(x)), wanted)
+    del module.forward
+    assert len(ours.restore(module).replaced) == 1 and type(module) is getattr(nn, name)
+
+
 def test_subclasses_of_ours_are_named():
     """whoever asks for torch's layers alone is to know what is left"""
 

@@ -1,5 +1,7 @@
 """What accelerate() leaves alone, and the reason it gives; what its report looks like."""
 
+import copy
+
 import pytest
 
 pytest.importorskip("torch")
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 import fastrnn.torch as ours
-from torch_models import Output, normed
+from torch_models import Output, normed, tensor_of
 
 AGING = pytest.mark.filterwarnings(  # torch's own words about its quantization and TorchScript
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:torch.quantize_per_tensor"
@@ -46,6 +48,19 @@ def with_a_sparse_weight():
     return module
 
 
+def without_a_bias():
+    module = nn.GRUCell(3, 4)
+    module.register_parameter("bias_hh", None)
+    return module
+
+
+def with_a_parametrization_on_meta():
+    module = normed(nn.GRU(3, 4))
+    original = nn.Parameter(torch.empty(12, 4, device="meta"))
+    module.parametrizations.weight_hh_l0.original1 = original
+    return module
+
+
 LEFT = {
     "subclass": (lambda: Peephole(3, 4), "a subclass"),
     "parametrized subclass": (lambda: normed(Peephole(3, 4)), "a subclass"),
@@ -55,6 +70,8 @@ LEFT = {
     "half": (lambda: nn.GRUCell(3, 4).half(), "weight_ih is torch.float16"),
     "mixed": (with_mixed_dtypes, "dtypes differ"),
     "tensor subclass": (with_a_tensor_subclass, "weight_ih is a Tracked"),
+    "None": (without_a_bias, "bias_hh is None"),
+    "original": (with_a_parametrization_on_meta, "weight_hh_l0.original1 is on meta"),
     "sparse": (with_a_sparse_weight, "torch.sparse_coo"),
 }
 
@@ -71,6 +88,36 @@ def test_left_with_its_reason(case):
     assert reason in repr(report)
     assert type(model[1]) is kind and vars(model[1]) == content
     assert [e.path for e in ours.restore(model).replaced] == ["0"]
+
+
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.RNNCell])
+def test_tensors_beside_the_weights_do_not_matter(cls):
+    module, x = cls(3, 4), torch.randn(2, 3)
+    module.steps_seen, module.last = torch.tensor(0), x.bfloat16()
+    module.register_buffer("mean", torch.zeros(3, device="meta"))
+    module.register_parameter("scale", nn.Parameter(torch.ones(1).half()))
+    module.head = nn.Linear(4, 2).double()
+    assert len(ours.accelerate(normed(module, next(iter(module._parameters)))).replaced) == 1
+    module(x)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("bias", ["bias_ih", "bias_hh"])
+def test_a_bias_that_goes_later_is_torchs_matter(name, bias):
+    """its cells compute without one, its layers refuse"""
+    module, x, results = getattr(nn, name)(3, 4), torch.randn(2, 3), []
+    accelerated = copy.deepcopy(module)
+    ours.accelerate(accelerated)
+    for m in (module, accelerated):
+        setattr(m, bias + ("" if "Cell" in name else "_l0"), None)
+        try:
+            results.append(tensor_of(m(x)))
+        except TypeError as error:
+            results.append(str(error))
+    if "Cell" in name:
+        assert torch.equal(*results)
+    else:
+        assert results[0] == results[1] and isinstance(results[0], str)
 
 
 def test_a_forward_replaced_in_the_class(monkeypatch):

@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils.rnn import PackedSequence
+
 import fastrnn.torch
 from fastrnn.torch._call import PACKED
 from fastrnn.torch._modules import cast
@@ -256,6 +258,37 @@ def test_jit_trace_records_the_operator():
         traced = torch.jit.trace(layer, (x,))
         other = torch.randn(5, 3, 4)
         assert torch.equal(traced(other)[0], layer(other)[0])
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_trace_of_packed_rows_takes_others(name, state):
+    """the number of rows was that of the recording"""
+
+    class Packed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, _ = make(name, num_layers=2, bidirectional=True)
+
+        def forward(self, data, sizes, h):
+            hx = ((h, h) if name == "LSTM" else h) if state else None
+            y, final = self.layer(PackedSequence(data, sizes), hx)
+            return y.data, *(final if name == "LSTM" else (final,))
+
+    def inputs(*sizes):
+        data, h = torch.randn(sum(sizes), 4, requires_grad=True), torch.randn(4, sizes[0], 6)
+        return data, torch.tensor(sizes), h
+
+    model = Packed()
+    traced = torch.jit.trace(model, inputs(3, 2, 2, 1))
+    for sizes in ((3, 2, 2, 1), (5, 1), (1,), (2, 2, 2, 2, 2)):
+        given, results = inputs(*sizes), []
+        for call in (model, traced):
+            out = call(*given)
+            wanted = [given[0], *model.parameters()]
+            results.append([*out, *torch.autograd.grad(sum(o.sum() for o in out), wanted)])
+        assert all(map(torch.equal, *results))
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ def test_bad_lengths(lengths, error, match, dropout):
         layer(torch.zeros(5, 3, 3), lengths=lengths)
 
 
+def test_lengths_without_values():
+    layer, lengths = fastrnn.torch.LSTM(3, 4), torch.tensor([5, 1], device="meta")
+    with pytest.raises(ValueError, match="lengths: expected values, got a tensor .* meta"):
+        layer(torch.zeros(5, 2, 3), lengths=lengths)
+
+
 def test_lengths_are_for_padded_batches():
     layer = fastrnn.torch.LSTM(3, 4)
     match = r"lengths: expected None, but for a padded batch \[T, B, input\]"

@@ -177,21 +177,32 @@ def test_what_is_wrong_is_named(change, error, match, by_table):
         (torch.tensor([3, 2, 3]), "expected values from 3 downwards to 1, got 3 at step 2"),
         (torch.tensor([3, 3, 0]), "got 0 at step 2"),
         (torch.tensor([3, 3]), "expected a sum of 8, the rows of data, got 6"),
-        (torch.tensor([2, 2, 2, 2]), "expected a sum of 8|expected values from 3"),
+        (torch.tensor([0, 0]), "expected values of at least 1, got 0 at step 0"),
+        (torch.tensor([2**40, 3]), "expected a sum of 8|2147483647"),
+        (torch.tensor([2**31 - 1, 3]), "expected a sum of 8, the rows of data, got 2147483650"),
+        (torch.tensor([], dtype=torch.int64), "expected a contiguous tensor of at least one step"),
         (torch.tensor([[3, 3, 2]]), "expected shape"),
         (torch.tensor([3, 0, 3, 0, 2, 0])[::2], "expected a contiguous tensor"),
         (torch.tensor([3, 3, 2], dtype=torch.int32), "expected dtype torch.int64"),
     ],
 )
 def test_sizes_of_packed_rows(sizes, match, by_table):
-    states = {"h0": None, "c0": None}
-    packed = arguments() | states | {"x": numbers(8, I), "layout": PACKED}
-    if sizes.tolist() != [2, 2, 2, 2]:
-        with pytest.raises((TypeError, ValueError), match=f"batch_sizes: .*{match}"):
-            run(packed | {"sizes": sizes})
-    else:  # with batch = 3 a third row that never lives is as good as none
-        assert run(packed | {"sizes": sizes})[1].shape == (1, B, H)
+    packed = arguments() | {"h0": None, "c0": None, "x": numbers(8, I), "layout": PACKED}
+    with pytest.raises((TypeError, ValueError), match=match):
+        run(packed | {"sizes": sizes, "batch": -1})
     assert run(packed | {"sizes": torch.tensor([3, 3, 2])})[0].shape == (8, H)
+
+
+def test_the_batch_of_packed_rows_is_the_first_of_their_sizes(by_table):
+    """whoever gave a larger one got rows that never lived"""
+    packed = {"h0": None, "c0": None, "x": numbers(8, I), "layout": PACKED}
+    packed = arguments() | packed | {"sizes": torch.tensor([2, 2, 2, 2])}
+    for batch in (2, -1):
+        assert run(packed | {"batch": batch})[1].shape == (1, 2, H)
+    for batch in (3, 1, 0):
+        message = f"batch: expected 2, the first of batch_sizes, or -1, got {batch}"
+        with pytest.raises(ValueError, match=message):
+            run(packed | {"batch": batch})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -24,7 +24,7 @@ struct ExchangeTable {
 
 constexpr int32_t kCpu = 1;  // kDLCPU
 
-PyTypeObject* tensor_type = nullptr;
+PyTypeObject *tensor_type = nullptr, *parameter_type = nullptr;
 const ExchangeTable* table = nullptr;
 
 const ExchangeTable* table_of(const py::object& tensor_class) {
@@ -59,7 +59,9 @@ std::string text_of(const Shape& shape) {
 void use_tensors(const py::object& tensor_class, bool by_table) {
   if (!PyType_Check(tensor_class.ptr())) throw py::type_error("tensor_class: expected a class");
   const ExchangeTable* const found = by_table ? table_of(tensor_class) : nullptr;
+  const py::object parameter_class = py::module_::import("torch.nn").attr("Parameter");
   tensor_type = reinterpret_cast<PyTypeObject*>(tensor_class.inc_ref().ptr());  // for ever
+  parameter_type = reinterpret_cast<PyTypeObject*>(parameter_class.inc_ref().ptr());
   table = found;
 }
 
@@ -163,10 +165,19 @@ std::string Tensor::dtype_text() const { return py::str(object_.attr("dtype")); 
 
 std::string Tensor::shape_text() const { return py::str(py::list(object_.attr("shape"))); }
 
+// A subclass may want to see what is done with it, or keep its values elsewhere.
+void refuse_subclass(py::handle object, Name name) {
+  const PyTypeObject* const type = Py_TYPE(object.ptr());
+  if (type == tensor_type || type == parameter_type) return;
+  throw py::type_error(name.str() + ": expected a torch.Tensor, got its subclass " +
+                       std::string(py::str(py::type::of(object).attr("__name__"))));
+}
+
 // is_neg takes 50 ns a tensor: neither the table nor the strides tell (an axis of size 1 may have any).
 Tensor tensor_of(py::handle object, Name name) {
   static PyObject* const is_neg = interned("is_neg");
   Tensor tensor(py::reinterpret_borrow<py::object>(object), name);
+  refuse_subclass(object, name);
   PyObject* const self = object.ptr();
   if (!call_method(is_neg, &self, 1).is(py::handle(Py_True))) return tensor;
   return Tensor(tensor.object().attr("resolve_neg")(), name);

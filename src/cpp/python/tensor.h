@@ -12,7 +12,8 @@ namespace fastrnn {
 
 namespace py = pybind11;
 
-// Says which class tensors have, and whether to read them by the table, should it have one.
+// Says which class tensors have, besides torch.nn.Parameter, and whether to read them by the table, should it have
+// one.
 void use_tensors(const py::object& tensor_class, bool by_table);
 
 // What a message calls an argument: "h0", "weights[3]".
@@ -73,8 +74,8 @@ class Tensor {
   std::array<int64_t, 2 * kMost> own_ = {};
 };
 
-// What a caller gave; where its memory holds the negatives of
-// its values (a view that torch made of a conjugate), a copy.
+// What a caller gave, a torch.Tensor or Parameter (TypeError: another subclass); where its memory holds the negatives
+// of its values (a view that torch made of a conjugate), a copy.
 Tensor tensor_of(py::handle object, Name name);
 
 // Refuses a tensor of another dtype (TypeError) or shape (ValueError).

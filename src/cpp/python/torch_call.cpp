@@ -1,5 +1,7 @@
 #include "python/torch_call.h"
 
+#include <algorithm>
+
 #include "python/bind.h"
 
 namespace fastrnn {
@@ -15,13 +17,27 @@ Layout layout_of(py::handle value) {
   return Layout(layout);
 }
 
-Tensor batch_sizes_of(py::handle object, int64_t batch) {
+Tensor batch_sizes_of(py::handle object) {
   Tensor sizes = tensor_of(object, {"batch_sizes"});
   check<int64_t>(sizes, {"batch_sizes"}, {1, {sizes.dims() == 1 ? sizes.size(0) : 0}});
-  if (!sizes.contiguous() || batch < 1) {
-    throw py::value_error("batch_sizes: expected a contiguous tensor, and batch >= 1");
+  if (!sizes.contiguous() || sizes.size(0) == 0) {
+    throw py::value_error("batch_sizes: expected a contiguous tensor of at least one step, got shape " +
+                          sizes.shape_text());
   }
   return sizes;
+}
+
+// The rows of the first step. A recorded call does not know them: they would be those of its recording for ever.
+int64_t batch_of(const Tensor& sizes, int64_t asked) {
+  const int64_t first = *sizes.data<int64_t>();
+  if (first < 1) {
+    throw py::value_error("batch_sizes: expected values of at least 1, got " + std::to_string(first) + " at step 0");
+  }
+  if (asked != -1 && asked != first) {
+    throw py::value_error("batch: expected " + std::to_string(first) + ", the first of batch_sizes, or -1, got " +
+                          std::to_string(asked));
+  }
+  return first;
 }
 
 uint64_t seed_of(py::handle object) {
@@ -38,7 +54,10 @@ TorchCall::TorchCall(const py::tuple& t, int asked)
   if ((layout == kPacked) == t[3].is_none()) {
     throw py::value_error("batch_sizes: expected with layout 4 (packed), and only then");
   }
-  if (layout == kPacked) batch_sizes = batch_sizes_of(t[3], batch);
+  if (layout == kPacked) {
+    batch_sizes = batch_sizes_of(t[3]);
+    batch = batch_of(*batch_sizes, batch);
+  }
   if (!t[5].is_none()) {
     if (layout != kTime && layout != kBatch) {
       throw py::value_error("lengths: expected None, but for a padded batch [T, B, input] or [B, T, input]");
@@ -81,7 +100,7 @@ std::vector<int64_t> padded_lengths(const Tensor& lengths, int64_t steps, int64_
 
 std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
   const int64_t* const sizes = call.batch_sizes->data<int64_t>();
-  std::vector<int64_t> lengths(size_t(call.batch), 0);
+  std::vector<int64_t> lengths(size_t(std::min(call.batch, rows)), 0);
   int64_t last = call.batch, sum = 0;
   for (int64_t t = 0; t < call.batch_sizes->size(0); ++t) {
     const int64_t size = sizes[t];  // once: another thread may write to them
@@ -90,7 +109,7 @@ std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
                             " downwards to 1, got " + std::to_string(size) + " at step " + std::to_string(t));
     }
     last = size, sum += last;
-    for (int64_t row = 0; row < last; ++row) ++lengths[size_t(row)];
+    for (int64_t row = 0; row < last && sum <= rows; ++row) ++lengths[size_t(row)];
   }
   if (sum != rows) {
     throw py::value_error("batch_sizes: expected a sum of " + std::to_string(rows) + ", the rows of data, got " +

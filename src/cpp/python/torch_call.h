@@ -23,7 +23,7 @@ struct TorchCall {
   Axes axes() const;
 
   Layout layout;
-  int64_t batch;  // of a packed input
+  int64_t batch;  // the rows of a packed input's first step
   double dropout;
   std::optional<Tensor> batch_sizes;  // int64 [T] of a packed input
   std::optional<Tensor> lengths;      // int64 [B] of a padded one whose rows may end earlier

@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._arguments import as_flag
+from ._modules import names_of
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 
@@ -86,7 +88,7 @@ def accelerate(model: torch.nn.Module) -> Report:
 
     Left as they are, with the reason in the report: subclasses and modules whose `forward` was
     replaced (they may compute something else), quantized and scripted ones, and those with a
-    parameter that is not a plain dense float32 or float64 tensor on the CPU.
+    weight that is not a plain dense float32 or float64 tensor on the CPU.
 
     Call `restore` before what looks for torch's own classes: `torch.jit.script`, quantization,
     and exporters that do not know our operators. A pickled model needs fastrnn to be loaded.
@@ -115,8 +117,9 @@ def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
 
     They have the values, hooks, modes and attributes that they have now. Layers that were made
     as `fastrnn.torch` ones stay so, and are listed as left; with `made` they turn into torch's too,
-    with the same Parameters. A copy of an accelerated model, and one that was pickled, can be
-    restored as well.
+    with the same Parameters. Those whose `forward` was wrapped since then are left as well: what
+    wraps it calls ours. Take it off, and call `restore` again. A copy of an accelerated model, and
+    one that was pickled, can be restored as well.
 
     Returns:
         A report; printed, it has a line for each module.
@@ -133,12 +136,17 @@ def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
             if issubclass(cls, tuple(_TORCHS)):
                 left.append(Entry(path, name, "a subclass, which torch has not", also))
             continue
-        if vars(module).pop(_MARK, made):
-            _change(module, _TORCHS[cls])
-            vars(module).pop("_kernel", None)  # made by the first call
-            replaced.append(Entry(path, name, f"now {_public(_TORCHS[cls])}", also))
+        reason = None
+        if not made and _MARK not in vars(module):
+            reason = "was not accelerated, but made as what it is"
+        elif "forward" in vars(module):
+            reason = "its forward was replaced, and may call ours"
         else:
-            left.append(Entry(path, name, "was not accelerated, but made as what it is", also))
+            _change(module, _TORCHS[cls])
+            for ours in (_MARK, "_kernel"):  # the kernel is made by the first call
+                vars(module).pop(ours, None)
+        entry = Entry(path, name, reason or f"now {_public(_TORCHS[cls])}", also)
+        (left if reason else replaced).append(entry)
     return Report("restore", tuple(replaced), tuple(left))
 
 
@@ -184,13 +192,15 @@ def _reason_to_leave(module: torch.nn.Module, cls: type[torch.nn.Module]) -> str
         return "a subclass: it may compute something else"
     if "forward" in vars(module) or cls.forward.__module__ != RNNBase.__module__:
         return "its forward was replaced"
-    return _unsupported_parameter(module)
+    return _unsupported_weight(module)
 
 
-def _unsupported_parameter(module: torch.nn.Module) -> str | None:
-    """Name the first parameter that our kernels cannot use, and why; None if all are fine."""
+def _unsupported_weight(module: torch.nn.Module) -> str | None:
+    """Name the first weight that our kernels cannot use, and why; None if all are fine."""
     dtypes = {}
-    for name, tensor in _tensors(module):
+    for name, tensor in _weights(module):
+        if tensor is None:
+            return f"{name} is None"
         if tensor.device.type != "cpu":
             return f"{name} is on {tensor.device}, fastrnn computes on the CPU"
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
@@ -205,16 +215,19 @@ def _unsupported_parameter(module: torch.nn.Module) -> str | None:
     return None
 
 
-def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """All parameters, and the weights that hooks such as pruning keep as plain attributes.
+def _weights(module: Any) -> Iterator[tuple[str, torch.Tensor | None]]:
+    """The tensors that the layer itself computes with, and no others that it happens to have.
 
-    A parametrized weight is seen through its originals: computing it may change a buffer
-    (spectral_norm) or draw random numbers.
+    Hooks such as pruning keep a weight as a plain attribute. A parametrized one is seen through its
+    originals: computing it may change a buffer (spectral_norm) or draw random numbers.
     """
-    yield from module.named_parameters()
-    for name, value in vars(module).items():
-        if isinstance(value, torch.Tensor):
-            yield name, value
+    for name in names_of(module):
+        if is_parametrized(module, name):
+            originals = module.parametrizations[name]
+            for part, tensor in (*originals._parameters.items(), *originals._buffers.items()):
+                yield f"parametrizations.{name}.{part}", tensor
+        else:
+            yield name, module._parameters.get(name, vars(module).get(name))
 
 
 def _is_scripted(module: torch.nn.Module) -> bool:

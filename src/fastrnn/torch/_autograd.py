@@ -47,6 +47,8 @@ class Recurrent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         """Return the gradients in the order of forward's arguments, for those of its results."""
+        if upstream[0] is None and upstream[1] is None and upstream[2] is None:
+            return (None,) * len(ctx.needs_input_grad)  # no gradient at all, as torch's layers
         kernel, call, lease = ctx.call
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.

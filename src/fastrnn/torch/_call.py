@@ -16,7 +16,7 @@ class Call(NamedTuple):
     """What a pass forward and the one back have in common, but for differentiable tensors."""
 
     layout: int
-    batch: Any  # B of a packed input; the shape of others says it
+    batch: Any  # B of a packed input, -1: batch_sizes[0]; the shape of others says it
     dropout: float  # no default: torch.compile would take it for a symbol
     batch_sizes: Tensor | None = None  # int64 [T] of a packed input
     seed: Tensor | None = None  # int64 [1], from which the masks of dropout follow

@@ -20,6 +20,19 @@ _ALIGN = 64  # kAlign of memory.h
 _making = threading.Lock()
 
 
+def is_plain(value: Any) -> bool:
+    """Whether this is no tensor, or one that the core takes: it refuses other subclasses."""
+    return not isinstance(value, torch.Tensor) or type(value) in (torch.Tensor, torch.nn.Parameter)
+
+
+def plain(value: Any) -> Any:
+    """The same tensor without a class of its own."""
+    if is_plain(value):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(torch.Tensor)
+
+
 class Kernel:
     """The recurrent kernels for one shape of network, with a cache of its packed weights.
 
@@ -143,9 +156,19 @@ class Kernel:
         Raises:
             TypeError, ValueError: as for forward.
         """
-        return self.native.backward(
-            x, y, reserve, weights, call, _num_threads(), upstream, wanted, lease
-        )
+        try:
+            return self.native.backward(
+                x, y, reserve, weights, call, _num_threads(), upstream, wanted, lease
+            )
+        except TypeError:
+            given = (x, y, reserve, *weights, *upstream, *call)
+            if all(map(is_plain, given)):
+                raise
+        # A gradient, or what a hook of saved tensors returned, may be a subclass.
+        x, y, reserve = map(plain, (x, y, reserve))
+        weights, upstream = list(map(plain, weights)), tuple(map(plain, upstream))
+        call = Call(*map(plain, call))
+        return self.backward(x, y, reserve, weights, call, upstream, wanted, lease)
 
 
 def _num_threads() -> int:

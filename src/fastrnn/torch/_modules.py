@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 import torch
 
 from ._autograd import direct, observed
 from ._call import Call, Tensor, axes_of, state_shape
-from ._kernel import Kernel
+from ._kernel import Kernel, is_plain
 from .ops import recurrent
 
+Forward = TypeVar("Forward", bound=Any)
 _FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
+
+CELL_WEIGHTS = ("weight_ih", "weight_hh")
+CELL_BIASES = ("bias_ih", "bias_hh")
 
 
 class IrregularCallError(Exception):
@@ -30,12 +35,40 @@ def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "_kernel"}
 
 
+def named(forward: Forward, cls: str) -> Forward:
+    """A copy of a forward that several classes share, under the name that errors give it."""
+    copied: Any = FunctionType(
+        forward.__code__, forward.__globals__, "forward", forward.__defaults__, forward.__closure__
+    )
+    copied.__kwdefaults__, copied.__annotations__ = forward.__kwdefaults__, forward.__annotations__
+    copied.__doc__, copied.__qualname__ = forward.__doc__, f"{cls}.forward"
+    result: Forward = copied
+    return result
+
+
+def names_of(module: Any) -> Sequence[str]:
+    """The names of the weights that a layer or cell computes with, in our order."""
+    if isinstance(module, torch.nn.RNNBase):
+        names: Sequence[str] = module._flat_weights_names
+        return names
+    return CELL_WEIGHTS + CELL_BIASES if module.bias else CELL_WEIGHTS
+
+
 def weights_of(module: Any, names: Sequence[str]) -> list[Tensor]:
-    """The tensors under these names, wherever parametrizations or weight_norm put them."""
+    """The tensors under these names, wherever parametrizations or weight_norm put them.
+
+    Raises:
+        IrregularCallError: one is None, as a bias may be in torch's cells.
+    """
     found = list(map(module._parameters.get, names))
     for w in found:
         if w is None:
-            return [getattr(module, name) for name in names]
+            break
+    else:
+        return found
+    found = [getattr(module, name) for name in names]
+    if any(w is None for w in found):
+        raise IrregularCallError
     return found
 
 
@@ -124,11 +157,14 @@ def compute(
 ) -> Any:
     """y, hn, cn: by an operator where somebody records it, else straight from the core.
 
-    The core refuses what it cannot compute; then, and for operators, `check` says why.
+    The core refuses what it cannot compute; then, and for operators, `check` says why. It also
+    refuses tensors whose class may want to see what is done with them.
     """
     if observed(x):
         check(module, config, x, states, names, weights, call)
-        return recurrent(x, *states, weights, call, config)
+        if is_plain(x):
+            return recurrent(x, *states, weights, call, config)
+        return _seen(x, states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
         # Made at the first call: a module needs nothing of ours but its class.
@@ -138,7 +174,19 @@ def compute(
     except (TypeError, ValueError) as error:
         refused = error
     check(module, config, x, states, names, weights, call)
-    raise refused
+    if all(map(is_plain, (*states, *weights, *call))):
+        raise refused
+    return _seen(x, states, weights, call, config)
+
+
+def _seen(
+    x: Tensor, states: tuple[Any, Any], weights: list[Tensor], call: Call, config: tuple[Any, ...]
+) -> Any:
+    """By an operator, which classes of tensors may want to see; else as torch computes it."""
+    try:
+        return recurrent(x, *states, weights, call, config)
+    except (TypeError, ValueError, NotImplementedError):
+        raise IrregularCallError from None  # one that does not know our operators
 
 
 def check(
@@ -186,6 +234,8 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
         raise ValueError(f"lengths: expected shape [{rows}], got {list(lengths.shape)}")
     if observed(lengths):
         return
+    if lengths.is_meta:
+        raise ValueError("lengths: expected values, got a tensor of the device meta, without any")
     for row, n in enumerate(lengths.tolist()):
         if not 0 <= n <= steps:
             raise ValueError(f"lengths: expected values in 0..T = {steps}, got {n} at row {row}")

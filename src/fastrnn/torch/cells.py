@@ -9,17 +9,17 @@ import torch
 
 from ._call import STEP, Call
 from ._modules import (
+    CELL_BIASES,
+    CELL_WEIGHTS,
     IrregularCallError,
     cast,
     compute,
     dtype_of,
+    named,
     states_of,
     weights_of,
     without_kernel,
 )
-
-_WEIGHTS = ("weight_ih", "weight_hh")
-_BIASES = ("bias_ih", "bias_hh")
 
 
 class _Cell(torch.nn.RNNCellBase, ABC):
@@ -41,7 +41,7 @@ class _Cell(torch.nn.RNNCellBase, ABC):
         """Return the cell's name among the kernels; IrregularCallError where it has none."""
 
     def _run(self, input: Any, hx: Any) -> Any:
-        names = _WEIGHTS + _BIASES if self.bias else _WEIGHTS
+        names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS
         weights = weights_of(self, names)
         x = input
         if not isinstance(x, torch.Tensor):
@@ -65,6 +65,8 @@ class _Cell(torch.nn.RNNCellBase, ABC):
 class RNNCell(_Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    forward = named(_Cell.forward, "RNNCell")
+
     def _kind(self) -> str:
         if self.nonlinearity not in ("tanh", "relu"):
             raise IrregularCallError
@@ -74,12 +76,16 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 class LSTMCell(_Cell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
+    forward = named(_Cell.forward, "LSTMCell")
+
     def _kind(self) -> str:
         return "lstm"
 
 
 class GRUCell(_Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
+
+    forward = named(_Cell.forward, "GRUCell")
 
     def _kind(self) -> str:
         return "gru"

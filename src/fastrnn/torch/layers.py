@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ._modules import (
     check_lengths,
     compute,
     dtype_of,
+    named,
     states_of,
     weights_of,
     without_kernel,
@@ -38,6 +39,13 @@ class _Layer(torch.nn.RNNBase):
 
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(super().__getstate__())
+
+    def _load_from_state_dict(self, state_dict: Any, *args: Any) -> None:
+        """As torch's, but values may be arrays, as in a `state_dict` of fastrnn's own layers."""
+        for name, value in state_dict.items():  # load_state_dict has made a copy of the caller's
+            if isinstance(value, np.ndarray):
+                state_dict[name] = torch.from_numpy(value.copy())
+        super()._load_from_state_dict(state_dict, *args)
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """Run over whole sequences; see torch.nn for arguments, results and errors.
@@ -149,43 +157,99 @@ class RNN(_Layer):
     """`torch.nn.RNN` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.RNN
+    forward = named(_Layer.forward, "RNN")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """See torch.nn.RNN."""
-        if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        if len(args) > 3:
-            self.nonlinearity = args[3]
-            args = args[:3] + args[4:]
-        else:
-            self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ValueError(
-                f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'."
-            )
-        super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
+    if TYPE_CHECKING:  # torch's arguments; it is torch that refuses others
+
+        def __init__(
+            self,
+            input_size: int,
+            hidden_size: int,
+            num_layers: int = 1,
+            nonlinearity: str = "tanh",
+            bias: bool = True,
+            batch_first: bool = False,
+            dropout: float = 0.0,
+            bidirectional: bool = False,
+            device: Any = None,
+            dtype: Any = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *args, **kwargs):
+            """See torch.nn.RNN."""
+            if "proj_size" in kwargs:
+                raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            if len(args) > 3:
+                self.nonlinearity = args[3]
+                args = args[:3] + args[4:]
+            else:
+                self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
+            if self.nonlinearity not in ("tanh", "relu"):
+                raise ValueError(
+                    f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'."
+                )
+            super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
 
 
 class LSTM(_Layer):
     """`torch.nn.LSTM` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.LSTM
+    forward = named(_Layer.forward, "LSTM")
     get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
     check_forward_args = torch.nn.LSTM.check_forward_args
     permute_hidden = torch.nn.LSTM.permute_hidden
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """See torch.nn.LSTM."""
-        super().__init__("LSTM", *args, **kwargs)
+    if TYPE_CHECKING:  # torch's arguments; it is torch that refuses others
+
+        def __init__(
+            self,
+            input_size: int,
+            hidden_size: int,
+            num_layers: int = 1,
+            bias: bool = True,
+            batch_first: bool = False,
+            dropout: float = 0.0,
+            bidirectional: bool = False,
+            proj_size: int = 0,
+            device: Any = None,
+            dtype: Any = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *args, **kwargs):
+            """See torch.nn.LSTM."""
+            super().__init__("LSTM", *args, **kwargs)
 
 
 class GRU(_Layer):
     """`torch.nn.GRU` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.GRU
+    forward = named(_Layer.forward, "GRU")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """See torch.nn.GRU."""
-        if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        super().__init__("GRU", *args, **kwargs)
+    if TYPE_CHECKING:  # torch's arguments; it is torch that refuses others
+
+        def __init__(
+            self,
+            input_size: int,
+            hidden_size: int,
+            num_layers: int = 1,
+            bias: bool = True,
+            batch_first: bool = False,
+            dropout: float = 0.0,
+            bidirectional: bool = False,
+            device: Any = None,
+            dtype: Any = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *args, **kwargs):
+            """See torch.nn.GRU."""
+            if "proj_size" in kwargs:
+                raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            super().__init__("GRU", *args, **kwargs)

@@ -6,7 +6,7 @@ becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Argumen
 
 * input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), one step
   [B, I] of one layer in one direction (3), or the data [rows, I] of a PackedSequence (4) with its
-  batch_sizes [T], int64, and batch = B.
+  batch_sizes [T], int64, and batch = B, the first of them; -1 on the CPU alone: as they say.
 * lengths, int64 [B], of a padded batch (layouts 0 and 1): row b has lengths[b] <= T steps, its
   output is zero behind them. None: all have T.
 * h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
@@ -21,14 +21,16 @@ ones; empty where there is none (c without an LSTM, h of a single step, whose ou
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import register_flop_formula
 
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
-from ._kernel import Kernel
+from ._kernel import Kernel, plain
 
 _ARGUMENTS = (
     "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, Tensor? lengths, "
@@ -70,6 +72,9 @@ def recurrent(
     """Call the operator with what a module has found; `config` is that of its Kernel."""
     cell, _, _, num_layers, bias, bidirectional, _ = config
     options = cell, num_layers, bias, bidirectional
+    if call.layout == PACKED and torch._C._get_tracing_state() is not None:
+        # torch.jit.trace would keep the number of this recording.
+        call = Call(PACKED, -1, call.dropout, call.batch_sizes, call.seed)
     results: tuple[Tensor, ...] = torch.ops.fastrnn.recurrent.default(
         x, h0, c0, *_flat(call), weights, *options
     )
@@ -93,7 +98,8 @@ def _split(arguments: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
 def _forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
-    call, (weights, *options) = _split(arguments)
+    call, (weights, *options) = _split(tuple(map(plain, arguments)))
+    x, h0, c0, *weights = map(plain, (x, h0, c0, *weights))
     kernel = kernel_for(weights, *options)
     y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
     results = y, _present(x, hn), _present(x, cn)
@@ -194,3 +200,32 @@ _library.impl("recurrent", _autograd, "Autograd")
 torch.library.register_fake("fastrnn::recurrent", lambda *a: _fake_forward(False, *a))
 torch.library.register_fake("fastrnn::recurrent_train", lambda *a: _fake_forward(True, *a))
 torch.library.register_fake("fastrnn::recurrent_backward", _fake_backward)
+
+
+# ---- multiplications and additions, for FlopCounterMode
+
+
+def _flops(x: Any, *arguments: Any, out_shape: Any = None) -> Any:
+    """Those of the products with weights; all arguments are shapes. Rows count with all T steps."""
+    _, (weights, *_) = _split(arguments[2:])
+    return 2 * math.prod(x[:-1]) * sum(map(_elements, weights))
+
+
+def _flops_backward(x: Any, y: Any, reserve: Any, *arguments: Any, out_shape: Any = None) -> Any:
+    _, (weights, _, _, _, wanted, _, layers, _, bidirectional) = _split(arguments)
+    directions = 2 if bidirectional else 1
+    inner = whole = sum(map(_elements, weights))
+    if not wanted[0]:  # then no gradient goes through weight_ih of the first layer
+        first = weights[:: len(weights) // (layers * directions)][:directions]
+        inner -= sum(map(_elements, first))
+    return 2 * math.prod(x[:-1]) * (inner + whole * wanted[3])
+
+
+def _elements(shape: Any) -> Any:
+    """Those of a matrix; 0 for a bias."""
+    return math.prod(shape) if len(shape) == 2 else 0
+
+
+_operators = torch.ops.fastrnn
+register_flop_formula([_operators.recurrent, _operators.recurrent_train])(_flops)
+register_flop_formula(_operators.recurrent_backward)(_flops_backward)

@@ -1,0 +1,96 @@
+"""What torch's tools say of the layers: signatures, gradients that are none, operations."""
+
+import inspect
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.utils.flop_counter import FlopCounterMode
+
+import fastrnn.torch
+
+LAYERS = ("RNN", "LSTM", "GRU")
+NAMES = (*LAYERS, "RNNCell", "LSTMCell", "GRUCell")
+
+
+def twins(name, *args, **options):
+    return [getattr(m, name)(*args, **options) for m in (torch.nn, fastrnn.torch)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments_name_the_class(name):
+    x = torch.zeros(2, 3)
+    for args, kwargs in (((), {}), ((x, None, None, None), {}), ((x,), {"state": None})):
+        messages = []
+        for module in twins(name, 3, 4):
+            with pytest.raises(TypeError) as refused:
+                module(*args, **kwargs)
+            messages.append(str(refused.value))
+        assert messages[0] == messages[1] and messages[0].startswith(f"{name}.forward() ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_is_documented(name):
+    forward = getattr(fastrnn.torch, name).forward
+    assert inspect.getdoc(forward).startswith("Run ")
+    assert ("lengths" in inspect.signature(forward).parameters) == (name in LAYERS)
+
+
+class Nothing(torch.autograd.Function):
+    """passes no gradient on"""
+
+    @staticmethod
+    def forward(ctx, y):
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning")
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_gradient_is_none(name, graph):
+    for module in twins(name, 3, 4):
+        result = module(torch.zeros(2, 3))
+        y = result[0] if isinstance(result, tuple) else result
+        Nothing.apply(y).sum().backward(create_graph=graph)
+        assert all(p.grad is None for p in module.parameters())
+
+
+def counted(run):
+    with FlopCounterMode(display=False) as mode:
+        run()
+    return mode.get_total_flops()
+
+
+@pytest.mark.parametrize("wanted", ["nothing", "x", "weights", "both"])
+@pytest.mark.parametrize("name", ["RNN", "GRU"])  # torch counts none of an LSTM
+def test_operations_are_counted(name, wanted):
+    counts = []
+    for module in twins(name, 3, 4, num_layers=2, bidirectional=True):
+        module.requires_grad_(wanted in ("weights", "both"))
+        x = torch.zeros(20, 5, 3, requires_grad=wanted in ("x", "both"))
+
+        def run(module=module, x=x):
+            y, _ = module(x)
+            if wanted != "nothing":
+                y.sum().backward()
+
+        counts.append(counted(run))
+    assert counts[0] > 0
+    # torch skips a product of the first step where h wants no gradient.
+    assert math.isclose(*counts, rel_tol=0.1), counts
+
+
+def test_operations_of_projections_and_packed_rows():
+    layer = fastrnn.torch.LSTM(3, 4, proj_size=2)
+    products = sum(p.numel() for p in layer.parameters() if p.dim() == 2)
+    packed = torch.nn.utils.rnn.PackedSequence(torch.zeros(6, 3), torch.tensor([3, 2, 1]))
+    with torch.no_grad():
+        assert counted(lambda: layer(packed)) == 2 * 6 * products
+    assert counted(lambda: layer(packed)[0].data.sum().backward()) == 2 * 6 * (
+        3 * products - layer.weight_ih_l0.numel()
+    )
