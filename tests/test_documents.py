@@ -27,12 +27,17 @@ def of_api():
     fastrnn.save("other.safetensors", {"encoder.lstm": lstm})
     yield dict(lstm=lstm, head=head, importlib=importlib)
 
-    # Stand-ins for the layers of torch and Keras: what they hand over is arrays.
+    # Stand-ins for the layer of Keras, and for torch where it is not installed.
+    try:
+        import torch
+    except ImportError:
+        torch = SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=fastrnn.LSTM))
     yield dict(
         lstm=lstm,
         gru=fastrnn.GRU(3, 5),
         head=head,
-        torch_lstm=SimpleNamespace(state_dict=lstm.state_dict),
+        torch=torch,
+        torch_lstm=torch.nn.LSTM(3, 5),
         keras_lstm=SimpleNamespace(get_weights=lambda: [random(3, 20), random(5, 20), random(20)]),
         W=random(1, 15, 3),
         R=random(1, 15, 5),
