@@ -148,6 +148,25 @@ def test_state_is_a_copy_and_can_be_set(kind):
     assert stream.process(p.x).tobytes() == y.tobytes()
 
 
+@each_kind
+def test_state_of_one_row_without_its_axis(kind):
+    layer = net_of(kind, 5, 7, layers=2).build()
+    x, stream = random(4, 5), layer.stream()
+    wanted, last = layer(x)
+    stream.state = layer(x[:2])[1]
+    assert stream.process(x[2:]).tobytes() == wanted[2:].tobytes()
+    for ours, without in zip(unpacked(stream.state), unpacked(last), strict=True):
+        assert ours.shape == (2, 1, without.shape[1])
+    several = layer.stream(batch_size=2)
+    with pytest.raises(ValueError, match=r"^state.*: expected shape \[2, 2, .*got \[2, "):
+        several.state = last
+
+
+def test_a_stream_is_made_by_its_layer():
+    with pytest.raises(TypeError, match=r"^Stream: expected to be made by layer\.stream\(\)"):
+        fastrnn.Stream(fastrnn.GRU(2, 3))
+
+
 def test_state_is_checked():
     stream = NET.build().stream(3)
     good = random(2, 3, 7)

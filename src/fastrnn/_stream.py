@@ -63,7 +63,7 @@ class StreamPool(_core.StreamPool):
         new = super().join()
         if state is not None:
             try:
-                super().set_state(new, _without_batch(state))
+                super().set_state(new, state)
             except BaseException:
                 super().leave(new)
                 raise
@@ -102,7 +102,7 @@ class StreamPool(_core.StreamPool):
             TypeError: a wrong dtype; no pair (h, c) for an LSTM.
             ValueError: a wrong shape; no stream of the pool has this id. Nothing has changed.
         """
-        super().set_state(_as_id(id), _without_batch(state))
+        super().set_state(_as_id(id), state)
 
     def __contains__(self, id: object) -> bool:
         """Whether a stream has this id; False for what cannot be one."""
@@ -154,13 +154,6 @@ class StreamPool(_core.StreamPool):
 
 def _as_id(value: Any) -> int:
     return as_size("id", value, 0, (1 << 63) - 1)
-
-
-def _without_batch(state: Any) -> Any:
-    """Return a state of one row, [L, 1, P], as [L, P], which others stay."""
-    if isinstance(state, (tuple, list)):
-        return tuple(map(_without_batch, state))
-    return state[:, 0] if getattr(state, "ndim", 0) == 3 and state.shape[1] == 1 else state
 
 
 def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:

@@ -188,7 +188,7 @@ const char* const kResetDoc =
 const char* const kStateDoc =
     "The memory: (h, c) of an LSTM, h otherwise; h [num_layers, B, P], c [num_layers, B, H]. Reading copies; "
     "assigning\n"
-    "checks shape and dtype and copies.";
+    "checks shape and dtype and copies. With one row, what has no axis of rows is taken as well.";
 
 }  // namespace
 
@@ -196,6 +196,9 @@ void bind_stream(py::module_& m) {
   py::class_<AnyStream>(m, "Stream", kClassDoc)
       .def(py::init(&make_stream), py::arg("network").none(false), py::arg("batch_size") = 1,
            py::arg("num_threads") = 1)
+      .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<AnyStream> {
+        throw py::type_error("Stream: expected to be made by layer.stream()");
+      }))
       .def(
           "step",
           [](AnyStream& any, py::handle x, py::handle out) {

@@ -158,13 +158,17 @@ class Claim {
   std::atomic<bool>& busy_;
 };
 
-// A state array of this shape, copied where it is strided.
+// A state array [L, B, n] or, of a pool's stream, [L, n], copied where it is strided. One row's is taken as either.
 template <class T>
-py::object state_part(py::handle array, const char* name, std::initializer_list<ssize_t> shape) {
-  if (array.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
-  const py::object compact = as_input<T>(array, name);
-  contiguous<T>(compact, name, shape);
-  return compact;
+py::object state_part(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
+  if (object.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
+  py::array array = as_input<T>(object, name);
+  const ssize_t dims = array.ndim(), layers = shape.begin()[0], n = shape.end()[-1];
+  const bool one_row = shape.size() == 2 || shape.begin()[1] == 1;
+  const bool as_one_row = dims == 2 || (dims == 3 && array.shape(1) == 1);
+  if (one_row && as_one_row && array.shape(0) == layers && array.shape(dims - 1) == n) array = array.reshape(shape);
+  contiguous<T>(array, name, shape);
+  return array;
 }
 
 // write(h, c) with the arrays of a state: (h, c) of an LSTM, h otherwise, c then null.
