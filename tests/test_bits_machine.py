@@ -33,9 +33,10 @@ def test_threads(kind, dtype, shape, lengths, fma_isa):
 @both_dtypes
 @each_kind
 def test_pipeline(kind, dtype, fma_isa):
-    """one thread multiplies the inputs of a few steps ahead of another: any number of chunks"""
+    """one thread multiplies the inputs of a few steps ahead of another, or makes dx of those that
+    another has swept: any number of chunks, and of blocks of time"""
     net = net_of(kind, 40, 64 if dtype == "float32" else 48, layers=2, dtype=dtype)
-    for steps in (9, 64, 100, 203):
+    for steps in (9, 64, 100, 303):
         p = problem(net, steps, batch=1)
         alone = run(net.build(num_threads=1), p)
         for threads in (2, 3, 5):

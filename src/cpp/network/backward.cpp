@@ -1,6 +1,7 @@
 // The backward pass through time, layer after layer from the top: in blocks of time the sweep fills dgates, then one
 // product each makes dx, dW, dU and db of the block while dgates is still in the cache.
 #include <algorithm>
+#include <atomic>
 
 #include "network/backward_work.h"
 #include "network/dropout.h"
@@ -100,10 +101,14 @@ class BackwardLayer {
     for (int64_t end = steps; end > 0; end = task.step_begin) {
       task.step_end = end;
       task.step_begin = std::max<int64_t>(0, end - steps_);
-      cell_.backward(task, share, steps);
-      team.wait();
+      if (plan_.split == Split::pipeline && team.size > 1) {
+        sweep_ahead(d, task, team, thread);
+      } else {
+        cell_.backward(task, share, steps);
+        team.wait();
+        input_gradient(d, task, team, thread);
+      }
       weight_gradients(d, task, team, thread);
-      input_gradient(d, task, team, thread);
       team.wait();
       if (task.step_begin == 0) break;
       // The block's first step becomes the one behind the next block's last.
@@ -114,6 +119,38 @@ class BackwardLayer {
       std::copy_n(task.dgates + from * row_size, (to - from) * row_size, behind + from * row_size);
       team.wait();
     }
+  }
+
+  // One thread sweeps, and the others make dx of the steps it has left behind; when it is done, it helps. dx is the one
+  // gradient that is no sum over time, so its rows may be made in any order and by anybody.
+  void sweep_ahead(int d, const BackwardTask<T>& block, const Team& team, int thread) {
+    const Team alone = {0, 1, nullptr};
+    const Share everything = share_of(Split::none, tape_.order, alone);
+    const int64_t chunks = (block.step_end - block.step_begin + plan_.chunk - 1) / plan_.chunk;
+    const auto chunk = [&](int64_t k) {
+      const int64_t end = block.step_end - k * plan_.chunk;
+      return part_of(block, std::max(block.step_begin, end - plan_.chunk), end);
+    };
+    Progress& progress = progress_[d];
+    for (int64_t k = 0; team.rank == 0 && k < chunks; ++k) {
+      cell_.backward(chunk(k), everything, tape_.order.steps());
+      progress.swept.store(k + 1, std::memory_order_release);
+    }
+    for (int64_t k; (k = progress.taken.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      for (Spin spin; progress.swept.load(std::memory_order_acquire) <= k;) spin();
+      input_gradient(d, chunk(k), alone, thread);
+    }
+    team.wait();
+    if (team.rank == 0) progress.swept = 0, progress.taken = 0;  // they meet once more before the next block
+  }
+
+  // Steps of a block: the dgates of those behind them follow theirs.
+  BackwardTask<T> part_of(BackwardTask<T> task, int64_t begin, int64_t end) const {
+    const ptrdiff_t rows = tape_.order.rows(task.step_begin, begin);
+    task.dgates += rows * cell_.accumulators * pitch_;
+    if (task.dprojected) task.dprojected += rows * output_pitch_;
+    task.step_begin = begin, task.step_end = end;
+    return task;
   }
 
   void weight_gradients(int d, const BackwardTask<T>& task, const Team& team, int thread) {
@@ -231,6 +268,13 @@ class BackwardLayer {
   const int64_t steps_;
   const BackwardWork<T> work_;
   Barrier barriers_[2];
+
+  // Chunks of a block, counted from its last steps on.
+  struct Progress {
+    alignas(64) std::atomic<int64_t> swept{0};
+    alignas(64) std::atomic<int64_t> taken{0};
+  };
+  Progress progress_[2];
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ struct Plan {
   int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
-  int64_t chunk;  // steps of one such product
+  int64_t chunk;  // steps of one such product, or of what a pipeline hands over
   bool by_crew;   // by whoever of the crew is awake, instead of a parallel region
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
   double step_ns[kSplits];
@@ -32,8 +32,8 @@ struct LayerShape {
 };
 
 // What a plan is for: `training` is its pass forward, and inference for callers who train beside it. Both passes of it
-// keep to regions, since the one back is long and two kinds of threads that spin are in each other's way; and a pass
-// back has no pipeline, for its products of many rows come after the steps.
+// keep to regions, since the one back is long and two kinds of threads that spin are in each other's way. In a pipeline
+// of the pass back a thread makes dx of the steps that another has swept.
 enum class Use { inference, training, backward };
 
 // steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. distance: how many

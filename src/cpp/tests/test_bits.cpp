@@ -24,12 +24,20 @@ const Shape& many_rows() {
   return shape;
 }
 
+// One row, of which a thread makes dx behind the one that sweeps, in two blocks of time.
+const Shape& one_row() {
+  static const Shape shape = {"gru_one_row", {Cell::gru, 24, 72, 1, true, false, 0}, 300, 1, false};
+  return shape;
+}
+
+Plan plan_of(const Shape& shape, const Backend& backend, const Core& core, Use use) {
+  const auto net = Problem<float>(shape).network(backend, &core);
+  return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use);
+}
+
 void check_plans(const Shape& shape, const Backend& backend) {
-  const auto plan = [&](const Core& core) {
-    const auto net = Problem<float>(shape).network(backend, &core);
-    return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, Use::training);
-  };
-  const Plan near = plan(kCached), behind = plan(kBehind);
+  const Plan near = plan_of(shape, backend, kCached, Use::training);
+  const Plan behind = plan_of(shape, backend, kBehind, Use::training);
   CHECK(!near.hoist && near.split == Split::rows, "%s on %s, near weights: hoist %d, split %d", shape.name,
         backend.name, int(near.hoist), int(near.split));
   CHECK(behind.hoist && behind.split == Split::units, "%s on %s, weights behind: hoist %d, split %d", shape.name,
@@ -74,6 +82,12 @@ void test_bits() {
   for (const Backend* backend : usable_backends()) check_plans(many_rows(), *backend);
   same_for_threads_and_isas<float>(many_rows(), 0.5);
   same_for_threads_and_isas<double>(many_rows(), 0.5);
+  for (const Backend* backend : usable_backends()) {
+    const Split split = plan_of(one_row(), *backend, kCached, Use::backward).split;
+    CHECK(split == Split::pipeline, "%s on %s, back: split %d", one_row().name, backend->name, int(split));
+  }
+  same_for_threads_and_isas<float>(one_row(), 0.5);
+  same_for_threads_and_isas<double>(one_row(), 0.5);
 }
 
 void print_bits() {
