@@ -13,7 +13,7 @@ from bench.native import RTNEURAL, TARGET
 from bench.timing import NOISY
 
 UNSTEADY = 1.4  # the slowest round over the fastest, from which a time is marked
-DISPUTED = 1.15  # between a ratio and that of the times beside it, from which it is marked
+DISPUTED = 0.15  # between a ratio and that of the times beside it, from which it is marked
 
 TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
@@ -124,7 +124,7 @@ def _rounds(rows: list[Row]) -> str:
     return (
         f"A time is the median of {number} round{'' if found == [1] else 's'}. A dagger (†): the "
         f"slowest round of fastrnn's took more than\n{UNSTEADY} times the fastest. A double dagger "
-        f"(‡): the rounds disagreed, the ratio is more than {100 * DISPUTED - 100:.0f} %\nfrom "
+        f"(‡): the rounds disagreed, the ratio is more than {100 * DISPUTED:.0f} %\nfrom "
         "that of the median times."
     )
 
@@ -142,7 +142,7 @@ def disputed(row: Row, slow: str, fast: str = "fastrnn") -> str:
         return ""
     rounds = median(a / b for a, b in zip(over, under, strict=True))
     apart = rounds * median(under) / median(over)
-    return "" if 1 / DISPUTED <= apart <= DISPUTED else "‡"
+    return "" if abs(apart - 1) <= DISPUTED else "‡"
 
 
 def short(seconds: float | None) -> str:

@@ -52,7 +52,7 @@ template <class T>
 struct ForwardTask {
   Schedule schedule;
   int64_t step_begin, step_end;
-  bool odd;                   // whether an odd number of steps came before step 0 (a stream's are one task each)
+  bool odd;                   // whether an odd number of steps came before step 0 (of a stream or pool, a task each)
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
   int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps

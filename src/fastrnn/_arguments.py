@@ -115,9 +115,11 @@ def owned(array: Array) -> Array:
 
 
 def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
-    """Return the arrays, copied where one may lie in the memory of a target."""
+    """Return the arrays, copied where one may lie in the memory of a target that owns its own."""
     return {
-        name: a.copy() if any(np.may_share_memory(a, target) for target in targets) else a
+        name: a.copy()
+        if not a.flags.owndata and any(np.may_share_memory(a, target) for target in targets)
+        else a
         for name, a in arrays.items()
     }
 
@@ -201,7 +203,7 @@ def _show_number(value: Any) -> str:
 def as_flag(name: str, value: Any) -> bool:
     """Return a bool; anything else is a TypeError, so that misplaced positionals are noticed."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
+        raise TypeError(f"{name}: expected True or False, got {_show_number(value)}")
     return bool(value)
 
 

@@ -17,6 +17,7 @@ _Tensor = Any  # torch.Tensor
 _Indices = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 __version__: str
+max_threads: int
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

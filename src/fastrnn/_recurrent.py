@@ -174,8 +174,9 @@ class Recurrent(Module, Generic[S]):
         return _core.Stream(self._packing.keep(), batch_size, num_threads)
 
     def _stream_threads(self, num_threads: int | None) -> int:
-        threads = as_threads("num_threads", num_threads) or self._threads
-        return threads or _threads.get_num_threads()
+        asked = as_threads("num_threads", num_threads)
+        usual = self._threads or _threads.get_num_threads()
+        return asked or min(usual, _core.max_threads)  # a call asked for more takes as many
 
     def explain(self, T: int, B: int, training: bool = False) -> Explanation:
         """Say how T steps of B rows would be computed: kernel, split, threads, bytes, floor.

@@ -116,7 +116,7 @@ fastrnn_status fastrnn_linear_run(const fastrnn_linear* linear, const void* x, v
   return guarded(error, [&] {
     need(linear, "linear");
     if (!linear->ready) throw Failure{FASTRNN_NOT_READY, "linear: its weights were never set"};
-    const int n = within(rows, 0, kMaxRows, "rows");
+    const int n = within(rows, 0, kMaxDenseRows, "rows");
     check_threads(threads);
     if (n == 0) return;
     need(x, "x"), need(y, "y");

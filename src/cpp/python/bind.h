@@ -39,7 +39,7 @@ Any& check_made(Any& any, const char* what) {
   return any;
 }
 
-// visit(*pointer) for the one of `pointers` that there is.
+// visit(pointer) for the one of `pointers` that there is.
 template <class Pointers, class Visit>
 auto visit_made(const Pointers& pointers, const char* what, Visit visit) {
   return std::visit(

@@ -39,7 +39,7 @@ AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) 
 int rows_in(py::handle object, const char* name) {
   if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected a NumPy array");
   const auto a = py::reinterpret_borrow<py::array>(object);
-  if (a.ndim() != 2 || a.shape(0) > kMaxRows) bad_shape(name, "[N, n]", a);
+  if (a.ndim() != 2 || a.shape(0) > kMaxDenseRows) bad_shape(name, "[N, n]", a);
   return int(a.shape(0));
 }
 
@@ -87,7 +87,7 @@ py::object plain_dense(const AnyDense& any, py::handle input, int threads) {
         std::copy_n(x->dimensions, x->nd, shape.size);
         shape.size[x->nd - 1] = dense->output();
         const ssize_t rows = std::accumulate(shape.size, shape.size + x->nd - 1, ssize_t(1), std::multiplies<>());
-        if (rows < 1 || rows > kMaxRows) return py::none();
+        if (rows < 1 || rows > kMaxDenseRows) return py::none();
         T* out = nullptr;
         py::object y = fresh_array(shape, out);
         const int n = threads_of(threads);

@@ -50,8 +50,8 @@ class Pass {
       throw py::value_error("layout: 3, a single step, is for one layer in one direction, got " +
                             std::to_string(config_.layers) + " in " + std::to_string(config_.directions()));
     }
+    if (packed) lengths_ = packed_lengths(call, x.size(0));  // which says what is wrong with batch_sizes
     check_size("input", steps, batch);
-    if (packed) lengths_ = packed_lengths(call, x.size(0));
     if (call.lengths) lengths_ = padded_lengths(*call.lengths, steps, batch);
     Sequence<T>& s = sequence_;
     s.steps = steps, s.batch = int(batch), s.lengths = packed || call.lengths ? lengths_.data() : nullptr;

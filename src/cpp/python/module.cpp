@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "network/dropout.h"
+#include "network/limits.h"
 #include "network/memory.h"
 #include "network/threads.h"
 #include "python/arrays.h"
@@ -166,6 +167,7 @@ py::array dropout_mask(ssize_t n, const py::dtype& dtype, double p, uint64_t key
 PYBIND11_MODULE(_core, m) {
   using namespace fastrnn;
   m.attr("__version__") = FASTRNN_VERSION;
+  m.attr("max_threads") = kMaxThreads;
   m.def("isas", &usable_isas);
   m.def("isa", [] { return current_backend().name; });
   m.def("set_isa", &set_isa);
