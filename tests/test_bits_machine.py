@@ -36,14 +36,14 @@ def test_pipeline(kind, dtype, fma_isa):
     """one thread multiplies the inputs of a few steps ahead of another, or makes dx of those that
     another has swept: any number of chunks, and of blocks of time"""
     net = net_of(kind, 40, 64 if dtype == "float32" else 48, layers=2, dtype=dtype)
-    for steps in (9, 64, 100, 303):
-        p = problem(net, steps, batch=1)
+    for steps, lengths in ((9, None), (64, None), (100, [37]), (303, None)):
+        p = problem(net, steps, 1, lengths)
         alone = run(net.build(num_threads=1), p)
         for threads in (2, 3, 5):
             layer = net.build(num_threads=threads)
             assert_same_bits(run(layer, p), alone)
             for _ in range(20):  # helpers come to whom they find calling
-                y, state = layer(p.x, packed(p.state))
+                y, state = layer(p.x, packed(p.state), lengths=lengths)
                 found = dict(zip("yhc", (y, *unpacked(state)), strict=False))
                 assert_same_bits(found, {name: alone[name] for name in found})
     plans = {part["split"]: part for part in layer.explain(steps, 1)["layers"]}
