@@ -54,6 +54,18 @@ def test_weights_that_are_computed(change, late):
     assert type(twin).__name__ == type(plain).__name__
 
 
+def test_a_weight_that_is_a_buffer():
+    module = nn.GRU(3, 4)
+    x, weight = torch.randn(5, 2, 3), module.weight_hh_l0.detach()
+    del module.weight_hh_l0
+    module.register_buffer("weight_hh_l0", weight)
+    wanted = module(x)[0]
+    report = ours.accelerate(module)
+    assert type(module) is ours.GRU, report
+    assert_near(module(x)[0], wanted, 1e-6)
+    assert module.weight_hh_l0 is weight
+
+
 def test_spectral_norm():
     """in eval mode: in training, each look at the weight is a step of its power iteration"""
     module = parametrizations.spectral_norm(nn.RNN(4, 4), "weight_ih_l0").eval()

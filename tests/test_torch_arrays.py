@@ -43,3 +43,32 @@ def test_arrays_that_no_tensor_can_share():
         value.flags.writeable = False
     module.load_state_dict(state)
     assert np.array_equal(module(x)[0].detach(), wanted)
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells_take_arrays(name):
+    cell, theirs = getattr(fastrnn.torch, name)(3, 4), getattr(torch.nn, name)(3, 4)
+    state = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
+    cell.load_state_dict(state)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(cell.state_dict()[name], value)
+    state["weight_hh"] = np.ma.masked_less(state["weight_hh"], 0)
+    with pytest.raises(TypeError, match="^weight_hh: expected a plain array, got a masked one"):
+        cell.load_state_dict(state)
+
+
+def test_arrays_of_foreign_byte_order():
+    layer, module, x, wanted = problem("GRU")
+    state = layer.state_dict().items()
+    module.load_state_dict({name: v.astype(v.dtype.newbyteorder("S")) for name, v in state})
+    assert np.array_equal(module(x)[0].detach(), wanted)
+
+
+def test_masked_arrays_are_refused():
+    layer, module, x, _ = problem("LSTM")
+    before = module(x)[0]
+    state = dict(layer.state_dict())
+    state["weight_hh_l1"] = np.ma.masked_less(state["weight_hh_l1"], 0)
+    with pytest.raises(TypeError, match="^weight_hh_l1: expected a plain array, got a masked one"):
+        module.load_state_dict(state)
+    assert torch.equal(module(x)[0], before)

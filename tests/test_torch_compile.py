@@ -141,6 +141,21 @@ def test_opcheck_of_packed_rows(name):
         torch.library.opcheck(operator.default, arguments, test_utils="test_faketensor")
 
 
+def test_the_batch_of_packed_rows_without_values():
+    """-1 is for tensors that have them"""
+    weights = [w.detach().to("meta") for w in make("GRU")[0].parameters()]
+    rows, sizes = torch.empty(6, 4, device="meta"), torch.empty(3, dtype=torch.int64, device="meta")
+    wanted, options = [True] * 4, ("gru", 1, True, False)
+    for batch in (-1, 0):
+        call = sizes, batch, None, PACKED, 0.0, None, weights
+        with pytest.raises(ValueError, match="^batch: expected batch_sizes"):
+            torch.ops.fastrnn.recurrent(rows, None, None, *call, *options)
+        with pytest.raises(ValueError, match="^batch: expected batch_sizes"):
+            torch.ops.fastrnn.recurrent_backward(
+                rows, rows, rows, *call, None, None, None, wanted, *options
+            )
+
+
 @pytest.mark.parametrize("proj", [0, 2])
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])
 def test_gradcheck(name, proj):

@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fastrnn.torch
+from fastrnn.torch import ops
+from fastrnn.torch._kernel import plain
 
 LAYERS = ("RNN", "LSTM", "GRU")
 NAMES = (*LAYERS, "RNNCell", "LSTMCell", "GRUCell")
@@ -34,6 +36,16 @@ class Wrapped(torch.Tensor):
             return NotImplemented
         opened = torch.utils._pytree.tree_map_only(cls, lambda t: t.inner, (args, kwargs or {}))
         return func(*opened[0], **opened[1])
+
+
+class Kept(Wrapped):
+    """one whose results are such tensors, too"""
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        again = functools.partial(torch.utils._pytree.tree_map_only, torch.Tensor, cls)
+        return result if result is NotImplemented else again(result)
 
 
 def first(result):
@@ -98,6 +110,37 @@ def test_a_subclass_as_lengths_and_batch_sizes(name):
         assert all(map(torch.equal, *results))
 
 
+@pytest.mark.parametrize("values", [[9, 2], [5, -1]])
+def test_wrong_lengths_are_named_whatever_their_class(values):
+    layer, x, lengths = fastrnn.torch.LSTM(3, 4), torch.randn(5, 2, 3), torch.tensor(values)
+    for form in (Tracked, Wrapped):
+        given = lengths.as_subclass(form) if form is Tracked else form(lengths)
+        with pytest.raises(ValueError, match=f"0..T = 5, got ({values[0]} at row 0|-1 at row 1)"):
+            layer(x, lengths=given)
+    with pytest.raises(ValueError, match="^lengths: expected values, got a tensor of the class"):
+        layer(x, lengths=Kept(lengths))
+
+
+def test_the_cores_own_errors_pass_a_subclass():
+    sizes = torch.tensor([2, 3])
+    packed = torch.nn.utils.rnn.PackedSequence(torch.randn(5, 3), sizes.as_subclass(Tracked))
+    with pytest.raises(ValueError, match="^batch_sizes: expected values from 2 downwards to 1"):
+        fastrnn.torch.LSTM(3, 4)(packed)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_lengths_beside_a_subclass_without_memory_are_packed_for_torch(name):
+    theirs, ours, x, h = problem(name)
+    lengths = torch.tensor([5, 2])
+    rnn = torch.nn.utils.rnn
+    for form in (lambda x, h: (Wrapped(x.detach()), h), lambda x, h: (x, Wrapped(h))):
+        given, state = form(x, h)
+        state = (state, state) if name == "LSTM" else state
+        packed = rnn.pack_padded_sequence(given, lengths, enforce_sorted=False)
+        wanted, _ = rnn.pad_packed_sequence(theirs(packed, state)[0], total_length=5)
+        assert torch.equal(ours(given, state, lengths=lengths)[0], wanted)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_subclass_without_memory_goes_to_torch(name):
     theirs, ours, x, h = problem(name)
@@ -116,6 +159,34 @@ def test_a_subclass_as_gradient(name):
         for g in (dy, dy.as_subclass(Tracked))
     ]
     assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subclass_without_memory_as_gradient(name):
+    _, ours, x, h = problem(name)
+    y = call(ours, x, h)
+    dy = torch.randn(y.shape)
+    wanted = torch.autograd.grad(y, [x, *ours.parameters()], dy, retain_graph=True)
+    for form in (Wrapped, Kept):
+        found = torch.autograd.grad(y, [x, *ours.parameters()], form(dy), retain_graph=True)
+        for a, b in zip(found, wanted, strict=True):
+            assert isinstance(a, Kept) is (form is Kept)
+            torch.testing.assert_close(a.inner if form is Kept else a, b)
+
+
+def test_operators_look_at_classes_after_an_error_alone(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(ops, "plain", lambda t: looked_at.append(t) or plain(t))
+    weights = [w.detach() for w in fastrnn.torch.GRU(3, 4).parameters()]
+
+    def run(x):
+        call = None, None, None, 0, None, 0, 0.0, None
+        return torch.ops.fastrnn.recurrent(x, *call, weights, "gru", 1, True, False)[0]
+
+    x = torch.randn(5, 2, 3)
+    y = run(x)
+    assert not looked_at
+    assert torch.equal(run(x.as_subclass(Tracked)), y) and looked_at
 
 
 @pytest.mark.parametrize("name", NAMES)

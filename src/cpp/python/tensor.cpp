@@ -54,6 +54,14 @@ std::string text_of(const Shape& shape) {
   return text + "]";
 }
 
+// A subclass may want to see what is done with it, or keep its values elsewhere.
+void refuse_subclass(py::handle object, Name name) {
+  const PyTypeObject* const type = Py_TYPE(object.ptr());
+  if (type == tensor_type || type == parameter_type) return;
+  throw py::type_error(name.str() + ": expected a torch.Tensor, got its subclass " +
+                       std::string(py::str(py::type::of(object).attr("__name__"))));
+}
+
 }  // namespace
 
 void use_tensors(const py::object& tensor_class, bool by_table) {
@@ -70,6 +78,7 @@ Tensor::Tensor(py::object object, Name name) : object_(std::move(object)) {
     throw py::type_error(name.str() + ": expected a torch.Tensor, got " +
                          std::string(py::str(py::type::of(object_).attr("__name__"))));
   }
+  refuse_subclass(object_, name);
   read(name);
   if (data_ || empty()) return;
   if (!object_.attr("_is_zerotensor")().cast<bool>()) {
@@ -165,19 +174,10 @@ std::string Tensor::dtype_text() const { return py::str(object_.attr("dtype")); 
 
 std::string Tensor::shape_text() const { return py::str(py::list(object_.attr("shape"))); }
 
-// A subclass may want to see what is done with it, or keep its values elsewhere.
-void refuse_subclass(py::handle object, Name name) {
-  const PyTypeObject* const type = Py_TYPE(object.ptr());
-  if (type == tensor_type || type == parameter_type) return;
-  throw py::type_error(name.str() + ": expected a torch.Tensor, got its subclass " +
-                       std::string(py::str(py::type::of(object).attr("__name__"))));
-}
-
 // is_neg takes 50 ns a tensor: neither the table nor the strides tell (an axis of size 1 may have any).
 Tensor tensor_of(py::handle object, Name name) {
   static PyObject* const is_neg = interned("is_neg");
   Tensor tensor(py::reinterpret_borrow<py::object>(object), name);
-  refuse_subclass(object, name);
   PyObject* const self = object.ptr();
   if (!call_method(is_neg, &self, 1).is(py::handle(Py_True))) return tensor;
   return Tensor(tensor.object().attr("resolve_neg")(), name);

@@ -9,6 +9,7 @@ goes on working, also in the middle of training, and names and order of a state_
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -227,7 +228,7 @@ def _weights(module: Any) -> Iterator[tuple[str, torch.Tensor | None]]:
             for part, tensor in (*originals._parameters.items(), *originals._buffers.items()):
                 yield f"parametrizations.{name}.{part}", tensor
         else:
-            yield name, module._parameters.get(name, vars(module).get(name))
+            yield name, ChainMap(module._parameters, module._buffers, vars(module)).get(name)
 
 
 def _is_scripted(module: torch.nn.Module) -> bool:

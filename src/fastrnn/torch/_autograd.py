@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 from . import _composed
 from ._call import STEP, Call, Tensor
-from ._kernel import Kernel
+from ._kernel import Kernel, has_memory
 
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 _is_batched = torch._C._functorch.is_batchedtensor
@@ -58,7 +58,7 @@ class Recurrent(torch.autograd.Function):
             # Checkpointing may have computed forward again, with another seed.
             call = Call(call.layout, call.batch, call.dropout, batch_sizes, seed, lengths)
         needs = ctx.needs_input_grad
-        if torch.is_grad_enabled() or _batched(upstream):  # with create_graph, is_grads_batched
+        if torch.is_grad_enabled() or _beyond(kernel, upstream):  # the first: with create_graph
             inputs = (x, h0, c0, *weights)
             config = kernel.config_for(weights)
             grads = _composed.gradients(config, call, inputs, upstream, needs[2:])
@@ -72,10 +72,15 @@ class Recurrent(torch.autograd.Function):
 _apply = super(torch.autograd.Function, Recurrent).apply
 
 
-def _batched(upstream: tuple[Tensor | None, ...]) -> bool:
-    """Whether these are many gradients in one, as vmap and is_grads_batched hand them out."""
-    for dy in upstream:  # noqa: SIM110 (a generator takes twice the time)
-        if dy is not None and (_is_batched(dy) or _is_batched_once(dy)):
+def _beyond(kernel: Any, upstream: tuple[Tensor | None, ...]) -> bool:
+    """Whether one of these is many gradients, as vmap and is_grads_batched hand them out, or of a
+    class that keeps its values elsewhere; where operators run, they have to know that."""
+    for dy in upstream:
+        if dy is None:
+            continue
+        if _is_batched(dy) or _is_batched_once(dy):
+            return True
+        if type(dy) is not torch.Tensor and isinstance(kernel, Kernel) and not has_memory(dy):
             return True
     return False
 
@@ -98,9 +103,13 @@ def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any
 
 def observed(x: Tensor) -> bool:
     """Whether somebody records what is done with x: then only operators may touch it."""
+    return recording() or (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter)
+
+
+def recording() -> bool:
+    """Whether somebody records what is done, whatever the class of the tensors."""
     return bool(
         torch.compiler.is_compiling()
-        or (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter)
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None

@@ -48,8 +48,8 @@ def axes_of(layout: int) -> int:
     return 3 if layout in (TIME, BATCH) else 2
 
 
-def state_shape(parts: int, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
-    """The shape of h or c of `size` features, with `parts` = L * D."""
+def state_shape(sweeps: int, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
+    """The shape of h or c of `size` features, with `sweeps` = L * D."""
     if layout == STEP:
         return batch, size
-    return (parts, size) if layout == UNBATCHED else (parts, batch, size)
+    return (sweeps, size) if layout == UNBATCHED else (sweeps, batch, size)

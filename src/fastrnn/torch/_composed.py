@@ -33,7 +33,7 @@ def gradients(
     Args:
         config: a Kernel's.
         inputs: x, h0, c0 and the weights of the pass forward, with their history.
-        upstream: the gradients of y, hn and cn, or None. Where all are, the gradients are zeros.
+        upstream: the gradients of y, hn and cn, or None.
         needs: which of the inputs' gradients are wanted; the others are None.
     """
     create_graph = torch.is_grad_enabled()
@@ -72,19 +72,17 @@ def _forward(
     cell, _, hidden, layers, bias, bidirectional, proj = config
     x, alive = _time_major(x, call)
     batch = x.shape[1]
-    parts, each = layers * (1 + bidirectional), 2 + 2 * bias + (proj > 0)
-    h = _parts(h0, x, (parts, batch, proj or hidden))
-    c = _parts(c0, x, (parts, batch, hidden))
+    sweeps, each = layers * (1 + bidirectional), 2 + 2 * bias + (proj > 0)
+    h = _by_sweep(h0, x, (sweeps, batch, proj or hidden))
+    c = _by_sweep(c0, x, (sweeps, batch, hidden))
     for layer in range(layers):
         if layer and call.dropout > 0:
             x = x * _mask(x, call, layer - 1)
         outputs = []
-        for part in range(layer * parts // layers, (layer + 1) * parts // layers):
-            cell_weights = _CellWeights(bias, proj > 0, weights[part * each : (part + 1) * each])
-            reverse = bidirectional and part % 2 == 1
-            y, h[part], c[part] = _sweep(
-                _STEPS[cell], x, alive, h[part], c[part], cell_weights, reverse
-            )
+        for i in range(layer * sweeps // layers, (layer + 1) * sweeps // layers):
+            cell_weights = _CellWeights(bias, proj > 0, weights[i * each : (i + 1) * each])
+            reverse = bidirectional and i % 2 == 1
+            y, h[i], c[i] = _sweep(_STEPS[cell], x, alive, h[i], c[i], cell_weights, reverse)
             outputs.append(y)
         x = torch.cat(outputs, -1)
     hn, cn = _stacked(h, call), _stacked(c, call) if cell == "lstm" else None
@@ -188,16 +186,16 @@ def _laid_out(y: Tensor, call: Call) -> Tensor:
     return y[0] if layout == STEP else y
 
 
-def _parts(state: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+def _by_sweep(state: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     """A state, however it lies, as [B, size] for each direction of each layer."""
     return list((x.new_zeros(shape) if state is None else state.reshape(shape)).unbind())
 
 
-def _stacked(parts: list[Tensor], call: Call) -> Tensor:
+def _stacked(states: list[Tensor], call: Call) -> Tensor:
     """The reverse of that."""
     if call.layout == STEP:
-        return parts[0]
-    return torch.cat(parts) if call.layout == UNBATCHED else torch.stack(parts)
+        return states[0]
+    return torch.cat(states) if call.layout == UNBATCHED else torch.stack(states)
 
 
 def _mask(x: Tensor, call: Call, layer: int) -> Tensor:

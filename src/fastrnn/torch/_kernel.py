@@ -33,6 +33,17 @@ def plain(value: Any) -> Any:
         return value.as_subclass(torch.Tensor)
 
 
+def has_memory(value: Any) -> bool:
+    """Whether this is no tensor, or one whose class does not keep its values elsewhere."""
+    if is_plain(value):
+        return True
+    with torch._C.DisableTorchFunctionSubclass():
+        try:
+            return bool(value.numel() == 0 or value.data_ptr() != 0)
+        except RuntimeError:
+            return False
+
+
 class Kernel:
     """The recurrent kernels for one shape of network, with a cache of its packed weights.
 
@@ -57,7 +68,7 @@ class Kernel:
         # Whether backward reads h of a single step: cells that save their gates do not.
         self.reads_step = _SAVED[cell] == 0
         directions = 2 if bidirectional else 1
-        self.parts = num_layers * directions
+        self.sweeps = num_layers * directions
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.output_size = proj_size or hidden_size
@@ -93,12 +104,12 @@ class Kernel:
             one: list[Shape] = [(rows, self.width if layer else inputs), (rows, self.output_size)]
             one += [(rows,), (rows,)] if bias else []
             one += [(proj, hidden)] if proj else []
-            shapes += one * (self.parts // layers)
+            shapes += one * (self.sweeps // layers)
         return shapes
 
     def state_shape(self, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
         """The shape of h or c, of `size` features."""
-        return state_shape(self.parts, batch, layout, size)
+        return state_shape(self.sweeps, batch, layout, size)
 
     def reserve_size(self, steps: Any, batch: Any, rows: Any, dropout: float, item: int) -> Any:
         """Elements, of `item` bytes, of the tape of `rows` live rows; as the core lays it out."""
@@ -111,9 +122,9 @@ class Kernel:
         pitch = (hidden + _PAD - 1) // _PAD * _PAD
         per_row = (_SAVED[cell] + self.is_lstm + (proj > 0)) * pitch
         cells = batch * pitch if self.is_lstm else 0  # no product with a bool: may be symbolic
-        per_part = rows * per_row + cells + lines(batch * self.output_size)
+        per_sweep = rows * per_row + cells + lines(batch * self.output_size)
         inner = (layers - 1) * (2 if dropout > 0 else 1)
-        return self.parts * per_part + inner * lines(steps * batch * self.width)
+        return self.sweeps * per_sweep + inner * lines(steps * batch * self.width)
 
     def forward(
         self,

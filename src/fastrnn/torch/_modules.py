@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 
-from ._autograd import direct, observed
+from .._arguments import refuse_masked
+from ._autograd import direct, observed, recording
 from ._call import Call, Tensor, axes_of, state_shape
-from ._kernel import Kernel, is_plain
+from ._kernel import Kernel, has_memory, is_plain
 from .ops import recurrent
 
 Forward = TypeVar("Forward", bound=Any)
@@ -27,12 +30,21 @@ class IrregularCallError(Exception):
 
 
 class ForeignTensorsError(IrregularCallError):
-    """One with another dtype or device than kernels are for."""
+    """One with another dtype, device or class of tensors than kernels are for."""
 
 
 def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
     """What is copied and pickled of a module: not the kernel of its first call."""
     return {name: value for name, value in state.items() if name != "_kernel"}
+
+
+def with_tensors(state_dict: dict[str, Any]) -> None:
+    """Put tensors in the place of arrays, as a `state_dict` of fastrnn's own layers has them."""
+    for name, value in state_dict.items():  # load_state_dict has made a copy of the caller's
+        if isinstance(value, np.ndarray):
+            refuse_masked(name, value)
+            native = value.dtype.newbyteorder("=")
+            state_dict[name] = torch.from_numpy(value.astype(native, order="C"))
 
 
 def named(forward: Forward, cls: str) -> Forward:
@@ -185,8 +197,11 @@ def _seen(
     """By an operator, which classes of tensors may want to see; else as torch computes it."""
     try:
         return recurrent(x, *states, weights, call, config)
-    except (TypeError, ValueError, NotImplementedError):
-        raise IrregularCallError from None  # one that does not know our operators
+    except (TypeError, ValueError, NotImplementedError) as error:
+        given = (x, *states, *weights, *call)
+        if isinstance(error, ValueError) and all(map(has_memory, given)):
+            raise
+    raise ForeignTensorsError  # a class that does not know our operators
 
 
 def check(
@@ -218,7 +233,7 @@ def check(
             continue
         if state.dtype is not dtype or not state.is_cpu:
             raise IrregularCallError
-        if state.shape != state_shape(kernel.parts, rows, call.layout, size):
+        if state.shape != state_shape(kernel.sweeps, rows, call.layout, size):
             raise IrregularCallError
     for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
         if w.shape != shape:
@@ -232,10 +247,11 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
     """
     if lengths.shape != (rows,):
         raise ValueError(f"lengths: expected shape [{rows}], got {list(lengths.shape)}")
-    if observed(lengths):
+    if recording() or isinstance(lengths, FakeTensor):
         return
-    if lengths.is_meta:
-        raise ValueError("lengths: expected values, got a tensor of the device meta, without any")
+    if lengths.is_meta or not has_memory(lengths):
+        kind = "of the device meta" if lengths.is_meta else f"of the class {type(lengths).__name__}"
+        raise ValueError(f"lengths: expected values, got a tensor {kind}, without any")
     for row, n in enumerate(lengths.tolist()):
         if not 0 <= n <= steps:
             raise ValueError(f"lengths: expected values in 0..T = {steps}, got {n} at row {row}")

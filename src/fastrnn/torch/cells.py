@@ -18,6 +18,7 @@ from ._modules import (
     named,
     states_of,
     weights_of,
+    with_tensors,
     without_kernel,
 )
 
@@ -27,6 +28,11 @@ class _Cell(torch.nn.RNNCellBase, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(vars(self))
+
+    def _load_from_state_dict(self, state_dict: Any, *args: Any) -> None:
+        """As torch's, but values may be arrays."""
+        with_tensors(state_dict)
+        super()._load_from_state_dict(state_dict, *args)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run one step; see torch.nn for arguments, results and errors."""

@@ -20,6 +20,7 @@ from ._modules import (
     named,
     states_of,
     weights_of,
+    with_tensors,
     without_kernel,
 )
 
@@ -41,10 +42,8 @@ class _Layer(torch.nn.RNNBase):
         return without_kernel(super().__getstate__())
 
     def _load_from_state_dict(self, state_dict: Any, *args: Any) -> None:
-        """As torch's, but values may be arrays, as in a `state_dict` of fastrnn's own layers."""
-        for name, value in state_dict.items():  # load_state_dict has made a copy of the caller's
-            if isinstance(value, np.ndarray):
-                state_dict[name] = torch.from_numpy(value.copy())
+        """As torch's, but values may be arrays."""
+        with_tensors(state_dict)
         super()._load_from_state_dict(state_dict, *args)
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:

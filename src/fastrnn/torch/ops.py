@@ -30,7 +30,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
-from ._kernel import Kernel, plain
+from ._kernel import Kernel, is_plain, plain
 
 _ARGUMENTS = (
     "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, Tensor? lengths, "
@@ -98,12 +98,19 @@ def _split(arguments: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
 def _forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
-    call, (weights, *options) = _split(tuple(map(plain, arguments)))
+    call, (weights, *options) = _split(arguments)
+    try:
+        kernel = kernel_for(weights, *options)
+        y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
+    except TypeError:
+        given = (x, h0, c0, *weights, *arguments)
+        if all(map(is_plain, given)):
+            raise
+    else:
+        results = y, _present(x, hn), _present(x, cn)
+        return (*results, reserve) if keep else results
     x, h0, c0, *weights = map(plain, (x, h0, c0, *weights))
-    kernel = kernel_for(weights, *options)
-    y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
-    results = y, _present(x, hn), _present(x, cn)
-    return (*results, reserve) if keep else results
+    return _forward(keep, x, h0, c0, *map(plain, _flat(call)), weights, *options)
 
 
 def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
@@ -116,12 +123,21 @@ def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Te
 # ---- shapes alone
 
 
+def _sizes(call: Call, x: Tensor) -> tuple[Any, Any]:
+    steps, batch = call.sizes(x)
+    if call.layout == PACKED and isinstance(batch, int) and batch < 1:  # and no symbol
+        raise ValueError(
+            f"batch: expected batch_sizes[0], at least 1: their values are not known, got {batch}"
+        )
+    return steps, batch
+
+
 def _fake_forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
     call, (weights, *options) = _split(arguments)
     kernel, layout = Kernel(*config_of(weights, *options)), call.layout
-    steps, batch = call.sizes(x)
+    steps, batch = _sizes(call, x)
     y = x.new_empty((*x.shape[:-1], kernel.width))
     hn = cn = None
     if layout != STEP:
@@ -139,7 +155,7 @@ def _fake_forward(
 def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
     call, (weights, _, _, _, wanted, *options) = _split(arguments)
     kernel = Kernel(*config_of(weights, *options))
-    _, batch = call.sizes(x)
+    _, batch = _sizes(call, x)
     shapes = [
         x.shape,
         kernel.state_shape(batch, call.layout, kernel.output_size),
