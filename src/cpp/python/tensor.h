@@ -32,7 +32,7 @@ struct Shape {
 // A strided tensor on the CPU, kept alive.
 class Tensor {
  public:
-  // TypeError: no tensor; ValueError: on another device, or without memory of its own.
+  // TypeError: no tensor, or one of another class; ValueError: on another device, or without memory of its own.
   Tensor(py::object object, Name name);
 
   int dims() const { return dims_; }
