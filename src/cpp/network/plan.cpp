@@ -28,10 +28,11 @@ constexpr double kAwaited = 45;
 constexpr int kLeastSteps = 6, kLeastRows = 192;
 static_assert(kLeastSteps * kMaxBatch <= INT32_MAX, "rows of one product are counted with int");
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late; in a pass
-// back, where only the last one is waited for, two tiles of six rows (24 the same, 6 and 8 up to 3 % slower).
+// back, where only the last one is waited for, two tiles of six rows (24 the same; 6 and 8 the same by least times, by
+// medians up to 5 % slower).
 constexpr int64_t kPipelineSteps = 8, kSweptSteps = 12;
 // What a meeting in a pass back takes besides for each cache line of dgates from another core. One row, two threads,
-// Emerald Rapids: LSTM H64 and GRU H96 gain nothing by units, H128 a third.
+// Emerald Rapids: LSTM H64 gains nothing by units, GRU H96 an eighth or nothing, by the hour, LSTM H128 a third.
 constexpr double kLineBetween = 20;
 constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
 // What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of a part of one.
