@@ -141,8 +141,8 @@ void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, bool odd, c
     task.schedule = {order_.data(), length_.data(), first, false};
     task.step_end = 1, task.odd = odd;
     if (c.layers > 1) task.near = 0;
-    task.x = in, task.h0 = chunk.h, task.y = {out, 0, c.output()};
-    task.cell = chunk.cell, task.unprojected = chunk.unprojected;
+    task.x = in, task.h0 = {chunk.h, c.output()}, task.y = {out, 0, c.output()};
+    task.cell = {chunk.cell, pitch_}, task.c0 = {chunk.cell, pitch_}, task.unprojected = chunk.unprojected;
     network_->cell().forward(task, share);  // its threads meet at the end
     if (team.rank == 0) scatter(chunk, layer, begin, rows, out);
     in = {out, 0, c.output()};

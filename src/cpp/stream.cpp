@@ -35,12 +35,13 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
       task.step_end = 1, task.odd = slot == 1;
       if (c.layers > 1) task.near = 0;
       if (layer) task.x = {hidden(layer - 1, 1 - slot), 0, c.output()};
-      task.h0 = hidden(layer, slot);
+      task.h0 = {hidden(layer, slot), c.output()};
       task.y = {hidden(layer, 1 - slot), 0, c.output()};
-      task.cell = cell(layer), task.unprojected = unprojected_;
+      task.cell = {cell(layer), pitch_}, task.c0 = {cell(layer), pitch_};
+      task.unprojected = unprojected_;
       tasks_.push_back(task);
       if (batch > 1 || threads > 1 || c.projection) continue;
-      rows_.push_back({task.x.data, task.h0, task.bias, task.cell, task.cell, nullptr, task.y.data});
+      rows_.push_back({task.x.data, task.h0.data, task.bias, task.c0.data, task.cell.data, nullptr, task.y.data});
     }
   }
   reset();

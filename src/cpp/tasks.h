@@ -24,6 +24,13 @@ struct Rows {
   bool packed = false;
 };
 
+// A state of the caller's or of a pass: a row for each batch row, so far apart; 0: they all have the same one.
+template <class T>
+struct BatchRows {
+  T* data;
+  ptrdiff_t row;
+};
+
 // Which rows live at which step. Longest rows first, so that the rows alive at a step are a prefix of the places.
 struct Schedule {
   const int32_t* order;   // [B] batch row at a place
@@ -37,6 +44,11 @@ template <class T>
 static inline T* row_at(const Rows<T>& rows, const Schedule& s, int64_t step, int place) {
   const int64_t time = s.reverse ? s.length[place] - 1 - step : step;
   return rows.data + (rows.packed ? s.first[time] * rows.row : time * rows.step) + s.order[place] * rows.row;
+}
+
+template <class T>
+static inline T* row_of(const BatchRows<T>& rows, int32_t batch_row) {
+  return rows.data + batch_row * rows.row;
 }
 
 // One thread's part of a task: some places, and some blocks of units. Who has a part of the units of several steps, or
@@ -60,16 +72,17 @@ struct ForwardTask {
   const T* w;        // packed [H/W][group][I][gates of the group][W] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
-  bool handed_over;     // most of it by another thread, in whose cache it lies
-  const T* bias;        // [A][pitch]
-  const T* u;           // packed [H/W][group][P][gates of the group][W]
-  const T* projection;  // packed [P/W][H][W], or null
-  Rows<T> y;            // [T, B, P]
-  const T* h0;          // [B, P] by batch row
-  T* cell;              // [B][pitch] by place: c before the first step; carried in place when there is no tape
-  T* tape_gates;        // [live rows][saved][pitch], or null
-  T* tape_cell;         // [live rows][pitch], or null
-  T* unprojected;       // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; for a projection alone
+  bool handed_over;       // most of it by another thread, in whose cache it lies
+  const T* bias;          // [A][pitch]
+  const T* u;             // packed [H/W][group][P][gates of the group][W]
+  const T* projection;    // packed [P/W][H][W], or null
+  Rows<T> y;              // [T, B, P]
+  BatchRows<const T> h0;  // [B, P] before step 0
+  BatchRows<const T> c0;  // [B][whole vectors] before step 0
+  BatchRows<T> cell;      // [B][whole vectors] c of the step before, where there is no tape
+  T* tape_gates;          // [live rows][saved][pitch], or null
+  T* tape_cell;           // [live rows][pitch], or null
+  T* unprojected;         // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; for a projection alone
 };
 
 // Where one row of a forward step finds and leaves its values, each at unit 0.
@@ -94,8 +107,8 @@ struct BackwardTask {
   const T* projection_t;    // packed [H/W][P][W], or null
   Rows<const T> dy;         // [T, B, P], data null: zero
   Rows<const T> y;          // [T, B, P]
-  const T* h0;              // [B, P] by batch row
-  const T* cell;            // [B][pitch] by place: c before the first step
+  BatchRows<const T> h0;    // [B, P] before step 0
+  BatchRows<const T> c0;    // [B][pitch] before step 0
   const T* tape_gates;      // [live rows][saved][pitch]
   const T* tape_cell;       // [live rows][pitch]
   T* dgates;                // [live rows from step_begin to step_end, and those at step_end][A][pitch]

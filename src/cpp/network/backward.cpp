@@ -5,6 +5,7 @@
 
 #include "network/backward_work.h"
 #include "network/dropout.h"
+#include "network/states.h"
 
 namespace fastrnn {
 namespace {
@@ -33,25 +34,26 @@ class BackwardLayer {
   void operator()(const Team& all) {
     each_direction(plan_, c_.directions(), all, barriers_,
                    [&](int d, const Team& team) { direction_pass(d, team, all.rank); });
+    if (!dx_.data) return;
+    const Share rows = share_of(Split::rows, tape_.order, all);
+    if (work_.second_dx.data) {
+      all.wait();
+      add_second_dx(rows);
+    }
+    clear_past_end(tape_.order, rows, dx_, input());
   }
 
-  // What is left when the threads are done: gradients of the states and the biases.
-  void finish() {
+  // What is left when the threads are done: gradients of the biases.
+  void finish() const {
+    if (!call_.weights || !c_.bias) return;
     for (int d = 0; d < c_.directions(); ++d) {
-      const DirectionWork<T>& w = work_.directions[d];
-      const ptrdiff_t sweep = this->sweep(d), batch = tape_.order.batch();
-      if (call_.dh0)
-        from_places(tape_.order, w.dstate, output_pitch_, c_.output(), call_.dh0 + sweep * batch * c_.output());
-      if (call_.dc0) from_places(tape_.order, w.carry, pitch_, c_.hidden, call_.dc0 + sweep * batch * c_.hidden);
-      if (!call_.weights) continue;
+      const T* const sums = work_.directions[d].bias_sums;
       const RawWeights<T> grads = weights(d);
-      for (int g = 0; c_.bias && g < cell_.gates; ++g) {
-        std::copy_n(w.bias_sums + cell_.input_gates[g] * pitch_, c_.hidden, grads.bias_ih + ptrdiff_t(g) * c_.hidden);
-        std::copy_n(w.bias_sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads.bias_hh + ptrdiff_t(g) * c_.hidden);
+      for (int g = 0; g < cell_.gates; ++g) {
+        std::copy_n(sums + cell_.input_gates[g] * pitch_, c_.hidden, grads.bias_ih + ptrdiff_t(g) * c_.hidden);
+        std::copy_n(sums + cell_.hidden_gates[g] * pitch_, c_.hidden, grads.bias_hh + ptrdiff_t(g) * c_.hidden);
       }
     }
-    if (work_.second_dx.data) add_second_dx();
-    if (dx_.data) clear_past_end(tape_.order, dx_, input());
   }
 
  private:
@@ -61,13 +63,6 @@ class BackwardLayer {
 
   void initialise(int d) {
     const DirectionWork<T>& w = work_.directions[d];
-    const ptrdiff_t batch = tape_.order.batch();
-    const T* const dh = call_.dh ? call_.dh + sweep(d) * batch * c_.output() : nullptr;
-    const T* const dc = call_.dc ? call_.dc + sweep(d) * batch * c_.hidden : nullptr;
-    to_places(tape_.order, dh, c_.output(), w.dstate, output_pitch_);
-    to_places(tape_.order, dc, c_.hidden, w.carry, pitch_);
-    // -0 is the number that changes nothing when added, not even the sign of a zero.
-    if (cell_.carries_dh) std::fill_n(w.carry, batch * pitch_, T(-0.0));
     std::fill_n(w.bias_sums, cell_.accumulators * pitch_, T(0));
     if (tape_.order.rows() > 0 || !call_.weights) return;
     const RawWeights<T> grads = weights(d);
@@ -88,7 +83,7 @@ class BackwardLayer {
     task.dy = dy_;
     if (dy_.data) task.dy.data += d * c_.output();
     task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};
-    task.h0 = t.h0, task.cell = t.cell, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
+    task.h0 = t.h0, task.c0 = t.c0, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
     task.dgates = w.dgates, task.dprojected = w.dprojected, task.dstate = w.dstate, task.carry = w.carry;
     return task;
   }
@@ -96,6 +91,8 @@ class BackwardLayer {
   void direction_pass(int d, const Team& team, int thread) {
     const Share share = share_of(plan_.split, tape_.order, team);
     BackwardTask<T> task = make_task(d);
+    const StateGradients<T> states(net_, tape_.order, call_, sweep(d), work_.directions[d]);
+    states.begin(share);
     const int64_t steps = tape_.order.steps();
     const ptrdiff_t row_size = ptrdiff_t(cell_.accumulators) * pitch_;
     for (int64_t end = steps; end > 0; end = task.step_begin) {
@@ -119,6 +116,7 @@ class BackwardLayer {
       std::copy_n(task.dgates + from * row_size, (to - from) * row_size, behind + from * row_size);
       team.wait();
     }
+    states.end(share);
   }
 
   // One thread sweeps, and the others make dx of the steps it has left behind; when it is done, it helps. dx is the one
@@ -181,8 +179,7 @@ class BackwardLayer {
     const Trace<T>& trace = tape_.sweeps[size_t(sweep(d))];
     each_row(task, [&](int n, int64_t step, int place) {
       t.left[n] = row_at(tape_.layers[size_t(layer_)].input, task.schedule, step, place);
-      t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place)
-                         : trace.h0 + ptrdiff_t(tape_.order.row(place)) * c_.output();
+      t.before[n] = step ? row_at(task.y, task.schedule, step - 1, place) : row_of(trace.h0, tape_.order.row(place));
     });
     const OuterRight<T> right[] = {{t.left, input(), grads.ih}, {t.before, c_.output(), grads.hh}};
     int columns[2][kMaxGates];
@@ -244,15 +241,15 @@ class BackwardLayer {
     }
   }
 
-  void add_second_dx() {
-    for (int place = 0; place < tape_.order.batch(); ++place) {
+  void add_second_dx(const Share& share) const {
+    const Schedule s = tape_.order.schedule(false);
+    each_own_row(tape_.order, share, [&](int, int place) {
       for (int64_t step = 0; step < tape_.order.length(place); ++step) {
-        const Schedule s = tape_.order.schedule(false);
         T* const out = row_at(dx_, s, step, place);
         const T* const more = row_at(work_.second_dx, s, step, place);
         for (int j = 0; j < input(); ++j) out[j] += more[j];
       }
-    }
+    });
   }
 
   const Network<T>& net_;

@@ -4,6 +4,7 @@
 #include "network/dropout.h"
 #include "network/network.h"
 #include "network/pipeline.h"
+#include "network/states.h"
 
 namespace fastrnn {
 namespace {
@@ -40,9 +41,8 @@ class ForwardLayer {
         work_(memory, net, tape.order.batch(), plan) {}
 
   void operator()(const Team& all) {
-    each_direction(plan_, net_.config().directions(), all, barriers_, [&](int direction, const Team& team) {
-      direction_pass(direction, plan_.teams == 2 ? direction : 0, team, all.rank);
-    });
+    each_direction(plan_, net_.config().directions(), all, barriers_,
+                   [&](int direction, const Team& team) { direction_pass(direction, team, all.rank); });
   }
 
   // Whether the crew may take it in pieces of time, each of them by those who are awake then.
@@ -54,45 +54,53 @@ class ForwardLayer {
     const int directions = net_.config().directions();
     for (int direction = 0; direction < directions; ++direction) {
       const ForwardTask<T> task = make_task(direction);
-      crew.walk(plan_.threads, tape_.order.steps(), plan_.planned_ns / directions,
-                [&](const Team& team, int64_t begin, int64_t end) { steps(task, 0, team, team.rank, begin, end); });
+      crew.walk(
+          plan_.threads, tape_.order.steps(), plan_.planned_ns / directions,
+          [&](const Team& team, int64_t begin, int64_t end) { steps(task, direction, team, team.rank, begin, end); });
     }
   }
 
  private:
-  void direction_pass(int direction, int slot, const Team& team, int thread) {
+  void direction_pass(int direction, const Team& team, int thread) {
     const ForwardTask<T> task = make_task(direction);
-    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, direction, slot, team, thread);
-    steps(task, slot, team, thread, 0, tape_.order.steps());
+    if (plan_.split == Split::pipeline && team.size > 1) return pipelined(task, direction, team, thread);
+    steps(task, direction, team, thread, 0, tape_.order.steps());
   }
 
   // This thread's part of steps [begin, end), chunk by chunk.
-  void steps(const ForwardTask<T>& task, int slot, const Team& team, int thread, int64_t begin, int64_t end) const {
+  void steps(const ForwardTask<T>& task, int direction, const Team& team, int thread, int64_t begin,
+             int64_t end) const {
     const Share share = share_of(plan_.split, tape_.order, team);
-    T* const hoisted = plan_.hoist ? buffer(slot, 0) : nullptr;
+    if (begin == 0) states(direction).begin(share);
+    T* const hoisted = plan_.hoist ? buffer(direction, 0) : nullptr;
     const int64_t most = plan_.hoist ? plan_.chunk : end - begin;
     for (int64_t step = begin; step < end; step += most) {
       const ForwardTask<T> part = part_of(task, step, std::min(end, step + most), hoisted);
       if (hoisted) hoist(part, hoisted, share, thread);
       net_.cell().forward(part, share);
     }
+    if (end == tape_.order.steps()) states(direction).end(share, task.y, task.schedule);
   }
 
   // One thread multiplies the inputs of a few steps while another walks the steps before. The input's weights and the
   // recurrent ones stay each in a cache of their own, and nobody waits at a barrier.
-  void pipelined(const ForwardTask<T>& task, int direction, int slot, const Team& team, int thread) {
+  void pipelined(const ForwardTask<T>& task, int direction, const Team& team, int thread) {
     const Share everything = share_of(Split::none, tape_.order, {0, 1, nullptr});
     // The first chunk is half as long: nothing else is done while it is prepared.
     const int64_t all = tape_.order.steps(), missing = plan_.chunk / 2, chunks = (all + missing - 1) / plan_.chunk + 1;
     const auto begin = [&](int64_t k) { return std::clamp<int64_t>(k * plan_.chunk - missing, 0, all); };
-    const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(slot, k)); };
-    const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(slot, k), everything, thread); };
+    const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(direction, k)); };
+    const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(direction, k), everything, thread); };
     const auto use = [&](int64_t k) {
       ForwardTask<T> part = chunk(k);
       part.handed_over = true;
       net_.cell().forward(part, everything);
     };
-    if (team.rank == 0) pipelines_[direction].use_all(chunks, prepare, use);
+    if (team.rank == 0) {
+      states(direction).begin(everything);
+      pipelines_[direction].use_all(chunks, prepare, use);
+      states(direction).end(everything, task.y, task.schedule);
+    }
     if (team.rank == 1) pipelines_[direction].prepare_all(chunks, prepare);
   }
 
@@ -102,8 +110,13 @@ class ForwardLayer {
     return task;
   }
 
+  States<T> states(int direction) const {
+    return States<T>(net_, tape_, layer_ * net_.config().directions() + direction);
+  }
+
   // Where bias + W x of chunk k lies.
-  T* buffer(int slot, int64_t k) const {
+  T* buffer(int direction, int64_t k) const {
+    const int slot = plan_.teams == 2 ? direction : 0;
     const ptrdiff_t rows = ptrdiff_t(plan_.chunk) * tape_.order.batch();
     return work_.hoisted + (slot * work_.slots + k % work_.slots) * rows * net_.cell().gates * pitch_;
   }
@@ -117,7 +130,7 @@ class ForwardLayer {
     task.x = tape_.layers[size_t(layer_)].input;
     task.y = tape_.layers[size_t(layer_)].output;
     task.y.data += direction * c.output();
-    task.h0 = t.h0, task.cell = t.cell;
+    task.h0 = t.h0, task.c0 = t.c0, task.cell = t.cell;
     task.tape_gates = t.gates, task.tape_cell = t.tape_cell, task.unprojected = t.unprojected;
     return task;
   }
@@ -153,49 +166,6 @@ class ForwardLayer {
   Pipeline pipelines_[2];  // a direction each, since one serves once
 };
 
-// The states at each row's end.
-template <class T>
-void final_states(const Network<T>& net, const Tape<T>& tape, int layer) {
-  const Config& c = net.config();
-  const int pitch = padded(c.hidden);
-  for (int direction = 0; direction < c.directions(); ++direction) {
-    const int sweep = layer * c.directions() + direction;
-    const Trace<T>& t = tape.sweeps[size_t(sweep)];
-    const Schedule s = tape.order.schedule(direction == 1);
-    Rows<T> y = tape.layers[size_t(layer)].output;
-    y.data += direction * c.output();
-    T* const hn = tape.call.hn + ptrdiff_t(sweep) * tape.call.batch * c.output();
-    for (int place = 0; place < tape.order.batch(); ++place) {
-      const int last = tape.order.length(place) - 1, row = tape.order.row(place);
-      const T* const h = last < 0 ? t.h0 + ptrdiff_t(row) * c.output() : row_at(y, s, last, place);
-      T* const to = hn + ptrdiff_t(row) * c.output();
-      if (h != to) std::copy_n(h, c.output(), to);  // of a single step hn may be y itself
-      if (!net.cell().has_cell_state) continue;
-      const T* const cell =
-          t.tape_cell && last >= 0 ? t.tape_cell + (s.first[last] + place) * pitch : t.cell + ptrdiff_t(place) * pitch;
-      std::copy_n(cell, c.hidden, tape.call.cn + (ptrdiff_t(sweep) * tape.call.batch + row) * c.hidden);
-    }
-  }
-}
-
-template <class T>
-void initial_states(const Network<T>& net, Tape<T>& tape) {
-  const Config& c = net.config();
-  const Sequence<T>& call = tape.call;
-  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
-    const Trace<T>& t = tape.sweeps[size_t(sweep)];
-    const ptrdiff_t h = ptrdiff_t(call.batch) * c.output();
-    if (call.h0) {
-      std::copy_n(call.h0 + sweep * h, h, t.h0);
-    } else {
-      std::fill_n(t.h0, h, T(0));
-    }
-    if (!net.cell().has_cell_state) continue;
-    to_places(tape.order, call.c0 ? call.c0 + ptrdiff_t(sweep) * call.batch * c.hidden : nullptr, c.hidden, t.cell,
-              padded(c.hidden));
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -214,7 +184,7 @@ void Network<T>::pass(Tape<T>& tape) const {
     bytes = std::max(bytes, sizes.used());
   }
   const Loan work(*pool_, bytes);
-  initial_states(*this, tape);
+  if (tape.zeros) std::fill_n(tape.zeros, tape.zero_count(config_), T(0));
   for (int layer = 0; layer < config_.layers; ++layer) {
     const Plan& plan = plans[size_t(layer)];
     ForwardLayer<T> forward(*this, tape, layer, plan, Arena(work.data()));
@@ -223,9 +193,7 @@ void Network<T>::pass(Tape<T>& tape) const {
     } else {
       spread(plan, plan.planned_ns * double(call.steps), forward);
     }
-    final_states(*this, tape, layer);
     const Rows<T>& output = tape.layers[size_t(layer)].output;
-    clear_past_end(tape.order, output, config_.width());
     if (layer + 1 == config_.layers || call.dropout <= 0) continue;
     const size_t n = size_t(call.steps) * size_t(call.batch) * size_t(config_.width());
     T* const dropped = const_cast<T*>(tape.layers[size_t(layer) + 1].input.data);

@@ -43,32 +43,4 @@ class RowOrder {
   std::vector<int64_t> first_;
 };
 
-// Copies [B, n] rows given by batch row (null: zeros) into places, and back.
-template <class T>
-void to_places(const RowOrder& order, const T* rows, int n, T* places, int pitch) {
-  for (int place = 0; place < order.batch(); ++place) {
-    T* const out = places + ptrdiff_t(place) * pitch;
-    if (rows) std::copy_n(rows + ptrdiff_t(order.row(place)) * n, n, out);
-    std::fill_n(out + (rows ? n : 0), pitch - (rows ? n : 0), T(0));
-  }
-}
-
-template <class T>
-void from_places(const RowOrder& order, const T* places, int pitch, int n, T* rows) {
-  for (int place = 0; place < order.batch(); ++place) {
-    std::copy_n(places + ptrdiff_t(place) * pitch, n, rows + ptrdiff_t(order.row(place)) * n);
-  }
-}
-
-// Zeros behind the end of each row: [T, B, width]; packed rows have nothing there.
-template <class T>
-void clear_past_end(const RowOrder& order, const Rows<T>& rows, int width) {
-  if (!order.ragged() || rows.packed) return;
-  for (int place = 0; place < order.batch(); ++place) {
-    for (int64_t time = order.length(place); time < order.steps(); ++time) {
-      std::fill_n(rows.data + time * rows.step + order.row(place) * rows.row, width, T(0));
-    }
-  }
-}
-
 }  // namespace fastrnn

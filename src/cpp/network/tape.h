@@ -40,14 +40,15 @@ struct Gradients {
   int threads;
 };
 
-// What one direction of one layer keeps of a pass.
+// What one direction of one layer keeps of a pass, and where its states lie.
 template <class T>
 struct Trace {
-  T* h0;           // [B, P] by batch row
-  T* cell;         // [B][pitch] by place: c before the first step
-  T* gates;        // [rows][saved][pitch], null without a tape
-  T* tape_cell;    // [rows][pitch], null without a tape or a cell state
-  T* unprojected;  // [rows][pitch] with a tape, else [B][pitch]; of a projection
+  BatchRows<const T> h0, c0;  // before the first step: the caller's, one row of zeros, or
+  T *h0_copy, *c0_copy;       // [B, P], [B][pitch], null where none is needed
+  BatchRows<T> cell;          // c between two steps: [B, H] the caller's cn, or c0's copy; none with a tape
+  T* gates;                   // [rows][saved][pitch], null without a tape
+  T* tape_cell;               // [rows][pitch], null without a tape or a cell state
+  T* unprojected;             // [rows][pitch] with a tape, else [B][pitch]; of a projection
 };
 
 // What one layer reads, after dropout, and what it writes.
@@ -72,9 +73,9 @@ struct Tape {
 
   void lay_out(Arena& arena, const Config& c, const CellKernels<T>& cell) {
     const size_t pitch = size_t(padded(c.hidden)), batch = size_t(call.batch), rows = size_t(order.rows());
+    zeros = arena.take_if<T>(!keeps, zero_count(c));
     for (Trace<T>& t : sweeps) {
-      t.h0 = arena.take<T>(batch * size_t(c.output()));
-      t.cell = arena.take<T>(cell.has_cell_state ? batch * pitch : 0);
+      lay_out_states(arena, c, cell, int(&t - sweeps.data()));
       t.gates = arena.take_if<T>(keeps, rows * size_t(cell.saved) * pitch);
       t.tape_cell = arena.take_if<T>(keeps && cell.has_cell_state, rows * pitch);
       t.unprojected = arena.take<T>(c.projection ? (keeps ? rows : batch) * pitch : 0);
@@ -90,11 +91,34 @@ struct Tape {
     }
   }
 
+  // A tape needs the initial states once more, when the caller's may have changed. Otherwise c0 alone is copied, where
+  // the caller's rows are no whole vectors; where they are, c is carried in cn.
+  void lay_out_states(Arena& arena, const Config& c, const CellKernels<T>& cell, int sweep) {
+    Trace<T>& t = sweeps[size_t(sweep)];
+    const auto initial = [&](const T* given, int n, const T* copy, int pitch) -> BatchRows<const T> {
+      if (copy) return {copy, pitch};
+      if (!given) return {zeros, 0};
+      return {given + ptrdiff_t(sweep) * call.batch * n, n};
+    };
+    const int pitch = padded(c.hidden);
+    const bool whole = pitch == c.hidden;
+    t.h0_copy = arena.take_if<T>(keeps, size_t(call.batch) * size_t(c.output()));
+    t.h0 = initial(call.h0, c.output(), t.h0_copy, c.output());
+    if (!cell.has_cell_state) return;
+    t.c0_copy = arena.take_if<T>(keeps || !whole, size_t(call.batch) * size_t(pitch));
+    t.c0 = initial(call.c0, c.hidden, t.c0_copy, pitch);
+    if (keeps) return;
+    t.cell = {t.c0_copy, pitch};
+    if (whole) t.cell = {call.cn + ptrdiff_t(sweep) * call.batch * c.hidden, c.hidden};
+  }
+
+  static size_t zero_count(const Config& c) { return size_t(padded(std::max(c.hidden, c.output()))); }
   size_t bytes() const { return memory.bytes() + order.bytes(); }  // all that grows with the sequence
 
   RowOrder order;
   Sequence<T> call;
   bool keeps;
+  T* zeros = nullptr;                // [zero_count], null with a tape
   std::vector<Trace<T>> sweeps;      // [L*D]
   std::vector<LayerRows<T>> layers;  // [L]; the first reads call.x, the last writes call.y
   std::shared_ptr<BlockPool> pool;   // lives as long as what it lends

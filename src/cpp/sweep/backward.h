@@ -99,15 +99,14 @@ void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int
   for (int g = 0; g < Cell::saved; ++g) s.saved[g] = load(a.tape_gates + (row * Cell::saved + g) * a.pitch + unit);
   if constexpr (Cell::reads_h) s.h = load_first(row_at(y, a.schedule, step, place) + unit, lanes);
   if constexpr (Cell::reads_h_prev) {
-    const T* const h =
-        step ? row_at(y, a.schedule, step - 1, place) : a.h0 + ptrdiff_t(a.schedule.order[place]) * a.output;
+    const T* const h = step ? row_at(y, a.schedule, step - 1, place) : row_of(a.h0, a.schedule.order[place]);
     s.h_prev = load_first(h + unit, lanes);
   }
   T* const carry = a.carry + ptrdiff_t(place) * a.pitch + unit;
   if constexpr (Cell::has_cell_state) {
     s.c = load(a.tape_cell + row * a.pitch + unit);
-    s.c_prev = load(step ? a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch + unit
-                         : a.cell + ptrdiff_t(place) * a.pitch + unit);
+    s.c_prev = load(unit + (step ? a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch
+                                 : row_of(a.c0, a.schedule.order[place])));
     s.carry = load(carry);
   }
   Cell::backward(s);

@@ -14,12 +14,13 @@ FASTRNN_INLINE RowStep<T> row_step(const ForwardTask<T>& a, int64_t step, int pl
   const int64_t row = s.first[step] + place;
   RowStep<T> r;
   r.x = a.hoisted ? nullptr : row_at(a.x, s, step, place);
-  r.h_prev = step ? row_at(a.y, s, step - 1, place) : a.h0 + ptrdiff_t(s.order[place]) * a.output;
+  r.h_prev = step ? row_at(a.y, s, step - 1, place) : row_of(a.h0, s.order[place]);
   const int64_t hoisted = (step - a.step_begin) * a.hoisted_rows + place;
   r.start = a.hoisted ? a.hoisted + hoisted * Cell::InputGates::count * a.pitch : a.bias;
-  T* const c = a.cell + ptrdiff_t(place) * a.pitch;
-  r.c_prev = a.tape_cell && step ? a.tape_cell + (s.first[step - 1] + place) * a.pitch : c;
-  r.c = a.tape_cell ? a.tape_cell + row * a.pitch : c;
+  r.c = a.tape_cell ? a.tape_cell + row * a.pitch : row_of(a.cell, s.order[place]);
+  r.c_prev = step == 0     ? row_of(a.c0, s.order[place])
+             : a.tape_cell ? a.tape_cell + (s.first[step - 1] + place) * a.pitch
+                           : r.c;
   r.saved = a.tape_gates ? a.tape_gates + row * Cell::saved * a.pitch : nullptr;
   r.h = a.projection ? a.unprojected + (a.tape_cell ? row : place) * a.pitch : row_at(a.y, s, step, place);
   return r;

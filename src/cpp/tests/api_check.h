@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ void test_files();
 void test_loading();
 void test_halves();
 void test_saving();
+void test_states();
 void test_strides();
 void test_mutations();
 
@@ -39,6 +41,11 @@ std::vector<T> draw(size_t n, uint64_t seed, double scale = 1) {
   std::vector<T> values(n);
   for (size_t i = 0; i < n; ++i) values[i] = T((double(mixed(seed * 1000003 + i) >> 41) * 0x1p-22 - 1) * scale);
   return values;
+}
+
+template <class T>
+bool equal_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 inline Config config_of(Cell cell, int input, int hidden, int layers = 1, int proj_size = 0, bool bidirectional = false,

@@ -17,6 +17,7 @@ int main() {
   test_loading();
   test_halves();
   test_saving();
+  test_states();
   test_strides();
   test_mutations();
   test_out_of_memory();

@@ -45,11 +45,6 @@ struct Run {
 };
 
 template <class T>
-bool same(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-template <class T>
 void stream_is_sequence(const Config& config) {
   const Layer<T> layer = ready_layer<T>(config);
   Run<T> all(layer);
@@ -67,9 +62,9 @@ void stream_is_sequence(const Config& config) {
     for (int t = 0; t < 5; ++t) stream.step(all.x.data() + t * all.call.x_step, y.data() + t * all.call.y_step);
     stream.process(kSteps - 5, all.x.data() + 5 * all.call.x_step, all.call.x_step, all.call.x_row,
                    y.data() + 5 * all.call.y_step, all.call.y_step, all.call.y_row);
-    CHECK(same(y, all.y), "cell %d, %d threads: y of a stream", int(config.cell), threads);
+    CHECK(equal_bits(y, all.y), "cell %d, %d threads: y of a stream", int(config.cell), threads);
     stream.get_state(h.data(), lstm ? c.data() : no_c);
-    CHECK(same(h, all.hn) && (!lstm || same(c, all.cn)), "cell %d: state of a stream", int(config.cell));
+    CHECK(equal_bits(h, all.hn) && (!lstm || equal_bits(c, all.cn)), "cell %d: state of a stream", int(config.cell));
   }
 }
 
@@ -83,10 +78,10 @@ void layouts_and_threads(const Config& config) {
   other.call.h0 = other.call.hn = other.h0.data();  // in place
   other.call.cn = nullptr;
   required(layer.run(other.call));
-  CHECK(same(other.y, all.y) && same(other.h0, all.hn), "cell %d: threads, hn over h0", int(config.cell));
+  CHECK(equal_bits(other.y, all.y) && equal_bits(other.h0, all.hn), "cell %d: threads, hn over h0", int(config.cell));
   Run<T> first(layer, 1, true), one(layer, 1);
   required(layer.run(first.call)), required(layer.run(one.call));
-  CHECK(same(first.y, one.y), "cell %d: batch first", int(config.cell));
+  CHECK(equal_bits(first.y, one.y), "cell %d: batch first", int(config.cell));
   const int64_t lengths[kBatch] = {kSteps, 0, 4};
   Run<T> ragged(layer);
   ragged.call.lengths = lengths;
@@ -209,14 +204,14 @@ void overlapping_and_rows() {
   for (int t = 0; t < 2; ++t) apart.step(x.data() + 12 * t, y.data() + 12 * t);
   for (int t = 0; t < 2; ++t) inplace.step(z.data() + 12 * t, z.data() + 12 * t);
   block.process(2, b.data(), 12, 6, b.data(), 12, 6);
-  CHECK(same(y, z) && same(y, b), "y over x");
+  CHECK(equal_bits(y, z) && equal_bits(y, b), "y over x");
   apart.reset(1), inplace.reset();
   std::vector<float> h(12), c(12), zero(12);
   apart.get_state(h.data(), c.data());
   CHECK(std::memcmp(h.data(), y.data() + 12, 24) == 0, "row 0 is kept");
   CHECK(std::memcmp(h.data() + 6, zero.data(), 24) == 0 && std::memcmp(c.data() + 6, zero.data(), 24) == 0, "row 1");
   inplace.get_state(h.data(), c.data());
-  CHECK(same(h, zero) && same(c, zero), "all rows");
+  CHECK(equal_bits(h, zero) && equal_bits(c, zero), "all rows");
 }
 
 void linear_is_a_product() {
@@ -226,7 +221,7 @@ void linear_is_a_product() {
   std::vector<float> y(20), step(20);
   required(linear.run(x.data(), y.data(), 4, 2));
   for (int n = 0; n < 4; ++n) linear.step(x.data() + n * 33, step.data() + n * 5);
-  CHECK(same(y, step), "step and run of a dense layer");
+  CHECK(equal_bits(y, step), "step and run of a dense layer");
   double expected = double(b[2]);
   for (int k = 0; k < 33; ++k) expected += double(w[size_t(66 + k)]) * double(x[size_t(33 + k)]);
   CHECK(std::abs(double(y[7]) - expected) < 1e-5, "%g, expected %g", double(y[7]), expected);
@@ -245,7 +240,7 @@ void threads_share_a_layer() {
   std::vector<std::thread> threads;
   for (auto& result : results) threads.emplace_back([&] { result = last(); });
   for (auto& thread : threads) thread.join();
-  for (const auto& result : results) CHECK(same(result, alone), "a stream in another thread");
+  for (const auto& result : results) CHECK(equal_bits(result, alone), "a stream in another thread");
 }
 
 }  // namespace

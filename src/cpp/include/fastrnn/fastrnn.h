@@ -186,7 +186,7 @@ FASTRNN_API fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t t
                                                  fastrnn_error* error) FASTRNN_NOEXCEPT;
 
 /* Whole sequences. Element (t, b, j) of x is x[t * x_step + b * x_row + j], counted in elements; so is y. Batch-first
- * arrays have x_step = I, x_row = T * I. y must not overlap an input. */
+ * arrays have x_step = I, x_row = T * I. y must overlap neither x nor h0 nor c0. */
 typedef struct fastrnn_sequence {
   size_t size;            /* sizeof(fastrnn_sequence) */
   int64_t steps;          /* T, from 0 to 2147483647 */
