@@ -114,7 +114,7 @@ struct BackwardTask {
   T* dgates;                // [live rows from step_begin to step_end, and those at step_end][A][pitch]
   T* dprojected;            // [live rows of the chunk][output_pitch] dh, or null
   T* dstate;                // [B][output_pitch] by place: dh after the row's end; dh before its start when done
-  T* carry;                 // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z)
+  T* carry;                 // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z), or null
 };
 
 // out[n] = [out[n] +] bias + in[n] M for n in [0, rows): each in row is `segments` runs of `depth` values.

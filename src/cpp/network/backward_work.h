@@ -22,7 +22,7 @@ struct DirectionWork {
   T* dgates;      // [block rows + B][A][pitch]
   T* dprojected;  // [block rows][output pitch]; null without a projection
   T* dstate;      // [B][output pitch]
-  T* carry;       // [B][pitch]
+  T* carry;       // [B][pitch]; null where a cell carries nothing
   T* bias_sums;   // [A][pitch]
 };
 
@@ -48,7 +48,7 @@ struct BackwardWork {
       w.dgates = arena.take<T>((rows + batch) * gates);
       w.dprojected = arena.take_if<T>(c.projection > 0, rows * output_pitch);
       w.dstate = arena.take<T>(batch * output_pitch);
-      w.carry = arena.take<T>(batch * pitch);
+      w.carry = arena.take_if<T>(net.cell().has_cell_state || net.cell().carries_dh, batch * pitch);
       w.bias_sums = arena.take<T>(gates);
     }
     threads = arena.take<ThreadWork<T>>(size_t(plan.threads));

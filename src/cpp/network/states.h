@@ -124,10 +124,9 @@ class StateGradients {
   // Behind the first step, which all threads have done.
   void end(const Share& share) const {
     each_own_row(order_, share, [&](int row, int place) {
-      const T* const dh = work_.dstate + ptrdiff_t(place) * padded(output_);
-      const T* const dc = work_.carry + ptrdiff_t(place) * padded(hidden_);
-      if (call_.dh0) std::copy_n(dh, output_, of(call_.dh0, row, output_));
-      if (call_.dc0) std::copy_n(dc, hidden_, of(call_.dc0, row, hidden_));
+      const ptrdiff_t i = place;
+      if (call_.dh0) std::copy_n(work_.dstate + i * padded(output_), output_, of(call_.dh0, row, output_));
+      if (call_.dc0) std::copy_n(work_.carry + i * padded(hidden_), hidden_, of(call_.dc0, row, hidden_));
     });
   }
 

@@ -9,6 +9,7 @@
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/plain.h"
+#include "python/results.h"
 #include "python/unlocked.h"
 #include "registry.h"
 
@@ -89,7 +90,7 @@ py::object plain_dense(const AnyDense& any, py::handle input, int threads) {
         const ssize_t rows = std::accumulate(shape.size, shape.size + x->nd - 1, ssize_t(1), std::multiplies<>());
         if (rows < 1 || rows > kMaxDenseRows) return py::none();
         T* out = nullptr;
-        py::object y = fresh_array(shape, out);
+        py::object y = result_array(shape, out);
         const int n = threads_of(threads);
         {
           const Unlocked unlocked;

@@ -60,9 +60,9 @@ struct GivenState {
 
 template <class T>
 py::object make_state(const Network<T>& net, const Form& form, T*& h, T*& c) {
-  py::object first = fresh_array(form.state(net.config().output()), h);
+  py::object first = result_array(form.state(net.config().output()), h);
   if (!net.cell().has_cell_state) return first;
-  return py::make_tuple(std::move(first), fresh_array(form.state(net.config().hidden), c));
+  return py::make_tuple(std::move(first), result_array(form.state(net.config().hidden), c));
 }
 
 template <class T>
@@ -73,9 +73,9 @@ struct PlainPass {
   py::object y, state;
 };
 
-// False where an argument takes a closer look. make(shape, data): how y is allocated.
-template <class T, class Make>
-bool bind_pass(const Network<T>& net, py::handle input, py::handle state, bool batch_first, int threads, Make make,
+// False where an argument takes a closer look.
+template <class T>
+bool bind_pass(const Network<T>& net, py::handle input, py::handle state, bool batch_first, int threads,
                PlainPass<T>& pass) {
   const Config& c = net.config();
   const PlainArray* const x = plain_array<T>(input);
@@ -91,7 +91,7 @@ bool bind_pass(const Network<T>& net, py::handle input, py::handle state, bool b
   if (!pass.initial.read(net, state, form)) return false;
   s.h0 = pass.initial.h.data, s.c0 = pass.initial.c.data;
   T* y = nullptr;
-  pass.y = make(form.sequence(c.width()), y);
+  pass.y = result_array(form.sequence(c.width()), y);
   s.y = form.rows(y, c.width());
   pass.state = make_state(net, form, s.hn, s.cn);
   s.threads = threads_of(threads);
@@ -135,9 +135,7 @@ py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, boo
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
         PlainPass<T> pass;
-        // Alone, y gets the same pages again from malloc; training's many arrays do not.
-        const auto make = fresh_array<T>;
-        if (!bind_pass(*net, x, state, batch_first, threads, make, pass)) return py::none();
+        if (!bind_pass(*net, x, state, batch_first, threads, pass)) return py::none();
         {
           const Unlocked unlocked;
           net->run(pass.call);
@@ -154,7 +152,7 @@ py::object plain_forward(const std::shared_ptr<AnyNetwork>& any, py::handle x, p
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;
         PlainPass<T> pass;
-        if (!bind_pass(*net, x, state, batch_first, threads, result_array<T>, pass)) return py::none();
+        if (!bind_pass(*net, x, state, batch_first, threads, pass)) return py::none();
         AnyTape tape;
         tape.network = any, tape.batched = pass.batched, tape.batch_first = pass.batched && batch_first;
         tape.arrays = {py::reinterpret_borrow<py::object>(x), pass.y};

@@ -102,7 +102,8 @@ void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int
     const T* const h = step ? row_at(y, a.schedule, step - 1, place) : row_of(a.h0, a.schedule.order[place]);
     s.h_prev = load_first(h + unit, lanes);
   }
-  T* const carry = a.carry + ptrdiff_t(place) * a.pitch + unit;
+  constexpr bool carries = Cell::has_cell_state || Cell::carries_dh;
+  T* const carry = carries ? a.carry + ptrdiff_t(place) * a.pitch + unit : nullptr;
   if constexpr (Cell::has_cell_state) {
     s.c = load(a.tape_cell + row * a.pitch + unit);
     s.c_prev = load(unit + (step ? a.tape_cell + (a.schedule.first[step - 1] + place) * a.pitch
@@ -110,7 +111,7 @@ void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int
     s.carry = load(carry);
   }
   Cell::backward(s);
-  if constexpr (Cell::has_cell_state || Cell::carries_dh) store(carry, s.carry);
+  if constexpr (carries) store(carry, s.carry);
   T* const out = phase.dgates(step, place) + unit;
   for (int g = 0; g < Cell::accumulators; ++g) store(out + g * a.pitch, s.dgates[g]);
 }
