@@ -10,8 +10,11 @@ namespace {
 
 // Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
-constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
+constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 112, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
+// The same for tiles of rows that are done before their weights are there (outrun_weights). Emerald Rapids: 83 for two
+// rows, 61 for three.
+constexpr double kL2Outrun = 80;
 constexpr double kL2Part = 0.6;  // of the second-level cache holds weights: rows and the tape pass through it too
 // Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row
 // alone hides most of them behind the product of its next units.
@@ -37,8 +40,7 @@ constexpr double kLineBetween = 20;
 constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
 // What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of a part of one.
 constexpr double kHoistedGbs = 8, kHoistedInPartsGbs = 4;
-// Fewer rows are a tile alone, which reads its weights for little work; and the crew may take them at any length.
-constexpr int kFewRows = 8;
+constexpr int kFewRows = 8;             // fewer the crew may take at any length, where threads meet or hand over
 constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
@@ -54,10 +56,10 @@ struct ReadTime {
   double behind_bytes;
 };
 
-ReadTime read_time(const LayerShape& s, double bytes) {
+ReadTime read_time(const LayerShape& s, double bytes, double l2_gbs = kL2) {
   const double l2 = kL2Part * s.core.l2_bytes, l3 = std::max(l2, kL3Bytes), l3_gbs = s.core.l3_gbs;
   const auto between = [&](double begin, double end) { return std::max(0.0, std::min(bytes, end) - begin); };
-  return {between(0, kL1Bytes) / kL1 + between(kL1Bytes, l2) / kL2,
+  return {between(0, kL1Bytes) / kL1 + between(kL1Bytes, l2) / l2_gbs,
           between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory), std::max(0.0, bytes - l2)};
 }
 
@@ -97,13 +99,20 @@ double passing(const LayerShape& s, double rows, double outputs) {
   return rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
 }
 
-// With few rows a tile reads each weight for little work: W x of many steps is one product then. But what it makes is
-// written and read once more, and weights that lie in the first-level cache are read for nothing: LSTM B8 H16 T100, one
-// thread, AVX2, 113 us so and 100 without. With more rows it has to save more of what they wait for.
+// Whether so few rows are done before a second-level cache has the next weights for them: one to
+// three with vectors of a cache line, one or two with half of it.
+bool outrun_weights(const LayerShape& s, double rows) {
+  return rows / (2 * kCoreGhz) < s.lanes * s.element_bytes / kL2;  // ns of a vector
+}
+
+// Such rows read each weight for little work: W x of many steps is one product then. But what it makes is written and
+// read once more, and weights that lie in the first-level cache are read for nothing. More rows have to save more of
+// what they wait for. T100, Emerald Rapids, time over that with W x in one product, a thread alone / units split: LSTM
+// H128 B2 1.31 / 1.10, B3 1.21 / 1.08, B4 0.99 / 0.84, B6 0.97 / 0.83; with AVX2 B2 1.18 / 1.05, B3 0.97 / 0.87.
 bool hoists(const LayerShape& s, double rows, double part) {
   const double outputs = s.gates * s.hidden * part;
   if (rows < 2) return true;
-  if (rows < kFewRows) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
+  if (outrun_weights(s, rows)) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
   const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
   return saved > passing(s, rows, outputs);
 }
@@ -117,11 +126,12 @@ struct StepTime {
 StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
   const double hoisted = hoists(s, rows, part) ? s.input : 0, depth = s.output + s.input - hoisted;
-  const double reading = read_time(s, outputs * depth * s.element_bytes).own, peak = core_gflops(s.lanes);
+  const double l2_gbs = rows > 1 && outrun_weights(s, rows) ? kL2Outrun : kL2, peak = core_gflops(s.lanes);
+  const double reading = read_time(s, outputs * depth * s.element_bytes, l2_gbs).own;
   const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
   const double cell = rows * units / s.lanes * cycles / kCoreGhz;
   return {
-      2 * rows * outputs * hoisted / peak + (hoisted > 0 && rows >= kFewRows ? passing(s, rows, outputs) : 0),
+      2 * rows * outputs * hoisted / peak + (hoisted > 0 && !outrun_weights(s, rows) ? passing(s, rows, outputs) : 0),
       kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, reading) + awaited(s, rows, outputs, depth)};
 }
 
@@ -135,10 +145,10 @@ struct Work {
   bool backward;
 };
 
-// ns that one row's step waits for dgates of others, which it needs of all gates.
+// ns that a step waits for dgates of others, which it needs of all gates.
 double between(const Work& w, int threads) {
-  if (!w.backward || w.batch > 1) return 0;
-  const double bytes = double(w.shape.gates) * w.shape.hidden * w.shape.element_bytes;
+  if (!w.backward) return 0;
+  const double bytes = w.live * w.shape.gates * w.shape.hidden * w.shape.element_bytes;
   return kLineBetween * bytes / 64 * (threads - 1) / threads;
 }
 

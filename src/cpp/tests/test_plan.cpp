@@ -128,7 +128,8 @@ void test_plan() {
   check_distance(256, 1, Use::backward, Split::units, Split::pipeline);
   check_hoist(16, 1, true);
   check_hoist(16, 4, false);
-  check_hoist(128, 4, true);
+  check_hoist(128, 3, true);   // done before the next weights are there
+  check_hoist(128, 4, false);  // and these as long as it takes to read them
   check_hoist(128, 16, false);
   check_split(16, 2, Use::inference, Split::rows, true);  // too short for a region, long enough for the crew
   // Weights that a core's caches do not hold, from a slow level behind them:
@@ -160,6 +161,8 @@ void test_plan() {
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   check_split(64, 16, Use::inference, Split::rows, true);
+  check_split(128, 6, Use::inference, Split::units, true);  // three rows each would wait for all weights
+  check_split(64, 6, Use::inference, Split::rows, true);
   check_split(512, 64, Use::inference, Split::rows, false);  // too long for the crew
   check_split(256, 1, Use::training, Split::units, false);
   check_split(256, 1, Use::backward, Split::units, false);
