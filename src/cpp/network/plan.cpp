@@ -10,7 +10,7 @@ namespace {
 
 // Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
 // between splits that differ by factors, and the break-even points were checked by timing each split (docs).
-constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 112, kMemory = 15;
+constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
 constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
 // The same for tiles of rows that are done before their weights are there (outrun_weights). Emerald Rapids: 83 for two
 // rows, 61 for three.
@@ -99,11 +99,8 @@ double passing(const LayerShape& s, double rows, double outputs) {
   return rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
 }
 
-// Whether so few rows are done before a second-level cache has the next weights for them: one to
-// three with vectors of a cache line, one or two with half of it.
-bool outrun_weights(const LayerShape& s, double rows) {
-  return rows / (2 * kCoreGhz) < s.lanes * s.element_bytes / kL2;  // ns of a vector
-}
+// Whether so few rows are done before a second-level cache has the next weights for them.
+bool outrun_weights(const LayerShape& s, double rows) { return rows < (whole_lines(s) ? 4 : 3); }
 
 // Such rows read each weight for little work: W x of many steps is one product then. But what it makes is written and
 // read once more, and weights that lie in the first-level cache are read for nothing. More rows have to save more of
