@@ -118,8 +118,20 @@ def sequence() -> Iterator[Case]:
     yield replace(small, bidirectional=True, target=2.5)
 
 
+def rows() -> Iterator[Case]:
+    """One step of many rows, as a policy takes it for its environments or a decoder for a beam."""
+    for learning in (False, True):
+        common = dict(group="rows", T=1, training=learning)
+        yield from sizes({128: 1}, cell="lstm", B=64, **common)
+        yield from sizes({32: 1, 256: 1}, cell="lstm", B=256, **common)
+        yield from sizes({64: 1}, cell="gru", B=256, **common)
+        yield from sizes({256: 1}, cell="rnn", B=256, **common)
+
+
 def batch() -> Iterator[Case]:
     common = dict(group="batch", T=100)
+    yield from sizes({64: 1, 128: 1}, cell="lstm", B=4, **common)
+    yield from sizes({128: 1}, cell="gru", B=6, **common)
     yield from sizes({256: 1}, cell="lstm", B=16, share=0.9, **common)
     yield from sizes({512: 1}, cell="lstm", B=16, **common)
     yield from sizes({256: 1, 512: 1}, cell="lstm", B=64, share=0.9, **common)
@@ -200,11 +212,10 @@ def inside_torch() -> Iterator[Case]:
         yield Case(cell="lstm", T=100, B=64, H=256, ragged=True, **limit)
 
 
-TABLE = tuple(
-    case
-    for group in (stream, sequence, batch, training, odd, denormals, threads, pauses, inside_torch)
-    for case in group()
-)
+GROUPS = (
+    stream, sequence, rows, batch, training, odd, denormals, threads, pauses, inside_torch
+)  # fmt: skip
+TABLE = tuple(case for group in GROUPS for case in group())
 
 
 def select(pattern: str = "*") -> list[Case]:

@@ -18,6 +18,7 @@ DISPUTED = 0.15  # between a ratio and that of the times beside it, from which i
 TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
     "sequence": "One sequence (B = 1)",
+    "rows": "One step of many rows (T = 1)",
     "batch": "Batches",
     "training": "Training: forward, and the gradients of the input and of every weight",
     "pauses": "Now and then: one call every 30 ms",
