@@ -64,6 +64,23 @@ def test_results_of_a_step_survive_the_next():
     assert all(a.tobytes() == b.tobytes() for a, b in zip(results, copies, strict=True))
 
 
+def test_results_of_a_call_survive_the_next():
+    lstm, linear = fastrnn.LSTM(64, 64, seed=0), fastrnn.Linear(64, 64, seed=0)
+    x = np.random.default_rng(0).standard_normal((5, 300, 64), dtype=np.float32)
+
+    def results(x):
+        y, (h, c) = lstm(x)
+        ragged, (ragged_h, ragged_c) = lstm(x, lengths=np.full(300, 4))
+        return y, h, c, ragged, ragged_h, ragged_c, linear(x), linear.forward(x)[0]
+
+    first = results(x)
+    assert all(a.nbytes >= LARGE for a in first)
+    copies = [a.copy() for a in first]
+    for _ in range(5):
+        results(-x)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(first, copies, strict=True))
+
+
 def test_threads_share_the_pool():
     wrong = []
 
@@ -89,7 +106,7 @@ def test_one_large_call_does_not_bind_its_memory():
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     layer = fastrnn.LSTM(1, 64, num_layers=2, seed=0)  # the lower layer's outputs are its own
-    small, large = np.zeros((10, 1, 1), np.float32), np.zeros((5000, 64, 1), np.float32)
+    small, large = np.zeros((10, 1, 1), np.float32), np.zeros((3600, 64, 1), np.float32)
     layer(small)
     before = resident()
     layer(large)

@@ -79,7 +79,7 @@ struct ForwardTask {
   Rows<T> y;              // [T, B, P]
   BatchRows<const T> h0;  // [B, P] before step 0
   BatchRows<const T> c0;  // [B][whole vectors] before step 0
-  BatchRows<T> cell;      // [B][whole vectors] c of the step before, where there is no tape
+  BatchRows<T> cell;      // [B][whole vectors] c, carried in place where there is no tape
   T* tape_gates;          // [live rows][saved][pitch], or null
   T* tape_cell;           // [live rows][pitch], or null
   T* unprojected;         // o * tanh(c): [live rows][pitch] with a tape, [B][pitch] without; for a projection alone

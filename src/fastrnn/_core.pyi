@@ -31,7 +31,7 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> _Array:
     """A new array of float32 or float64 whose values are not set.
 
     An array of 64 KiB or more lies on memory that fastrnn keeps (64 MiB at most) when the array is
-    gone, for the next one: fresh pages from the system would cost up to a tenth of a call.
+    gone, for the next one: fresh pages from the system would cost up to a third of a call.
     """
 
 def dropout_mask(size: int, dtype: np.dtype[Any], p: float, key: int, layer: int) -> _Array:

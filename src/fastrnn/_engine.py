@@ -72,7 +72,7 @@ class Engine:
                 plain = lease.native.plain_call(x, state, batch_first, threads)
                 if plain is not None:
                     return plain
-            y, final, native = self._bind(x, state, lengths, batch_first, np.empty)
+            y, final, native = self._bind(x, state, lengths, batch_first)
             dropout, key = masks() if masks else _NO_MASKS
             lease.native.run(*native, dropout, key, threads)
             return y, final
@@ -96,7 +96,7 @@ class Engine:
                 if plain is not None:
                     y, final, record = plain
                     return y, final, Tape(record, self, lease.version)
-            y, final, native = self._bind(x, state, lengths, batch_first, _core.empty)
+            y, final, native = self._bind(x, state, lengths, batch_first)
             dropout, key = masks() if masks else _NO_MASKS
             record = lease.native.forward(*native, dropout, key, threads, y.ndim == 3, batch_first)
             for array in (native[4], y):  # what is a view, too
@@ -144,12 +144,7 @@ class Engine:
         return dx, state, grads
 
     def _bind(
-        self,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        batch_first: bool,
-        allocate: Callable[[Shape, np.dtype[Any]], Array],
+        self, x: Any, state: Any, lengths: Any, batch_first: bool
     ) -> tuple[Array, Any, _Native]:
         """Check the arguments, allocate the results: y, final state, the native call's arrays."""
         x = as_array("x", x, self._dtype)
@@ -170,20 +165,20 @@ class Engine:
         if lengths is not None:
             lengths = self._bind_lengths(lengths, axes)
         if rows_first:
-            y = allocate((batch, steps, self._y_size), self._dtype)
+            y = _core.empty((batch, steps, self._y_size), self._dtype)
             y_native = y.transpose(1, 0, 2)
         else:
-            y_native = allocate((steps, batch, self._y_size), self._dtype)
+            y_native = _core.empty((steps, batch, self._y_size), self._dtype)
             y = y_native if batched else y_native.reshape(steps, self._y_size)
         final, hn, cn = self._new_state(batch, batched)
         return y, final, (x, h0, c0, lengths, y_native, hn, cn)
 
     def _new_state(self, batch: int, batched: bool) -> tuple[Any, Array, Array | None]:
         """Allocate a state: as the caller gets it, then the native h and c, [L*D, B, size] each."""
-        h = np.empty((self._rows, batch, self._h_size), self._dtype)
+        h = _core.empty((self._rows, batch, self._h_size), self._dtype)
         if not self._is_lstm:
             return (h if batched else h.reshape(self._rows, self._h_size)), h, None
-        c = np.empty((self._rows, batch, self._c_size), self._dtype)
+        c = _core.empty((self._rows, batch, self._c_size), self._dtype)
         if batched:
             return (h, c), h, c
         pair = h.reshape(self._rows, self._h_size), c.reshape(self._rows, self._c_size)

@@ -141,7 +141,7 @@ class Linear(Module):
         if x.ndim == 0 or x.shape[-1] != self._in:
             raise shape_error("x", f"[..., {self._in}] (in_features={self._in})", x.shape)
         flat = x.reshape(-1, self._in)
-        y = np.empty((len(flat), self._out), self._dtype)
+        y = _core.empty((len(flat), self._out), self._dtype)
         lease = self._packing.acquire()
         try:
             lease.native.run(flat, y, self._threads or _threads.default)
@@ -165,8 +165,8 @@ class Linear(Module):
         if dy.shape != (*kept.leading, self._out):
             expected = show_shape((*kept.leading, self._out))
             raise shape_error("dy", f"{expected} (the shape of y)", dy.shape)
-        dx = np.empty(kept.x.shape, self._dtype)
-        weights = {name: np.empty_like(weight) for name, weight in self._weights.items()}
+        dx = _core.empty(kept.x.shape, self._dtype)
+        weights = {name: _core.empty(w.shape, self._dtype) for name, w in self._weights.items()}
         lease = self._packing.acquire()
         try:
             tape.check(self, lease.version)

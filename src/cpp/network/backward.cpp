@@ -5,7 +5,7 @@
 
 #include "network/backward_work.h"
 #include "network/dropout.h"
-#include "network/states.h"
+#include "network/share.h"
 
 namespace fastrnn {
 namespace {

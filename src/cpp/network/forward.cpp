@@ -4,6 +4,7 @@
 #include "network/dropout.h"
 #include "network/network.h"
 #include "network/pipeline.h"
+#include "network/share.h"
 #include "network/states.h"
 
 namespace fastrnn {

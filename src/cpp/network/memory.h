@@ -3,6 +3,7 @@
 // step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -94,24 +95,38 @@ class BlockPool {
     if (!lock) return;
     kept_bytes_ += block.bytes();
     kept_.push_back({std::move(block), takes_});
-    while (kept_.size() > most_ || kept_bytes_ > bytes_ || takes_ - kept_.front().since > kForgotten) {
-      kept_bytes_ -= kept_.front().block.bytes();
-      kept_.erase(kept_.begin());
-    }
+    forget();
   }
 
-  size_t kept_bytes() const { return kept_bytes_; }  // for tests, while nobody else uses it
+  // For who needs nothing from here: like a take that finds nothing.
+  void pass_by() noexcept {
+    if (kept_bytes_.load(std::memory_order_relaxed) == 0) return;
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock) return;
+    ++takes_;
+    forget();
+  }
+
+  size_t kept_bytes() const { return kept_bytes_; }
 
  private:
   struct Kept {
     Block block;
     uint64_t since;  // takes_ when it was given
   };
+  void forget() noexcept {
+    while (kept_.size() > most_ || kept_bytes_ > bytes_ ||
+           (!kept_.empty() && takes_ - kept_.front().since > kForgotten)) {
+      kept_bytes_ -= kept_.front().block.bytes();
+      kept_.erase(kept_.begin());
+    }
+  }
+
   static constexpr size_t kSmall = size_t(1) << 16;
   static constexpr uint64_t kForgotten = 64;  // takes, a dozen steps of training
   const size_t most_, bytes_;
   std::mutex mutex_;
-  size_t kept_bytes_ = 0;
+  std::atomic<size_t> kept_bytes_{0};
   uint64_t takes_ = 0;
   std::vector<Kept> kept_;  // in the order they were given
 };

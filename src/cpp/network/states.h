@@ -1,11 +1,11 @@
-// The states of a sweep, and their gradients: where rows find them before they begin, and have them at their end. What
-// has to be copied is copied by the threads that have the rows, in whose caches it lies or will be needed.
+// The states of a sweep: where rows find them before they begin, and have them at their end. What has to be copied is
+// copied by the threads that have the rows, in whose caches it lies or will be needed.
 #pragma once
 
 #include <algorithm>
 
-#include "network/backward_work.h"
-#include "network/share.h"
+#include "network/network.h"
+#include "network/schedule.h"
 #include "network/tape.h"
 
 namespace fastrnn {
@@ -40,26 +40,31 @@ void copy_row(const T* from, int n, T* copy, int i, int pitch, T rest = T(0)) {
   std::fill(to + (from ? n : 0), to + pitch, rest);
 }
 
-// Of [L * D, B, n], null where the array is.
-template <class T>
-T* state_row(T* states, int sweep, const RowOrder& order, int row, int n) {
-  return states ? states + (ptrdiff_t(sweep) * order.batch() + row) * n : nullptr;
-}
+// One sweep's rows of a state of the caller's, [L * D, B, n].
+struct SweepRows {
+  int sweep, batch;
+
+  // Null where the state is.
+  template <class T>
+  T* of(T* state, int row, int n) const {
+    return state ? state + (ptrdiff_t(sweep) * batch + row) * n : nullptr;
+  }
+};
 
 // Of a pass forward.
 template <class T>
 class States {
  public:
   States(const Network<T>& net, const Tape<T>& tape, int sweep)
-      : net_(net), tape_(tape), trace_(tape.sweeps[size_t(sweep)]), sweep_(sweep) {}
+      : net_(net), tape_(tape), trace_(tape.sweeps[size_t(sweep)]), caller_{sweep, tape.order.batch()} {}
 
   // Before the first step. Threads that share units read each other's rows then.
   void begin(const Share& share) const {
     if (!trace_.h0_copy && !trace_.c0_copy) return;
     const int output = net_.config().output(), hidden = net_.config().hidden;
     each_own_row(tape_.order, share, [&](int row, int) {
-      copy_row(of(tape_.call.h0, row, output), output, trace_.h0_copy, row, output);
-      copy_row(of(tape_.call.c0, row, hidden), hidden, trace_.c0_copy, row, padded(hidden));
+      copy_row(caller_.of(tape_.call.h0, row, output), output, trace_.h0_copy, row, output);
+      copy_row(caller_.of(tape_.call.c0, row, hidden), hidden, trace_.c0_copy, row, padded(hidden));
     });
     if (share.wait) share.wait(share.barrier);
   }
@@ -70,21 +75,17 @@ class States {
     each_own_row(tape_.order, share, [&](int row, int place) {
       const int last = tape_.order.length(place) - 1;
       const T* const h = last < 0 ? row_of(trace_.h0, row) : row_at(y, s, last, place);
-      move(h, output, of(tape_.call.hn, row, output));
+      move(h, output, caller_.of(tape_.call.hn, row, output));
       if (!net_.cell().has_cell_state) return;
       const T* const c = last < 0           ? row_of(trace_.c0, row)
                          : trace_.tape_cell ? trace_.tape_cell + (s.first[last] + place) * padded(hidden)
                                             : row_of(trace_.cell, row);
-      move(c, hidden, of(tape_.call.cn, row, hidden));
+      move(c, hidden, caller_.of(tape_.call.cn, row, hidden));
     });
     clear_past_end(tape_.order, share, y, output);
   }
 
  private:
-  template <class P>
-  P* of(P* states, int row, int n) const {
-    return state_row(states, sweep_, tape_.order, row, n);
-  }
   // Where it does not lie there: hn of a single step may be y itself, and cn is where c is carried.
   static void move(const T* from, int n, T* to) {
     if (from != to) std::copy_n(from, n, to);
@@ -93,54 +94,7 @@ class States {
   const Network<T>& net_;
   const Tape<T>& tape_;
   const Trace<T>& trace_;
-  const int sweep_;
-};
-
-// Of a pass back.
-template <class T>
-class StateGradients {
- public:
-  StateGradients(const Network<T>& net, const RowOrder& order, const Gradients<T>& call, int sweep,
-                 const DirectionWork<T>& work)
-      : order_(order),
-        call_(call),
-        work_(work),
-        sweep_(sweep),
-        output_(net.config().output()),
-        hidden_(net.config().hidden),
-        carries_dh_(net.cell().carries_dh) {}
-
-  // Before the last step. Threads that share units read each other's rows then.
-  void begin(const Share& share) const {
-    // -0 is the number that changes nothing when added, not even the sign of a zero.
-    const T none = carries_dh_ ? T(-0.0) : T(0);
-    each_own_row(order_, share, [&](int row, int place) {
-      copy_row(of(call_.dh, row, output_), output_, work_.dstate, place, padded(output_));
-      copy_row(of(call_.dc, row, hidden_), hidden_, work_.carry, place, padded(hidden_), none);
-    });
-    if (share.wait) share.wait(share.barrier);
-  }
-
-  // Behind the first step, which all threads have done.
-  void end(const Share& share) const {
-    each_own_row(order_, share, [&](int row, int place) {
-      const ptrdiff_t i = place;
-      if (call_.dh0) std::copy_n(work_.dstate + i * padded(output_), output_, of(call_.dh0, row, output_));
-      if (call_.dc0) std::copy_n(work_.carry + i * padded(hidden_), hidden_, of(call_.dc0, row, hidden_));
-    });
-  }
-
- private:
-  template <class P>
-  P* of(P* states, int row, int n) const {
-    return state_row(states, sweep_, order_, row, n);
-  }
-
-  const RowOrder& order_;
-  const Gradients<T>& call_;
-  const DirectionWork<T>& work_;
-  const int sweep_, output_, hidden_;
-  const bool carries_dh_;
+  const SweepRows caller_;
 };
 
 }  // namespace fastrnn

@@ -1,6 +1,7 @@
 // A pass and the one back: their arguments, and the memory between them.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -43,7 +44,7 @@ struct Gradients {
 // What one direction of one layer keeps of a pass, and where its states lie.
 template <class T>
 struct Trace {
-  BatchRows<const T> h0, c0;  // before the first step: the caller's, one row of zeros, or
+  BatchRows<const T> h0, c0;  // before the first step: the caller's, one row of zeros, or the copies
   T *h0_copy, *c0_copy;       // [B, P], [B][pitch], null where none is needed
   BatchRows<T> cell;          // c between two steps: [B, H] the caller's cn, or c0's copy; none with a tape
   T* gates;                   // [rows][saved][pitch], null without a tape
@@ -74,8 +75,9 @@ struct Tape {
   void lay_out(Arena& arena, const Config& c, const CellKernels<T>& cell) {
     const size_t pitch = size_t(padded(c.hidden)), batch = size_t(call.batch), rows = size_t(order.rows());
     zeros = arena.take_if<T>(!keeps, zero_count(c));
-    for (Trace<T>& t : sweeps) {
-      lay_out_states(arena, c, cell, int(&t - sweeps.data()));
+    for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+      Trace<T>& t = sweeps[size_t(sweep)];
+      lay_out_states(arena, c, cell, sweep);
       t.gates = arena.take_if<T>(keeps, rows * size_t(cell.saved) * pitch);
       t.tape_cell = arena.take_if<T>(keeps && cell.has_cell_state, rows * pitch);
       t.unprojected = arena.take<T>(c.projection ? (keeps ? rows : batch) * pitch : 0);

@@ -131,6 +131,7 @@ py::object backward_pass(const Network<T>& net, const Tape<T>& tape, Form form, 
 
 py::object plain_call(const AnyNetwork& any, py::handle x, py::handle state, bool batch_first, int threads) {
   check_packed(any);
+  age_results();
   return std::visit(
       [&](const auto& net) -> py::object {
         using T = element_of<decltype(net)>;

@@ -11,7 +11,10 @@ namespace fastrnn {
 template <class T>
 py::object result_array(const ArrayShape& shape, T*& data);
 
-// The same for a tape that lies in a tensor, of n elements: 256 MB of them are kept at most, beside 64 MB of results.
+// That a call has passed: the memory that none of the last 64 has taken goes back to the system.
+void age_results();
+
+// Like a result, a tape that lies in a tensor, of n elements: 256 MB of them are kept at most, beside 64 MB of results.
 template <class T>
 py::object tape_array(size_t n);
 

@@ -131,6 +131,9 @@ void test_plan() {
   check_hoist(128, 3, true);   // done before the next weights are there
   check_hoist(128, 4, false);  // and these as long as it takes to read them
   check_hoist(128, 16, false);
+  LayerShape avx2 = lstm(128);
+  avx2.lanes = 8, avx2.tile_rows = 4;
+  CHECK(plan(avx2, 2, 1, Use::inference).hoist && !plan(avx2, 3, 1, Use::inference).hoist, "half lines: B2 hoists");
   check_split(16, 2, Use::inference, Split::rows, true);  // too short for a region, long enough for the crew
   // Weights that a core's caches do not hold, from a slow level behind them:
   // each thread reads those of its units alone, and W once for many steps.

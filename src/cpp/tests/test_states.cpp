@@ -26,7 +26,8 @@ Pass<T> run(const Layer<T>& layer, int steps, int batch, const int64_t* lengths,
   const auto c0 = draw<T>(lstm ? states * size_t(config.hidden_size) : 0, 5);
   Pass<T> p;
   p.y.assign(size_t(steps * batch * width), T(77));
-  p.h = h0, p.c = c0;
+  p.h.assign(h0.size(), T(77)), p.c.assign(c0.size(), T(77));
+  if (given && in_place) p.h = h0, p.c = c0;
   Sequence call = sequence();
   call.steps = steps, call.batch = batch, call.lengths = lengths, call.threads = threads;
   call.x = x.data(), call.x_step = ptrdiff_t(batch) * kInputs, call.x_row = kInputs;
@@ -46,11 +47,13 @@ void states_in_place(const Config& config, int steps, int batch) {
   for (const int64_t* ends : {static_cast<const int64_t*>(nullptr), static_cast<const int64_t*>(lengths.data())}) {
     for (const bool given : {false, true}) {
       const Pass<T> apart = run(layer, steps, batch, ends, 1, given, false);
-      for (int threads = 1; threads <= 3; ++threads) {
-        const Pass<T> other = run(layer, steps, batch, ends, threads, given, threads > 1);
-        CHECK(equal_bits(other.y, apart.y) && equal_bits(other.h, apart.h) && equal_bits(other.c, apart.c),
-              "cell %d, H %d, T %d, B %d, %s, %s, %d threads: states in place", int(config.cell), config.hidden_size,
-              steps, batch, ends ? "ragged" : "whole", given ? "given" : "zeros", threads);
+      for (int threads = 1; threads <= 4; ++threads) {
+        for (const bool in_place : {false, true}) {
+          const Pass<T> other = run(layer, steps, batch, ends, threads, given, in_place);
+          CHECK(equal_bits(other.y, apart.y) && equal_bits(other.h, apart.h) && equal_bits(other.c, apart.c),
+                "cell %d, H %d, T %d, B %d, %s, %s, %d threads: states %s", int(config.cell), config.hidden_size, steps,
+                batch, ends ? "ragged" : "whole", given ? "given" : "zeros", threads, in_place ? "in place" : "apart");
+        }
       }
     }
   }

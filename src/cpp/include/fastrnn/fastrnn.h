@@ -186,7 +186,8 @@ FASTRNN_API fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t t
                                                  fastrnn_error* error) FASTRNN_NOEXCEPT;
 
 /* Whole sequences. Element (t, b, j) of x is x[t * x_step + b * x_row + j], counted in elements; so is y. Batch-first
- * arrays have x_step = I, x_row = T * I. y must overlap neither x nor h0 nor c0. */
+ * arrays have x_step = I, x_row = T * I. y must overlap neither x nor h0 nor c0; hn and cn overlap
+ * nothing else, but may be what it says. */
 typedef struct fastrnn_sequence {
   size_t size;            /* sizeof(fastrnn_sequence) */
   int64_t steps;          /* T, from 0 to 2147483647 */
@@ -198,8 +199,8 @@ typedef struct fastrnn_sequence {
   ptrdiff_t y_step, y_row;
   const void* h0;  /* [L * D, B, P], or NULL: zeros */
   const void* c0;  /* [L * D, B, H], or NULL: zeros; LSTM alone */
-  void* hn;        /* [L * D, B, P] each row's state at its end, or NULL: not wanted. May be h0. */
-  void* cn;        /* [L * D, B, H], or NULL; LSTM alone. May be c0. */
+  void* hn;        /* [L * D, B, P] each row's state at its end, or NULL: not wanted. May be h0 itself. */
+  void* cn;        /* [L * D, B, H], or NULL; LSTM alone. May be c0 itself. */
   int32_t threads; /* at most so many, from 1 to 1024; small work runs on one. The bits do not depend on it. */
 } fastrnn_sequence;
 
