@@ -47,7 +47,7 @@ void states_in_place(const Config& config, int steps, int batch) {
   for (const int64_t* ends : {static_cast<const int64_t*>(nullptr), static_cast<const int64_t*>(lengths.data())}) {
     for (const bool given : {false, true}) {
       const Pass<T> apart = run(layer, steps, batch, ends, 1, given, false);
-      for (int threads = 1; threads <= 4; ++threads) {
+      for (const int threads : {1, 2, 4}) {
         for (const bool in_place : {false, true}) {
           const Pass<T> other = run(layer, steps, batch, ends, threads, given, in_place);
           CHECK(equal_bits(other.y, apart.y) && equal_bits(other.h, apart.h) && equal_bits(other.c, apart.c),
@@ -86,9 +86,9 @@ void test_states() {
   };
   for (const Config& config : configs) {
     for (const int batch : {1, 3, 70}) {
-      for (const int steps : {1, 2, 9}) states_in_place<float>(config, steps, batch);
+      for (const int steps : {1, 5}) states_in_place<float>(config, steps, batch);
     }
-    states_in_place<double>(config, 9, 3);
+    states_in_place<double>(config, 5, 3);
     empty_rows_keep_theirs<float>(config);
   }
 }
