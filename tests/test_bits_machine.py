@@ -17,6 +17,25 @@ both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 SHAPES = [(64, 256, 30, 1), (64, 129, 25, 5), (32, 64, 50, 32), (48, 96, 20, 67)]
 
 
+@pytest.mark.parametrize(("steps", "batch", "hidden"), [(1, 1, 512), (2, 4, 512), (2, 3, 250)])
+def test_threads_wait_for_states(steps, batch, hidden):
+    """Each copies some rows' states, or their gradients, and reads those of all."""
+    rng = np.random.default_rng(0)
+    one, two = (fastrnn.GRU(1, hidden, seed=0, num_threads=n) for n in (1, 2))
+    x = rng.standard_normal((steps, batch, 1), dtype=np.float32)
+    h = rng.standard_normal((1, batch, hidden), dtype=np.float32)
+    states = h, 100 * h
+
+    def trained(layer, state):
+        y, final, tape = layer.forward(x, state)
+        g = layer.backward(tape, None, state)
+        return [a.tobytes() for a in (y, final, g.input, g.state)]
+
+    alone = [trained(one, state) for state in states]
+    for call in range(100):  # what memory of the call before holds is another state's
+        assert trained(two, states[call % 2]) == alone[call % 2], call
+
+
 @pytest.mark.parametrize("lengths", [None, "ragged"])
 @pytest.mark.parametrize("shape", SHAPES)
 @both_dtypes
