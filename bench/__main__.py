@@ -103,7 +103,8 @@ def updated(results: dict[str, Any], cases: list[Case], plan: Plan) -> dict[str,
     rows = {row["case"]: row for row in results["rows"]}
     rows |= {row["case"]: row for row in measured["rows"]}
     kept = [rows[case.name] for case in TABLE if case.name in rows]
-    return results | {"rows": kept, "limits": measured["limits"]}
+    ours = {"scaling": scaling.measure()} if measured["limits"] else {}  # a model, and of today
+    return results | {"rows": kept, "limits": measured["limits"]} | ours
 
 
 def run(

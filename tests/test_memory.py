@@ -100,7 +100,8 @@ def test_threads_share_the_pool():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="asks Linux")
-def test_one_large_call_does_not_bind_its_memory():
+@pytest.mark.parametrize("lengths", [None, [9]])
+def test_one_large_call_does_not_bind_its_memory(lengths):
     def resident():
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -112,6 +113,6 @@ def test_one_large_call_does_not_bind_its_memory():
     layer(large)
     kept = resident() - before
     for _ in range(200):
-        layer(small)
+        layer(small, lengths=lengths)
     assert kept > 64 << 20, "it did keep that memory for the next call"
     assert resident() - before < 16 << 20

@@ -60,6 +60,10 @@ struct Share {
   void* barrier;
 };
 
+static inline void meet(const Share& share) {
+  if (share.wait) share.wait(share.barrier);
+}
+
 template <class T>
 struct ForwardTask {
   Schedule schedule;

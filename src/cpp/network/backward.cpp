@@ -305,7 +305,6 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
     const Plan& plan = plans[size_t(layer)];
     BackwardLayer<T> body(*this, tape, call, layer, dy, dx, plan, Arena(work.data()));
     parallel(plan.threads, body);
-    const KernelMode mode;
     body.finish();
     if (layer && tape.call.dropout > 0) dropout(dx.data, n, tape.call.dropout, tape.call.seed, layer - 1, plan.threads);
     dy = {dx.data, dx.step, dx.row};

@@ -80,18 +80,15 @@ class StateGradients {
         work_(work),
         caller_{sweep, order.batch()},
         output_(net.config().output()),
-        hidden_(net.config().hidden),
-        carries_dh_(net.cell().carries_dh) {}
+        hidden_(net.config().hidden) {}
 
   // Before the last step. Threads that share units read each other's rows then.
   void begin(const Share& share) const {
-    // -0 is the number that changes nothing when added, not even the sign of a zero.
-    const T none = carries_dh_ ? T(-0.0) : T(0);
     each_own_row(order_, share, [&](int row, int place) {
       copy_row(caller_.of(call_.dh, row, output_), output_, work_.dstate, place, padded(output_));
-      copy_row(caller_.of(call_.dc, row, hidden_), hidden_, work_.carry, place, padded(hidden_), none);
+      copy_row(caller_.of(call_.dc, row, hidden_), hidden_, work_.carry, place, padded(hidden_));
     });
-    if (share.wait) share.wait(share.barrier);
+    meet(share);
   }
 
   // Behind the first step, which all threads have done.
@@ -109,7 +106,6 @@ class StateGradients {
   const DirectionWork<T>& work_;
   const SweepRows caller_;
   const int output_, hidden_;
-  const bool carries_dh_;
 };
 
 }  // namespace fastrnn

@@ -31,25 +31,14 @@ void clear_past_end(const RowOrder& order, const Share& share, const Rows<T>& ro
   });
 }
 
-// A row of a state of the caller's, null: zeros, with `rest` behind it, into row i of a copy, null: none is wanted.
+// A row of a state of the caller's, null: zeros, with zeros behind it, into row i of a copy, null: none is wanted.
 template <class T>
-void copy_row(const T* from, int n, T* copy, int i, int pitch, T rest = T(0)) {
+void copy_row(const T* from, int n, T* copy, int i, int pitch) {
   if (!copy) return;
   T* const to = copy + ptrdiff_t(i) * pitch;
   if (from) std::copy_n(from, n, to);
-  std::fill(to + (from ? n : 0), to + pitch, rest);
+  std::fill(to + (from ? n : 0), to + pitch, T(0));
 }
-
-// One sweep's rows of a state of the caller's, [L * D, B, n].
-struct SweepRows {
-  int sweep, batch;
-
-  // Null where the state is.
-  template <class T>
-  T* of(T* state, int row, int n) const {
-    return state ? state + (ptrdiff_t(sweep) * batch + row) * n : nullptr;
-  }
-};
 
 // Of a pass forward.
 template <class T>
@@ -66,7 +55,7 @@ class States {
       copy_row(caller_.of(tape_.call.h0, row, output), output, trace_.h0_copy, row, output);
       copy_row(caller_.of(tape_.call.c0, row, hidden), hidden, trace_.c0_copy, row, padded(hidden));
     });
-    if (share.wait) share.wait(share.barrier);
+    meet(share);
   }
 
   // Behind the last step, which all threads have done: h and c at each row's end.

@@ -41,6 +41,17 @@ struct Gradients {
   int threads;
 };
 
+// One sweep's rows of a state of the caller's, [L * D, B, n].
+struct SweepRows {
+  int sweep, batch;
+
+  // Null where the state is.
+  template <class T>
+  T* of(T* state, int row, int n) const {
+    return state ? state + (ptrdiff_t(sweep) * batch + row) * n : nullptr;
+  }
+};
+
 // What one direction of one layer keeps of a pass, and where its states lie.
 template <class T>
 struct Trace {
@@ -97,10 +108,11 @@ struct Tape {
   // the caller's rows are no whole vectors; where they are, c is carried in cn.
   void lay_out_states(Arena& arena, const Config& c, const CellKernels<T>& cell, int sweep) {
     Trace<T>& t = sweeps[size_t(sweep)];
+    const SweepRows caller = {sweep, call.batch};
     const auto initial = [&](const T* given, int n, const T* copy, int pitch) -> BatchRows<const T> {
       if (copy) return {copy, pitch};
       if (!given) return {zeros, 0};
-      return {given + ptrdiff_t(sweep) * call.batch * n, n};
+      return {caller.of(given, 0, n), n};
     };
     const int pitch = padded(c.hidden);
     const bool whole = pitch == c.hidden;
@@ -111,7 +123,7 @@ struct Tape {
     t.c0 = initial(call.c0, c.hidden, t.c0_copy, pitch);
     if (keeps) return;
     t.cell = {t.c0_copy, pitch};
-    if (whole) t.cell = {call.cn + ptrdiff_t(sweep) * call.batch * c.hidden, c.hidden};
+    if (whole) t.cell = {caller.of(call.cn, 0, c.hidden), c.hidden};
   }
 
   static size_t zero_count(const Config& c) { return size_t(padded(std::max(c.hidden, c.output()))); }

@@ -8,6 +8,7 @@
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/results.h"
 #include "python/unlocked.h"
 #include "registry.h"
 
@@ -152,6 +153,7 @@ Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vect
 void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::object lengths, py::object y,
          py::object hn, py::object cn, double dropout, uint64_t seed, int threads) {
   check_packed(any);
+  age_results();
   std::visit(
       [&](const auto& net) {
         std::vector<int64_t> kept;

@@ -24,9 +24,5 @@ FASTRNN_INLINE int places(const Share& share, int64_t n) {
   return int(share.row_stride == 1 ? span : (span + share.row_stride - 1) / share.row_stride);
 }
 
-FASTRNN_INLINE void meet(const Share& share) {
-  if (share.wait) share.wait(share.barrier);
-}
-
 }  // namespace
 }  // namespace fastrnn
