@@ -255,6 +255,27 @@ def test_kernels_of_operators_go_with_the_weights():
     assert len(_kernels) == 1
 
 
+def test_kernels_of_operators_go_with_any_of_the_weights():
+    """As with weight_norm of weight_hh: a new tensor for each call, beside parameters that stay."""
+    options = "lstm", 1, True, False
+    first, _, *rest = weights = [numbers(*shape) for shape in KERNEL.shapes]
+    places = np.ones((3, *KERNEL.shapes[1]), np.float32)
+
+    def kernel_of(recurrent):
+        return kernel_for([first, recurrent, *rest], *options)
+
+    _kernels.clear()  # their weights may have lain where these lie
+    held = list(map(torch.from_numpy, places))
+    kernels = list(map(kernel_of, held))
+    assert len(_kernels) == 3
+    del held[1:]
+    again = torch.from_numpy(places[1])  # a new tensor where one has lain: the kernel is its own
+    assert kernel_of(again) is kernels[1]
+    kernel_for(weights, *options)
+    assert len(_kernels) == 3  # without the third
+    assert [kernel_of(t) for t in (held[0], again)] == kernels[:2]
+
+
 def test_backward_refuses_what_forward_did_not_give(by_table):
     a = arguments()
     call = Call(TIME, B, 0.0)

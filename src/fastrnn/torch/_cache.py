@@ -14,7 +14,7 @@ from ._kernel import Kernel
 
 _MOST = 1024  # kernels kept; more layers than that in one process pack their weights at every call
 _lock = threading.Lock()
-_kernels: OrderedDict[Any, tuple[Kernel, StorageWeakRef]] = OrderedDict()
+_kernels: OrderedDict[Any, tuple[Kernel, list[StorageWeakRef]]] = OrderedDict()
 
 
 def config_of(
@@ -35,19 +35,28 @@ def config_of(
 def kernel_for(weights: list[Tensor], *options: Any) -> Kernel:
     """The kernel whose packed weights are those of these tensors, or a new one.
 
-    It goes when the memory of its first weight has gone and another kernel is made.
+    It goes when the memory of any of its weights has gone and another kernel is made: weights that
+    are computed anew for each call (weight_norm) lie somewhere else each time, beside parameters
+    that stay.
     """
     config = config_of(weights, *options)
     key = (config, *[w.data_ptr() for w in weights])
     with _lock:
-        found = _kernels.get(key)
-        if found is not None:
+        kernel, storages = _kernels.get(key, (None, []))
+        if kernel is not None and not _gone(storages):
             _kernels.move_to_end(key)
-            return found[0]
-        for stale in [k for k, (_, storage) in _kernels.items() if storage.expired()]:
-            del _kernels[stale]
-        kernel = Kernel(*config)
-        _kernels[key] = kernel, StorageWeakRef(weights[0].untyped_storage())
+            return kernel
+        if kernel is None:
+            for stale in [k for k, (_, held) in _kernels.items() if _gone(held)]:
+                del _kernels[stale]
+            kernel = Kernel(*config)
+        # Else new weights lie where those of a call before have lain.
+        _kernels[key] = kernel, [StorageWeakRef(w.untyped_storage()) for w in weights]
+        _kernels.move_to_end(key)
         if len(_kernels) > _MOST:
             _kernels.popitem(last=False)
         return kernel
+
+
+def _gone(storages: list[StorageWeakRef]) -> bool:
+    return any(storage.expired() for storage in storages)
