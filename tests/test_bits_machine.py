@@ -49,12 +49,13 @@ def test_threads(kind, dtype, shape, lengths, fma_isa):
         assert_same_bits(run(net.build(num_threads=threads), p), alone)
 
 
+@pytest.mark.parametrize(("layers", "split"), [(1, "pipeline"), (3, "layers")])
 @both_dtypes
 @each_kind
-def test_pipeline(kind, dtype, fma_isa):
+def test_pipeline(kind, dtype, layers, split, fma_isa):
     """one thread multiplies the inputs of a few steps ahead of another, or makes dx of those that
-    another has swept: any number of chunks, and of blocks of time"""
-    net = net_of(kind, 40, 64 if dtype == "float32" else 48, layers=2, dtype=dtype)
+    another has swept; or each has layers of its own: any number of chunks, and of blocks of time"""
+    net = net_of(kind, 40, 64 if dtype == "float32" else 48, layers=layers, dtype=dtype)
     for steps, lengths in ((9, None), (64, None), (100, [37]), (303, None)):
         p = problem(net, steps, 1, lengths)
         alone = run(net.build(num_threads=1), p)
@@ -66,7 +67,7 @@ def test_pipeline(kind, dtype, fma_isa):
                 found = dict(zip("yhc", (y, *unpacked(state)), strict=False))
                 assert_same_bits(found, {name: alone[name] for name in found})
     plans = {part["split"]: part for part in layer.explain(steps, 1)["layers"]}
-    assert plans["pipeline"]["threads_from"] == "helpers"
+    assert plans[split]["threads_from"] == "helpers"
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,19 @@ def test_threads_mask_all_elements(lengths):
     assert_same_bits(run(two, p), run(net.build(dropout=0.3, num_threads=1), p))
 
 
+@pytest.mark.parametrize("lengths", [None, [70]])
+@each_kind
+def test_layers_at_work_together(kind, lengths):
+    """chunks of steps are masked one by one; in place, without a tape, they cannot be"""
+    net = net_of(kind, 20, 64, layers=3)
+    p, layer = problem(net, 100, 1, lengths), net.build(dropout=0.3, num_threads=2)
+    alone = net.build(dropout=0.3, num_threads=1)
+    assert {part["split"] for part in layer.explain(100, 1, training=True).layers} == {"layers"}
+    for _ in range(3):
+        assert_same_bits(run(layer, p), run(alone, p))
+        assert layer(p.x, lengths=lengths)[0].tobytes() == alone(p.x, lengths=lengths)[0].tobytes()
+
+
 @pytest.mark.parametrize(
     "clone", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))]
 )

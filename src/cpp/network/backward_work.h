@@ -36,9 +36,10 @@ struct ThreadWork {
   T* scratch;
 };
 
-// All of it. All layers use the same in turn.
+// All of it. Layers use the same in turn, but for those that are at work together.
 template <class T>
 struct BackwardWork {
+  BackwardWork() = default;
   BackwardWork(Arena& arena, const Network<T>& net, const RowOrder& order, int layer, const Plan& plan, bool wants_dx) {
     const Config& c = net.config();
     const size_t batch = size_t(order.batch()), rows = size_t(block_steps(order)) * batch;
@@ -65,7 +66,7 @@ struct BackwardWork {
   }
 
   DirectionWork<T> directions[2] = {};
-  ThreadWork<T>* threads;  // [threads]
+  ThreadWork<T>* threads = nullptr;  // [threads]
   Rows<T> second_dx = {};
 };
 

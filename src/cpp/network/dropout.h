@@ -10,18 +10,29 @@
 
 namespace fastrnn {
 
-// data[i] *= 0 with probability p, else 1 / (1 - p); p in [0, 1].
-template <class T>
-void dropout(T* data, size_t n, double p, uint64_t key, int layer, int threads) {
-  const uint64_t base = hash(key ^ hash(uint64_t(layer)));
-  const uint64_t bound = uint64_t(p * 0x1p32);
-  const T scale = p < 1 ? T(1 / (1 - p)) : T(0);
-  parallel(threads, [&](const Team& team) {
-    const size_t end = n * size_t(team.rank + 1) / size_t(team.size);
-    for (size_t i = n * size_t(team.rank) / size_t(team.size); i < end; ++i) {
-      data[i] = (hash(base + i) >> 32) < bound ? T(0) : data[i] * scale;
-    }
-  });
-}
+// Between a layer and the one above it.
+struct Dropout {
+  double p;  // in [0, 1]; 0: off
+  uint64_t key;
+  int layer;
+
+  // to[i] = from[i] times 0 with probability p, else times 1 / (1 - p), for i in [begin, end). In place, too.
+  template <class T>
+  void part(const T* from, T* to, size_t begin, size_t end) const {
+    const uint64_t base = hash(key ^ hash(uint64_t(layer)));
+    const uint64_t bound = uint64_t(p * 0x1p32);
+    const T scale = p < 1 ? T(1 / (1 - p)) : T(0);
+    for (size_t i = begin; i < end; ++i) to[i] = (hash(base + i) >> 32) < bound ? T(0) : from[i] * scale;
+  }
+
+  // The same for i in [0, n).
+  template <class T>
+  void all(const T* from, T* to, size_t n, int threads) const {
+    parallel(threads, [&](const Team& team) {
+      const size_t rank = size_t(team.rank), size = size_t(team.size);
+      part(from, to, n * rank / size, n * (rank + 1) / size);
+    });
+  }
+};
 
 }  // namespace fastrnn

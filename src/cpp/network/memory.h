@@ -3,6 +3,7 @@
 // step of LSTM T100 B64 H256 touches 40 MB); a block that comes back costs nothing.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +59,8 @@ class Arena {
     return wanted ? take<T>(n) : nullptr;
   }
   size_t used() const { return used_; }
+  // As far as a copy of it, which has taken more.
+  void reach(const Arena& other) { used_ = std::max(used_, other.used_); }
 
  private:
   char* base_;

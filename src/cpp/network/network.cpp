@@ -84,14 +84,35 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
 }
 
 template <class T>
-Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
+LayerShape Network<T>::shape(int layer) const {
   const Kernels<T>& k = kernels();
   LayerShape shape = {};
   shape.input = config_.input_of(layer), shape.hidden = config_.hidden, shape.output = config_.output();
   shape.directions = config_.directions(), shape.projects = config_.projection > 0;
   shape.gates = cell().gates, shape.row_tiles = cell().row_tiles, shape.tile_rows = k.tile_rows;
   shape.lanes = k.lanes, shape.element_bytes = int(sizeof(T)), shape.core = core_;
-  return plan_layer(shape, steps, batch, rows, threads, use, distance);
+  return shape;
+}
+
+template <class T>
+Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
+  return plan_layer(shape(layer), steps, batch, rows, threads, use, distance);
+}
+
+template <class T>
+std::vector<Plan> Network<T>::plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance,
+                                    bool together) const {
+  std::vector<Plan> plans;
+  plans.reserve(size_t(config_.layers));
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    plans.push_back(plan(layer, steps, batch, rows, threads, use, distance));
+    together = together && stackable(shape(layer));
+  }
+  const double ns = together ? stacked_ns(plans, steps, batch, threads, use, distance) : 0;
+  for (int layer = 0; ns > 0 && layer < config_.layers; ++layer) {
+    plans[size_t(layer)] = plan_stacked(shape(layer), steps, batch, rows, threads, use, config_.layers, ns);
+  }
+  return plans;
 }
 
 // Each file instantiates what it defines. `template class` would be all of
@@ -104,6 +125,10 @@ template void Network<float>::pack_backward(int) const;
 template void Network<double>::pack_backward(int) const;
 template int Network<float>::packing_threads(Use, int64_t, int, int) const;
 template int Network<double>::packing_threads(Use, int64_t, int, int) const;
+template LayerShape Network<float>::shape(int) const;
+template LayerShape Network<double>::shape(int) const;
+template std::vector<Plan> Network<float>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
+template std::vector<Plan> Network<double>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
 template Plan Network<float>::plan(int, int64_t, int, int64_t, int, Use, double) const;
 template Plan Network<double>::plan(int, int64_t, int, int64_t, int, Use, double) const;
 template ForwardTask<float> Network<float>::forward_task(int) const;

@@ -12,6 +12,7 @@
 #include "network/share.h"
 #include "network/tape.h"
 #include "network/threads.h"
+#include "network/wavefront.h"
 #include "network/weights.h"
 
 namespace fastrnn {
@@ -43,6 +44,9 @@ class Network {
   size_t reserve_bytes(const Sequence<T>& call) const;
 
   Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0) const;
+  // Of all layers, which may be at work together where that is allowed.
+  std::vector<Plan> plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0,
+                          bool together = true) const;
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>
@@ -50,6 +54,17 @@ class Network {
     if (!plan.by_crew || region_threads_awake()) return parallel(plan.threads, body);
     if (plan.split == Split::units) return crew_->gather(plan.threads, ns, body);
     crew_->share(plan.threads, ns, [&](int part) { body({part, plan.threads, nullptr}); });
+  }
+  // stack[layer].chunk(k, hand_over) for all layers and chunks, as the plan of one of them says.
+  template <class Stack>
+  void run_together(const Plan& plan, int64_t chunks, Wavefront::Way way, Stack& stack) const {
+    Wavefront wavefront(int(stack.size()), chunks, plan.threads, way);
+    auto part = [&](const Team& team) {
+      wavefront.run(team.rank, [&](int layer, int64_t chunk, const auto& hand_over) {
+        stack[size_t(layer)].chunk(chunk, hand_over);
+      });
+    };
+    spread(plan, plan.planned_ns * double(plan.chunk * chunks) * double(stack.size()), part);
   }
   const Config& config() const { return config_; }
   const Backend& backend() const { return backend_; }
@@ -60,7 +75,8 @@ class Network {
   size_t packed_bytes() const { return forward_block_.bytes(); }
 
  private:
-  void pass(Tape<T>& tape) const;
+  LayerShape shape(int layer) const;
+  void pass(const Tape<T>& tape) const;
   // pack(packed, input, raw, team) for each sweep, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;

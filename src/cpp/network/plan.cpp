@@ -33,7 +33,7 @@ static_assert(kLeastSteps * kMaxBatch <= INT32_MAX, "rows of one product are cou
 // Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late; in a pass
 // back, where only the last one is waited for, two tiles of six rows (24 the same; 6 and 8 the same by least times, by
 // medians up to 5 % slower).
-constexpr int64_t kPipelineSteps = 8, kSweptSteps = 12;
+constexpr int64_t kPipelineSteps = 8, kSweptSteps = 12, kStackedSteps = 8;
 // What a meeting in a pass back takes besides for each cache line of dgates from another core. One row, two threads,
 // Emerald Rapids: LSTM H64 gains nothing by units, GRU H96 an eighth or nothing, by the hour, LSTM H128 a third. The
 // same for each of up to eight rows: rows over units LSTM H128 B2 0.88, B4 0.89, B8 0.81, H256 B4 1.17, B8 0.94.
@@ -48,7 +48,11 @@ constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
 // Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too
 // little of that: LSTM H256 B8, two layers, trains in 142 ms so, and in 171 where it prefers four rows a thread.
 constexpr double kTeamsMayTake = 1.3;  // times as long, by the model
-constexpr double kLong = 5e6;          // ns: now and then a region waits as long for its threads to wake
+// Of what layers take one after the other, by the model, which sees too little in layers at work together. Two layers,
+// T100, Emerald Rapids, by the model / timed: LSTM B1 H128 0.95 / 0.79, B2 H64 0.99 / 0.99, B4 H128 0.99 / 0.88, B8 H64
+// 1.07 / 0.99; GRU B1 H128 0.92 / 0.79, B2 H64 0.99 / 0.87; RNN B1 H256 0.96 / 0.84, B2 H64 1.15 / 1.20.
+constexpr double kStackedMayTake = 0.98;
+constexpr double kLong = 5e6;  // ns: now and then a region waits as long for its threads to wake
 
 // To read weights that are read at every step: from a core's own caches, and from behind them. A step walks up what the
 // one before walked down, and so finds the share that a cache holds.
@@ -199,7 +203,7 @@ struct Choice {
 // Tries fewer threads too: the barrier of all may cost more than they save. A split has to gain a tenth on an earlier
 // one, a pipeline half of that: it waits more often and suffers more when a neighbour takes a core.
 Choice fastest(const Work& w, int threads, unsigned allowed) {
-  constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9};
+  constexpr double margin[kSplits] = {1, 0.9, 0.95, 0.9, 0};
   double ns[kSplits];
   split_times(w, 1, ns);
   Choice best = {1, Split::none, ns[0]};
@@ -213,9 +217,12 @@ Choice fastest(const Work& w, int threads, unsigned allowed) {
   return best;
 }
 
+// Steps that a layer hands over at once.
+int64_t stacked_steps(Use use) { return use == Use::backward ? kSweptSteps : kStackedSteps; }
+
 // Splits that the use and the amount of work allow, a bit each.
 unsigned allowed_splits(Use use, bool region, int directions) {
-  constexpr unsigned all = (1u << kSplits) - 1, rows = 1u << int(Split::rows);
+  constexpr unsigned all = (1u << int(Split::layers)) - 1, rows = 1u << int(Split::rows);
   if (region) return all;
   if (use != Use::inference) return 0;
   return directions == 1 ? all : rows;
@@ -256,6 +263,37 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   plan.by_crew = plan.threads > 1 && use == Use::inference &&
                  ((meets && batch < kFewRows) || suits_crew(plan.planned_ns * double(steps)));
   return finish(plan, work);
+}
+
+// One whose weights stay in a core's own caches from chunk to chunk: LSTM H256, two layers, took 1.14 times as long.
+bool stackable(const LayerShape& s) {
+  const double bytes = double(s.gates) * s.hidden * (s.input + s.output) * s.element_bytes;
+  return s.directions == 1 && bytes < kL2Part * s.core.l2_bytes;
+}
+
+double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int threads, Use use, double distance) {
+  const int layers = int(plans.size()), workers = std::min(threads, layers);
+  const int64_t chunk = stacked_steps(use);
+  if (workers < 2 || batch == 0 || batch > kFewRows || steps <= chunk) return 0;
+  double longest = 0, all = 0, planned = 0;
+  for (const Plan& p : plans) {
+    longest = std::max(longest, p.step_ns[0]), all += p.step_ns[0], planned += p.planned_ns;
+  }
+  if (all * double(steps) < (use == Use::inference ? kWorthHelp : kWorthAThread)) return 0;
+  const double awaited = kHandOver + kAwaited * (std::max(1.0, distance) - 1);
+  const double late = double(layers - 1) * double(chunk) / double(steps);  // the topmost one begins
+  const double ns = (std::max(longest, all / workers) + awaited) * (1 + late);
+  return ns < kStackedMayTake * planned ? ns : 0;
+}
+
+Plan plan_stacked(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
+                  double ns) {
+  Plan plan = plan_layer(s, steps, batch, rows, 1, use);
+  plan.threads = std::min(threads, layers), plan.split = Split::layers, plan.by_crew = use == Use::inference;
+  plan.chunk = stacked_steps(use);
+  plan.planned_ns = plan.step_ns[int(Split::layers)] = ns / layers;
+  plan.floor_ns /= plan.threads;
+  return plan;
 }
 
 }  // namespace fastrnn

@@ -1,20 +1,24 @@
 // How a layer is spread over threads: a small model of the splits, and the choice between them.
 #pragma once
 
+#include <vector>
+
 #include "network/config.h"
 #include "network/core.h"
 
 namespace fastrnn {
 
-enum class Split { none, rows, pipeline, units };
-constexpr int kSplits = 4;
+// Of a layer's work, but for the last: each thread has layers of its own.
+enum class Split { none, rows, pipeline, units, layers };
+constexpr int kSplits = 5;
+constexpr const char* kSplitNames[kSplits] = {"none", "rows", "pipeline", "units", "layers"};
 
 struct Plan {
   int threads;    // of the parallel region, or of the crew
   int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each
   Split split;    // within a team
   bool hoist;     // W x of many steps in one product, instead of with every step
-  int64_t chunk;  // steps of one such product, or of what a pipeline hands over
+  int64_t chunk;  // steps of one such product, or of what a pipeline or one layer of many hands over
   bool by_crew;   // by whoever of the crew is awake, instead of a parallel region
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
   double step_ns[kSplits];
@@ -41,6 +45,13 @@ enum class Use { inference, training, backward };
 // regions_distance); less than 1 counts as 1.
 Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use,
                 double distance = 0);
+
+// Layers that are at work at the same time: whether one may be; nanoseconds of a step of them all, or 0 where they are
+// faster one after the other, as planned; and the plan of one of so many.
+bool stackable(const LayerShape& shape);
+double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int threads, Use use, double distance);
+Plan plan_stacked(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
+                  double ns);
 
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);

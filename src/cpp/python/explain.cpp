@@ -7,21 +7,21 @@ namespace {
 
 // The plan of one layer in words and numbers.
 py::dict explain_layer(const Plan& p) {
-  static const char* const splits[] = {"none", "rows", "pipeline", "units"};
   static const char* const why[] = {
       "one thread: more would cost more than they save",
       "each thread has its own rows and never waits",
       "too few rows: one thread multiplies the inputs that another will need",
       "too few rows, or weights that exceed a core's caches: each thread has its own units, and they meet at every "
       "step",
+      "too few rows: each thread has layers of its own, some steps behind the one below",
   };
   py::dict d;
-  d["threads"] = p.threads, d["split"] = splits[int(p.split)];
+  d["threads"] = p.threads, d["split"] = kSplitNames[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
   d["threads_from"] = p.threads == 1 ? "caller" : p.by_crew ? "helpers" : "region";
   d["concurrent_directions"] = p.teams;
   d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
-  for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + splits[i]).c_str()] = p.step_ns[i];
+  for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + kSplitNames[i]).c_str()] = p.step_ns[i];
   return d;
 }
 
@@ -35,8 +35,9 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
     py::list layers;
     double flops = 0, step_bytes = 0, planned = 0, floor = 0;
     const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
+    const std::vector<Plan> plans = net->plans(steps, batch, steps * batch, threads_of(threads), use);
     for (int layer = 0; layer < c.layers; ++layer) {
-      const Plan p = net->plan(layer, steps, batch, steps * batch, threads_of(threads), use);
+      const Plan& p = plans[size_t(layer)];
       layers.append(explain_layer(p));
       const double gates = double(net->cell().gates) * c.hidden * c.directions();
       const double weights =

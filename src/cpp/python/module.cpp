@@ -149,7 +149,7 @@ template <class T>
 py::array_t<T> mask_of(ssize_t n, double p, uint64_t key, int layer) {
   py::array_t<T> mask(n);
   std::fill_n(mask.mutable_data(), n, T(1));
-  dropout(mask.mutable_data(), size_t(n), p, key, layer, 1);
+  Dropout{p, key, layer}.part(mask.data(), mask.mutable_data(), 0, size_t(n));
   return mask;
 }
 

@@ -20,6 +20,7 @@ extern int failures;
 void test_gradients();
 void test_bits();
 void test_crew();
+void test_wavefront();
 void test_memory();
 void test_plan();
 void test_pool();

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   test_bits();
   test_plan();
   test_crew();
+  test_wavefront();
   test_memory();
   test_quota();
   test_stream();

@@ -30,6 +30,18 @@ const Shape& one_row() {
   return shape;
 }
 
+// Layers that are at work together: an odd number of blocks of time, the last of them short; rows of all lengths; a
+// projection.
+const std::vector<Shape>& stacks() {
+  static const std::vector<Shape> all = {
+      {"lstm_stack", {Cell::lstm, 24, 40, 3, true, false, 0}, 600, 1, false},
+      {"lstm_stack_ragged", {Cell::lstm, 9, 64, 2, true, false, 0}, 150, 4, true},
+      {"gru_stack", {Cell::gru, 20, 40, 2, true, false, 0}, 80, 1, false},
+      {"lstm_stack_projected", {Cell::lstm, 17, 33, 3, false, false, 7}, 121, 1, false},
+  };
+  return all;
+}
+
 Plan plan_of(const Shape& shape, const Backend& backend, const Core& core, Use use) {
   const auto net = Problem<float>(shape).network(backend, &core);
   return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use);
@@ -42,6 +54,30 @@ void check_plans(const Shape& shape, const Backend& backend) {
         backend.name, int(near.hoist), int(near.split));
   CHECK(behind.hoist && behind.split == Split::units, "%s on %s, weights behind: hoist %d, split %d", shape.name,
         backend.name, int(behind.hoist), int(behind.split));
+}
+
+// Without a tape, by the crew.
+template <class T>
+uint64_t run_hash(const Shape& shape, const Backend& backend, int threads) {
+  Problem<T> p(shape);
+  p.network(backend)->run(p.sequence(threads));
+  return hash_of(p.cn, hash_of(p.hn, hash_of(p.y)));
+}
+
+template <class T>
+void check_stack(const Shape& shape, const Backend& backend) {
+  const auto net = Problem<T>(shape).network(backend);
+  for (const Use use : {Use::inference, Use::training, Use::backward}) {
+    const std::vector<Plan> plans = net->plans(shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use, 1);
+    if (shape.batch > 1 && std::string(backend.name) != "avx512") continue;  // rows are shared out there
+    for (const Plan& p : plans) {
+      CHECK(p.split == Split::layers, "%s on %s, use %d: split %d", shape.name, backend.name, int(use), int(p.split));
+    }
+  }
+  const uint64_t one = run_hash<T>(shape, backend, 1);
+  for (const int threads : {2, 2, 2, 3, 4}) {
+    CHECK(run_hash<T>(shape, backend, threads) == one, "%s on %s, %d threads", shape.name, backend.name, threads);
+  }
 }
 
 template <class T>
@@ -88,6 +124,11 @@ void test_bits() {
   }
   same_for_threads_and_isas<float>(one_row(), 0.5);
   same_for_threads_and_isas<double>(one_row(), 0.5);
+  for (const Shape& shape : stacks()) {
+    for (const Backend* backend : usable_backends()) check_stack<float>(shape, *backend);
+    same_for_threads_and_isas<float>(shape, 0.5);
+    same_for_threads_and_isas<double>(shape, 0.5);
+  }
 }
 
 void print_bits() {
