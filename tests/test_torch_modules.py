@@ -203,11 +203,20 @@ def test_packed_rows_have_the_bits_of_rows_alone(fma_isa):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows"), [([2, 3], 5), ([2, 1], 4), ([2, 0], 2), ([3, 2, -1], 4), ([2, 2, 1], 3)]
+    ("sizes", "rows", "match"),
+    [
+        ([2, 3], 5, "expected values from 2 downwards to 1, got 3 at step 1"),
+        ([2, 0], 2, "expected values from 2 downwards to 1, got 0 at step 1"),
+        ([3, 2, -1], 5, "expected values from 3 downwards to 1, got -1 at step 2"),
+        ([2, 1], 4, "expected a sum of 4, the rows of data, got 3"),
+        ([2, 2, 1], 3, "a sum of 3, the rows of data, got more: 2 at step 1 after a sum of 2"),
+        ([2**62, 2**62], 5, f"a sum of 5, .*, got more: {2**62} at step 0 after a sum of 0"),
+        ([2**63 - 1] * 3, 5, f"a sum of 5, .*, got more: {2**63 - 1} at step 0 after a sum of 0"),
+    ],
 )
-def test_batch_sizes_that_are_none(sizes, rows):
+def test_batch_sizes_that_are_none(sizes, rows, match):
     layer = fastrnn.torch.GRU(2, 3)
-    with pytest.raises((ValueError, RuntimeError)):
+    with pytest.raises(ValueError, match=f"^batch_sizes: .*{match}"):
         layer(PackedSequence(torch.zeros(rows, 2), torch.tensor(sizes)))
 
 

@@ -179,7 +179,12 @@ def test_what_is_wrong_is_named(change, error, match, by_table):
         (torch.tensor([3, 3]), "expected a sum of 8, the rows of data, got 6"),
         (torch.tensor([0, 0]), "expected values of at least 1, got 0 at step 0"),
         (torch.tensor([2**40, 3]), "expected a sum of 8"),
-        (torch.tensor([2**31 - 1, 3]), "expected a sum of 8, the rows of data, got 2147483650"),
+        (
+            torch.tensor([2**31 - 1, 3]),
+            "a sum of 8, the rows of data, got more: 2147483647 at step 0",
+        ),
+        (torch.tensor([2**62, 2**62]), "a sum of 8, .* got more: 4611686018427387904 at step 0"),
+        (torch.tensor([3, 3, 3]), "got more: 3 at step 2 after a sum of 6"),
         (torch.tensor([], dtype=torch.int64), "expected a contiguous tensor of at least one step"),
         (torch.tensor([[3, 3, 2]]), "expected shape"),
         (torch.tensor([3, 0, 3, 0, 2, 0])[::2], "expected a contiguous tensor"),

@@ -108,8 +108,13 @@ std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
       throw py::value_error("batch_sizes: expected values from " + std::to_string(call.batch) +
                             " downwards to 1, got " + std::to_string(size) + " at step " + std::to_string(t));
     }
-    last = size, sum += last;
-    for (int64_t row = 0; row < last && sum <= rows; ++row) ++lengths[size_t(row)];
+    if (size > rows - sum) {  // before it is added: the sum may not fit
+      throw py::value_error("batch_sizes: expected a sum of " + std::to_string(rows) +
+                            ", the rows of data, got more: " + std::to_string(size) + " at step " + std::to_string(t) +
+                            " after a sum of " + std::to_string(sum));
+    }
+    last = size, sum += size;
+    for (int64_t row = 0; row < size; ++row) ++lengths[size_t(row)];
   }
   if (sum != rows) {
     throw py::value_error("batch_sizes: expected a sum of " + std::to_string(rows) + ", the rows of data, got " +
