@@ -118,7 +118,7 @@ class Pass {
     const Tensor y = tensor_of(output, {"output"});
     check<T>(y, {"output"}, outputs(config_.width()));
     if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
-    sequence_.y = rows<T>(y);
+    sequence_.y = rows<T>(kept(output, y));
   }
 
   // Returns the tape, and a lease of the packed weights for one pass back.
