@@ -319,7 +319,22 @@ def test_backward_refuses_what_forward_did_not_give(by_table):
             back(**change)
     double = [w.double() for w in a["weights"]]
     other = KERNEL.forward(a["x"].double(), None, None, double, call, True)[4]
-    with pytest.raises(ValueError, match="lease: expected that of"):
+    mine = r"^lease: expected that of a pass forward of lstm\(4, 6\) in float32, got that of "
+    with pytest.raises(ValueError, match=mine + r"lstm\(4, 6\) in float64"):
+        back(lease=other)
+    for options in (
+        ("gru", I, H, 1, True, False, 0),
+        ("lstm", I, H + 1, 1, True, False, 0),  # whose packed weights are as long
+        ("lstm", I, H, 1, False, False, 0),
+        ("lstm", 2 * I, 2 * H, 2, True, True, 3),
+    ):
+        kernel = Kernel(*options)
+        others = [numbers(*shape) for shape in kernel.shapes]
+        other = kernel.forward(numbers(T, B, options[1]), None, None, others, call, True)[4]
+        cell, inputs, hidden, *_ = options
+        with pytest.raises(ValueError, match=mine + rf"{cell}\({inputs}, {hidden}[,)]"):
+            back(lease=other)
+    with pytest.raises(ValueError, match=r"num_layers=2, bidirectional=True, proj_size=3\) in fl"):
         back(lease=other)
     with pytest.raises(RuntimeError, match="^lease: was never initialised"):
         back(lease=_core.Lease.__new__(_core.Lease))

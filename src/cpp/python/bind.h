@@ -118,6 +118,11 @@ using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                       int projection);
 
+bool same(const Config& a, const Config& b);
+
+// What a message calls a network: "lstm(64, 128, num_layers=2) in float32".
+std::string describe(const Config& c, const char* dtype);
+
 // The threads a call asked for; 0: all that the process may use.
 int threads_of(int asked);
 

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "network/follower.h"
+#include "python/arrays.h"
 #include "python/bind.h"
 #include "python/results.h"
 #include "python/torch_call.h"
@@ -162,11 +163,13 @@ class Pass {
     return copy;
   }
 
-  static std::shared_ptr<const Network<T>> leased(const Lease& lease) {
+  std::shared_ptr<const Network<T>> leased(const Lease& lease) const {
+    const Config& theirs = *visit_made(lease.network, "lease", [](const auto& network) { return &network->config(); });
     const auto* const network = std::get_if<std::shared_ptr<const Network<T>>>(&lease.network);
-    if (!network) throw std::invalid_argument("lease: expected that of a pass forward in the input's dtype");
-    need_made(*network != nullptr, "lease");
-    return *network;
+    if (network && same(theirs, config_)) return *network;
+    const char* const dtype = lease.network.index() ? "float64" : "float32";
+    throw std::invalid_argument("lease: expected that of a pass forward of " + describe(config_, dtype_name<T>()) +
+                                ", got that of " + describe(theirs, dtype));
   }
 
   std::shared_ptr<const Network<T>> follow() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <tuple>
 
 #include "network/limits.h"
 #include "network/threads.h"
@@ -251,6 +252,23 @@ Config checked_config(const std::string& cell, int input, int hidden, int layers
           bias,
           bidirectional,
           projection};
+}
+
+bool same(const Config& a, const Config& b) {
+  const auto all = [](const Config& c) {
+    return std::tie(c.cell, c.input, c.hidden, c.layers, c.bias, c.bidirectional, c.projection);
+  };
+  return all(a) == all(b);
+}
+
+std::string describe(const Config& c, const char* dtype) {
+  std::string text =
+      std::string(kCellNames[int(c.cell)]) + "(" + std::to_string(c.input) + ", " + std::to_string(c.hidden);
+  if (c.layers > 1) text += ", num_layers=" + std::to_string(c.layers);
+  if (!c.bias) text += ", bias=False";
+  if (c.bidirectional) text += ", bidirectional=True";
+  if (c.projection) text += ", proj_size=" + std::to_string(c.projection);
+  return text + ") in " + dtype;
 }
 
 int threads_of(int asked) {
