@@ -152,7 +152,7 @@ def test_damaged_book():
     """what a pickle says of the ids is checked: it decides where memory is written"""
     pool = fastrnn.StreamPool(NET.build(), 3)
     pool.join()
-    ids, following, free = pool.book()
+    ids, following, free = pool._book()
     for book in (
         (ids[:2], following, free),
         (ids, following, [1, 9]),
@@ -170,8 +170,8 @@ def test_damaged_book():
         ([following[0], *ids[1:]], following, free),  # which the next stream would have as well
     ):
         with pytest.raises(ValueError, match="never those of a pool"):
-            pool.restore(*book)
-    pool.restore(ids, following, free)
+            pool._restore(*book)
+    pool._restore(ids, following, free)
 
 
 UNMADE = """
@@ -189,7 +189,7 @@ for _ in range(30):
         assert "<StreamPool, never initialised>" in "".join(error.format())
     for cls in (_core.Stream, _core.StreamPool, fastrnn.StreamPool):
         raw = cls.__new__(cls)
-        for name in ("network", "num_threads", "state", "ids", "step", "join"):
+        for name in ("_network", "num_threads", "state", "ids", "step", "join"):
             try:
                 found = getattr(raw, name)
                 found([0], [0.0]) if name == "step" else found()

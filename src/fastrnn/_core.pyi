@@ -1,6 +1,9 @@
-"""The compiled core: private, called only with arguments the Python layer has checked.
+"""The compiled core: private, but for `Stream` and what `fastrnn.StreamPool` has from here.
 
-But for the `plain_` methods: those check, and return None for arguments that take a closer look.
+Its methods check every array and tensor (dtype, shape, strides, whether it may be written to) and
+name what is wrong in a TypeError or ValueError; the `plain_` ones return None for arguments that
+take a closer look. `empty`, `dropout_mask`, `clock_times`, `fingerprint` and `Network.explain`
+believe their arguments: the Python layer has checked them.
 
 Shapes: T steps, B rows, I input_size, H hidden_size, L num_layers, D directions, P = proj_size or
 H. A `threads` of 0 means the library's default.
@@ -193,23 +196,111 @@ class Dense:
     ) -> None: ...
 
 class Stream:
-    """Carries a network's memory from sample to sample; belongs to one thread."""
+    """A recurrent layer fed one sample at a time, its memory carried along.
+
+    Made by `layer.stream(batch_size)`. It keeps the weights the layer had then, gives the bits the
+    layer gives for the whole sequence, and allocates nothing after creation. A stream is used from
+    one thread at a time: a call that meets another one is a RuntimeError. copy.copy, copy.deepcopy
+    and pickle give another stream at the same point, with the same weights.
+
+    Shapes: B is batch_size, I input_size, P output_size, L num_layers, H the layer's hidden_size.
+    """
 
     def __init__(self, network: Network, batch_size: int = 1, num_threads: int = 1) -> None: ...
+    def step(self, x: Any, out: _Array | None = None) -> _Array:
+        """Advance by one step and return y, the output of the last layer.
+
+        After an error the state is what it was.
+
+        Args:
+            x: [B, I], or [I] when batch_size is 1, of the stream's dtype: a NumPy array, or what
+                has `__dlpack__` or `__array_interface__`. Copied unless it is C-contiguous.
+            out: [B, P], or [P] when batch_size is 1: the array that y is written into and that is
+                returned; nothing is allocated then. C-contiguous, writable, apart from x.
+
+        Returns:
+            `out`, or a new array: [B, P], or [P] where x is [I].
+
+        Raises:
+            TypeError: no array, a masked one, or one of another dtype.
+            ValueError: another shape; an `out` that is read-only, has gaps or overlaps x.
+            RuntimeError: another thread uses the stream.
+        """
+
+    def process(self, block: Any, out: _Array | None = None) -> _Array:
+        """Advance by T steps and return all their outputs: the bits of T calls of `step`.
+
+        Releases the GIL. After an error the state is what it was.
+
+        Args:
+            block: [T, B, I], or [T, I] when batch_size is 1, as x of `step`. T may be 0.
+            out: [T, B, P], or [T, P] for a block [T, I]: the array that y is written into and that
+                is returned. C-contiguous, writable, apart from block.
+
+        Returns:
+            `out`, or a new array of its shape.
+
+        Raises:
+            TypeError: no array, a masked one, or one of another dtype.
+            ValueError: another shape; an `out` that is read-only, has gaps or overlaps block.
+            RuntimeError: another thread uses the stream.
+        """
+
+    def reset(self, rows: _Indices | None = None) -> None:
+        """Set the state to zero, of all rows or of some; after an error, of none.
+
+        Args:
+            rows: None for all; else a bool mask [B], or integers from 0 to B - 1 in any order.
+
+        Raises:
+            TypeError: neither booleans nor integers, or a masked array.
+            ValueError: a mask of another shape, a row that is not there.
+            RuntimeError: another thread uses the stream.
+        """
+
     @property
-    def batch_size(self) -> int: ...
-    @property
-    def state(self) -> Any: ...
+    def state(self) -> Any:
+        """The memory: (h, c) of an LSTM, h alone of others; h [L, B, P], c [L, B, H].
+
+        Arrays of the stream's dtype. Reading copies. Assigning copies, too, once all of it has been
+        checked: after an error the state is what it was. When batch_size is 1, [L, P] and [L, H]
+        are taken as well.
+
+        Raises:
+            TypeError: no pair (h, c) for an LSTM, no array, or one of another dtype.
+            ValueError: another shape, another number of arrays.
+            RuntimeError: another thread uses the stream.
+        """
+
     @state.setter
     def state(self, value: Any) -> None: ...
-    def step(self, x: _Array, out: _Array | None = None) -> _Array: ...
-    def process(self, block: _Array, out: _Array | None = None) -> _Array: ...
-    def reset(self, rows: _Indices | None = None) -> None: ...
-    def step_times(self, block: _Array, count: int) -> npt.NDArray[np.int64]: ...
     @property
-    def network(self) -> Network: ...
+    def batch_size(self) -> int:
+        """B: how many rows a step has, each with a memory of its own."""
+
     @property
-    def num_threads(self) -> int: ...
+    def input_size(self) -> int:
+        """I: how many features x has."""
+
+    @property
+    def output_size(self) -> int:
+        """P: how many features y has, the layer's proj_size, or hidden_size without one."""
+
+    @property
+    def num_layers(self) -> int:
+        """L: how many layers the state is of."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of x, y and the state, float32 or float64."""
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads a step may use at most."""
+
+    @property
+    def _network(self) -> Network: ...
+    def _step_times(self, block: _Array, count: int) -> npt.NDArray[np.int64]: ...
     def __copy__(self) -> Stream: ...
     def __deepcopy__(self, memo: dict[int, Any]) -> Stream: ...
 
@@ -221,20 +312,64 @@ class StreamPool:
     def leave(self, id: int) -> None: ...
     def reset(self, id: int) -> None: ...
     def step(
-        self, ids: Sequence[int] | npt.NDArray[Any], x: _Array, out: _Array | None = None
+        self, ids: Sequence[int] | npt.NDArray[Any], x: Any, out: _Array | None = None
     ) -> _Array:
-        """step(ids, x, out=None) -> y ..."""
+        """Advance just these streams by one step and return their outputs.
+
+        Releases the GIL when there are more than about 20 us of work. After an error no stream has
+        advanced.
+
+        Args:
+            ids: integers [n] in any order, each once. An int64 array is used where it lies.
+            x: [n, I] in the order of the ids, or [I] with one id, of the pool's dtype: a NumPy
+                array, or what has `__dlpack__` or `__array_interface__`. Copied unless it is
+                C-contiguous.
+            out: [n, P], or [P] with one id: the array that y is written into and that is returned;
+                nothing is allocated then. C-contiguous, writable, apart from x.
+
+        Returns:
+            `out`, or a new array: [n, P] in the order of the ids, or [P] where x is [I].
+
+        Raises:
+            TypeError: ids that are no integers; no array, a masked one, or one of another dtype.
+            ValueError: an unknown or a repeated id; another shape; an `out` that is read-only, has
+                gaps or overlaps x.
+            RuntimeError: another thread uses the pool.
+        """
+
     def get_state(self, id: int) -> Any: ...
     def set_state(self, id: int, state: Any) -> None: ...
-    def book(self) -> tuple[list[int], list[int], list[int]]: ...
-    def restore(self, ids: list[int], next: list[int], free: list[int]) -> None: ...
     @property
-    def ids(self) -> npt.NDArray[np.int64]: ...
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Ids of all streams in the pool, int64 [len(pool)], in no particular order."""
+
     @property
-    def capacity(self) -> int: ...
+    def capacity(self) -> int:
+        """How many streams the pool can hold."""
+
     @property
-    def num_threads(self) -> int: ...
+    def input_size(self) -> int:
+        """I: how many features x has."""
+
     @property
-    def network(self) -> Network: ...
+    def output_size(self) -> int:
+        """P: how many features y has, the layer's proj_size, or hidden_size without one."""
+
+    @property
+    def num_layers(self) -> int:
+        """L: how many layers the state is of."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of x, y and the state, float32 or float64."""
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads a step may use at most."""
+
+    @property
+    def _network(self) -> Network: ...
+    def _book(self) -> tuple[list[int], list[int], list[int]]: ...
+    def _restore(self, ids: list[int], next: list[int], free: list[int]) -> None: ...
     def __len__(self) -> int: ...
     def __contains__(self, id: int) -> bool: ...

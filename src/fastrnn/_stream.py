@@ -112,33 +112,26 @@ class StreamPool(_core.StreamPool):
             return False
         return super().__contains__(number)
 
-    def __repr__(self) -> str:
-        try:
-            cell = self.network.config[0]
-        except RuntimeError:
-            return "<StreamPool, never initialised>"
-        return f"<StreamPool of {cell}: {len(self)} of {self.capacity} streams>"
-
     def _fill(
         self, network: _core.Network, capacity: int, num_threads: int, book: Any, states: Any
     ) -> None:
         """Initialise a new object as a pool with these ids and states."""
         super().__init__(network, capacity, num_threads)
-        self.restore(*book)
+        self._restore(*book)
         for id, state in states.items():
             super().set_state(id, state)
 
     def __reduce__(self) -> tuple[Any, ...]:
         states = {id: self.get_state(id) for id in self.ids.tolist()}
-        network = _weights(self.network)
-        pool = (type(self), *network, self.capacity, self.num_threads, self.book(), states)
+        network = _weights(self._network)
+        pool = (type(self), *network, self.capacity, self.num_threads, self._book(), states)
         return _make_pool, pool, vars(self)  # what a subclass or its user has added
 
     def _twin(self: P) -> P:
         """Make another pool with the same ids at the same points; it shares the packed weights."""
         states = {id: self.get_state(id) for id in self.ids.tolist()}
         pool = type(self).__new__(type(self))
-        pool._fill(self.network, self.capacity, self.num_threads, self.book(), states)
+        pool._fill(self._network, self.capacity, self.num_threads, self._book(), states)
         return pool
 
     def __copy__(self: P) -> P:
@@ -191,7 +184,7 @@ def _make_stream(
 
 
 def _reduce_stream(stream: _core.Stream) -> tuple[Any, ...]:
-    state, network = stream.state, _weights(stream.network)
+    state, network = stream.state, _weights(stream._network)
     return _make_stream, (*network, stream.batch_size, stream.num_threads, state)
 
 

@@ -48,6 +48,14 @@ py::array as_array(py::handle object, const char* name) {
 
 inline bool aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 
+[[noreturn]] inline void bad_layout(const char* name, const py::array& got) {
+  const bool gaps = !(got.flags() & py::array::c_style);
+  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array, got " +
+                        (gaps ? "one of shape " + shape_text(got) + " with strides of " +
+                                    shape_text(got.strides(), size_t(got.ndim())) + " bytes"
+                              : "one at an address that is no multiple of its element's"));
+}
+
 // Data of a C-contiguous array of exactly this shape; null for None.
 template <class T>
 const T* contiguous(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
@@ -55,9 +63,7 @@ const T* contiguous(py::handle object, const char* name, std::initializer_list<s
   const py::array a = as_array<T>(object, name);
   if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
     bad_shape(name, shape_text(shape.begin(), shape.size()), a);
-  if (!(a.flags() & py::array::c_style) || !aligned(a)) {
-    throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
-  }
+  if (!(a.flags() & py::array::c_style) || !aligned(a)) bad_layout(name, a);
   return static_cast<const T*>(a.data());
 }
 

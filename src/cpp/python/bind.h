@@ -60,6 +60,7 @@ struct AnyNetwork : Zeroed {
   const Config& config() const {
     return *visit_made(network, "network", [](const auto& n) { return &n->config(); });
   }
+  const char* dtype() const { return network.index() ? "float64" : "float32"; }
 };
 
 // What a pass forward leaves for the pass back.

@@ -98,8 +98,7 @@ void freeze(AnyNetwork& any) {
 
 py::tuple config_tuple(const AnyNetwork& any) {
   const Config& c = any.config();
-  const char* const dtype = any.network.index() ? "float64" : "float32";
-  return py::make_tuple(kCellNames[int(c.cell)], dtype, c.input, c.hidden, c.layers, c.bias, c.bidirectional,
+  return py::make_tuple(kCellNames[int(c.cell)], any.dtype(), c.input, c.hidden, c.layers, c.bias, c.bidirectional,
                         c.projection);
 }
 

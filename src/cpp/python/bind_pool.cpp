@@ -5,7 +5,9 @@
 
 #include "network/limits.h"
 #include "python/bind.h"
+#include "python/method.h"
 #include "python/rows.h"
+#include "python/sizes.h"
 #include "python/unlocked.h"
 
 namespace fastrnn {
@@ -146,23 +148,53 @@ void restore(StreamPool<T>& pool, const std::vector<int64_t>& ids, const std::ve
   if (!pool.restore({ids, next, free})) throw py::value_error("pool: these ids were never those of a pool of its size");
 }
 
+// By any thread: the number of streams changes only where the GIL is held.
+std::string shown(const AnyPool& any) {
+  if (!any.network) return "<StreamPool, never initialised>";
+  return looked_at(any, [&](auto& p) {
+    return "<StreamPool of " + describe(any.network->config(), any.network->dtype()) + ": " + std::to_string(p.size()) +
+           " of " + std::to_string(p.capacity()) + " streams>";
+  });
+}
+
+constexpr Signature<3> kPoolStep = {"step", {"ids", "x", "out"}, 2};
+
+py::object call_pool_step(AnyPool& any, const Arguments<3>& a) {
+  return claimed(any, [&](auto& p) { return step(p, any.step_flops, a[0], a[1], a[2]); });
+}
+
+// The same in _core.pyi, for editors: a test compares them.
 const char* const kPoolStepDoc =
-    "step(ids, x, out=None) -> y\n\nAdvance just these streams by one step. ids: integers [n] in any order, each once "
-    "(an int64 array is\nused where it lies); x [n, I]; y [n, P] in the order of the ids, written into `out` when "
-    "given "
-    "(C-contiguous,\nnot overlapping x; then nothing is allocated). With one id x may be [I], and y is [P].\n"
-    "Releases the GIL when there are more than about 20 us of work.\n"
-    "Raises ValueError for an unknown or a repeated id, a wrong shape, a read-only or an overlapping `out`, TypeError\n"
-    "for a wrong dtype; no stream has advanced then.";
+    R"(Advance just these streams by one step and return their outputs.
+
+Releases the GIL when there are more than about 20 us of work. After an error no stream has
+advanced.
+
+Args:
+    ids: integers [n] in any order, each once. An int64 array is used where it lies.
+    x: [n, I] in the order of the ids, or [I] with one id, of the pool's dtype: a NumPy
+        array, or what has `__dlpack__` or `__array_interface__`. Copied unless it is
+        C-contiguous.
+    out: [n, P], or [P] with one id: the array that y is written into and that is returned;
+        nothing is allocated then. C-contiguous, writable, apart from x.
+
+Returns:
+    `out`, or a new array: [n, P] in the order of the ids, or [P] where x is [I].
+
+Raises:
+    TypeError: ids that are no integers; no array, a masked one, or one of another dtype.
+    ValueError: an unknown or a repeated id; another shape; an `out` that is read-only, has
+        gaps or overlaps x.
+    RuntimeError: another thread uses the pool.)";
 const char* const kIdsDoc = "Ids of all streams in the pool, int64 [len(pool)], in no particular order.";
 const char* const kCapacityDoc = "How many streams the pool can hold.";
-const char* const kThreadsDoc = "Threads that a step may use at most.";
+const char* const kThreadsDoc = "How many threads a step may use at most.";
 
 }  // namespace
 
 void bind_pool(py::module_& m) {
-  py::class_<AnyPool>(m, "StreamPool")
-      .def(py::init(&make_pool), py::arg("network").none(false), py::arg("capacity"), py::arg("num_threads"))
+  py::class_<AnyPool> pool(m, "StreamPool");
+  pool.def(py::init(&make_pool), py::arg("network").none(false), py::arg("capacity"), py::arg("num_threads"))
       .def("join", [](AnyPool& any) { return claimed(any, [](auto& p) { return join(p); }); })
       .def(
           "leave", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.leave(slot_of(p, id)); }); },
@@ -170,12 +202,6 @@ void bind_pool(py::module_& m) {
       .def(
           "reset", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.reset(slot_of(p, id)); }); },
           py::arg("id"))
-      .def(
-          "step",
-          [](AnyPool& any, py::handle ids, py::handle x, py::handle out) {
-            return claimed(any, [&](auto& p) { return step(p, any.step_flops, ids, x, out); });
-          },
-          py::arg("ids"), py::arg("x"), py::arg("out") = py::none(), kPoolStepDoc)
       .def(
           "get_state", [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return get_state(p, id); }); },
           py::arg("id"))
@@ -185,25 +211,27 @@ void bind_pool(py::module_& m) {
             claimed(any, [&](auto& p) { set_state(p, id, state); });
           },
           py::arg("id"), py::arg("state"))
-      .def("restore",
+      .def("_restore",
            [](AnyPool& any, const std::vector<int64_t>& ids, const std::vector<int64_t>& next,
               const std::vector<int32_t>& free) { claimed(any, [&](auto& p) { restore(p, ids, next, free); }); })
-      .def("book",
+      .def("_book",
            [](AnyPool& any) {
              return claimed(any, [](auto& p) { return py::make_tuple(p.book().ids, p.book().next, p.book().free); });
            })
       .def_property_readonly(
           "ids", [](AnyPool& any) { return claimed(any, [](auto& p) { return ids_in(p); }); }, kIdsDoc)
+      .def("__repr__", [](const AnyPool& any) { return shown(any); })
       .def("__len__", [](AnyPool& any) { return claimed(any, [](auto& p) { return p.size(); }); })
       .def("__contains__",
            [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return p.find(id) >= 0; }); })
-      .def_property_readonly("network", [](const AnyPool& any) { return check_made(any, "pool").network; })
       .def_property_readonly(
           "capacity", [](const AnyPool& any) { return looked_at(any, [](auto& p) { return p.capacity(); }); },
           kCapacityDoc)
       .def_property_readonly(
           "num_threads", [](const AnyPool& any) { return looked_at(any, [](auto& p) { return p.threads(); }); },
           kThreadsDoc);
+  define_method<AnyPool, kPoolStep, &call_pool_step>(pool, kPoolStepDoc);
+  define_sizes(pool, "pool");
 }
 
 }  // namespace fastrnn

@@ -8,7 +8,9 @@
 
 #include "network/limits.h"
 #include "python/bind.h"
+#include "python/method.h"
 #include "python/rows.h"
+#include "python/sizes.h"
 #include "python/unlocked.h"
 #include "stream.h"
 
@@ -48,7 +50,7 @@ py::object step(Stream<T>& s, py::handle x, py::handle out) {
 }
 
 template <class T>
-py::object process(Stream<T>& s, py::handle block, const py::object& out) {
+py::object process(Stream<T>& s, py::handle block, py::handle out) {
   const Config& c = config_of(s);
   const ssize_t batch = s.batch();
   const py::array x = as_input<T>(block, "block");
@@ -59,14 +61,13 @@ py::object process(Stream<T>& s, py::handle block, const py::object& out) {
   }
   const ssize_t steps = x.shape(0), n = c.output();
   std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, n} : std::vector<ssize_t>{steps, batch, n};
-  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : out;
+  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
   const py::array y = as_output<T>(result, "out");
   if (y.ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), y.shape())) {
     bad_shape("out", shape_text(shape.data(), shape.size()), y);
   }
   if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned(y))
-    throw py::value_error("out: expected a C-contiguous aligned array");
+  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
   T* const to = static_cast<T*>(const_cast<void*>(y.data()));
   const T* const from = static_cast<const T*>(x.data());
   if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
@@ -79,7 +80,7 @@ py::object process(Stream<T>& s, py::handle block, const py::object& out) {
 
 // rows: None, a bool mask [B], or integer indices.
 template <class T>
-void reset(Stream<T>& s, const py::object& rows) {
+void reset(Stream<T>& s, py::handle rows) {
   if (rows.is_none()) return s.reset();
   py::array a = integers(rows, "rows", "rows: expected a bool mask or integer indices");
   const ssize_t batch = s.batch();
@@ -170,65 +171,135 @@ py::array_t<int64_t> step_times(Stream<T>& s, const py::object& block, int64_t c
   return times;
 }
 
+std::string shown(const AnyStream& any) {
+  if (!any.network) return "<Stream, never initialised>";
+  const int batch = looked_at(any, [](auto& s) { return s.batch(); });
+  return "<Stream of " + describe(any.network->config(), any.network->dtype()) +
+         ", batch_size=" + std::to_string(batch) + ">";
+}
+
+constexpr Signature<2> kStreamStep = {"step", {"x", "out"}, 1};
+constexpr Signature<2> kStreamProcess = {"process", {"block", "out"}, 1};
+constexpr Signature<1> kStreamReset = {"reset", {"rows"}, 0};
+
+py::object call_step(AnyStream& any, const Arguments<2>& a) {
+  return claimed(any, [&](auto& s) { return step(s, a[0], a[1]); });
+}
+
+py::object call_process(AnyStream& any, const Arguments<2>& a) {
+  return claimed(any, [&](auto& s) { return process(s, a[0], a[1]); });
+}
+
+py::object call_reset(AnyStream& any, const Arguments<1>& a) {
+  claimed(any, [&](auto& s) { reset(s, a[0]); });
+  return py::none();
+}
+
+// The same in _core.pyi, for editors: a test compares them.
 const char* const kClassDoc =
-    "A recurrent layer fed one sample at a time, its memory carried along. Made by ``layer.stream(batch_size)``.\n\n"
-    "It keeps the weights the layer had when it was made, gives the bits the layer gives for the whole sequence,\n"
-    "allocates nothing after creation, and belongs to one thread at a time: a call that meets another one is a\n"
-    "RuntimeError. copy.copy and pickle give another stream at the same point, with the same weights.";
+    R"(A recurrent layer fed one sample at a time, its memory carried along.
+
+Made by `layer.stream(batch_size)`. It keeps the weights the layer had then, gives the bits the
+layer gives for the whole sequence, and allocates nothing after creation. A stream is used from
+one thread at a time: a call that meets another one is a RuntimeError. copy.copy, copy.deepcopy
+and pickle give another stream at the same point, with the same weights.
+
+Shapes: B is batch_size, I input_size, P output_size, L num_layers, H the layer's hidden_size.)";
+
 const char* const kStepDoc =
-    "step(x, out=None) -> y\n\nOne step. x [B, I], or [I] when batch_size is 1; y [B, P], or [P], written into `out`\n"
-    "when given (C-contiguous, not overlapping x; then nothing is allocated).\n"
-    "Raises TypeError for another dtype, ValueError for another shape, a read-only or an overlapping `out`; the\n"
-    "memory is then unchanged.";
+    R"(Advance by one step and return y, the output of the last layer.
+
+After an error the state is what it was.
+
+Args:
+    x: [B, I], or [I] when batch_size is 1, of the stream's dtype: a NumPy array, or what
+        has `__dlpack__` or `__array_interface__`. Copied unless it is C-contiguous.
+    out: [B, P], or [P] when batch_size is 1: the array that y is written into and that is
+        returned; nothing is allocated then. C-contiguous, writable, apart from x.
+
+Returns:
+    `out`, or a new array: [B, P], or [P] where x is [I].
+
+Raises:
+    TypeError: no array, a masked one, or one of another dtype.
+    ValueError: another shape; an `out` that is read-only, has gaps or overlaps x.
+    RuntimeError: another thread uses the stream.)";
+
 const char* const kProcessDoc =
-    "process(block, out=None) -> y\n\nSteps through block [T, B, I], or [T, I] when batch_size is 1; y [T, B, P] or\n"
-    "[T, P]. The same bits as T calls of step. Releases the GIL.";
+    R"(Advance by T steps and return all their outputs: the bits of T calls of `step`.
+
+Releases the GIL. After an error the state is what it was.
+
+Args:
+    block: [T, B, I], or [T, I] when batch_size is 1, as x of `step`. T may be 0.
+    out: [T, B, P], or [T, P] for a block [T, I]: the array that y is written into and that
+        is returned. C-contiguous, writable, apart from block.
+
+Returns:
+    `out`, or a new array of its shape.
+
+Raises:
+    TypeError: no array, a masked one, or one of another dtype.
+    ValueError: another shape; an `out` that is read-only, has gaps or overlaps block.
+    RuntimeError: another thread uses the stream.)";
+
 const char* const kResetDoc =
-    "reset(rows=None)\n\nForgets: sets the state to zero, of all rows or of some (a bool mask [B] or integer indices).";
+    R"(Set the state to zero, of all rows or of some; after an error, of none.
+
+Args:
+    rows: None for all; else a bool mask [B], or integers from 0 to B - 1 in any order.
+
+Raises:
+    TypeError: neither booleans nor integers, or a masked array.
+    ValueError: a mask of another shape, a row that is not there.
+    RuntimeError: another thread uses the stream.)";
+
 const char* const kStateDoc =
-    "The memory: (h, c) of an LSTM, h otherwise; h [num_layers, B, P], c [num_layers, B, H]. Reading copies; "
-    "assigning\n"
-    "checks shape and dtype and copies. With one row, what has no axis of rows is taken as well.";
+    R"(The memory: (h, c) of an LSTM, h alone of others; h [L, B, P], c [L, B, H].
+
+Arrays of the stream's dtype. Reading copies. Assigning copies, too, once all of it has been
+checked: after an error the state is what it was. When batch_size is 1, [L, P] and [L, H]
+are taken as well.
+
+Raises:
+    TypeError: no pair (h, c) for an LSTM, no array, or one of another dtype.
+    ValueError: another shape, another number of arrays.
+    RuntimeError: another thread uses the stream.)";
+
+const char* const kBatchDoc = "B: how many rows a step has, each with a memory of its own.";
+const char* const kStreamThreadsDoc = "How many threads a step may use at most.";
 
 }  // namespace
 
 void bind_stream(py::module_& m) {
-  py::class_<AnyStream>(m, "Stream", kClassDoc)
+  py::class_<AnyStream> stream(m, "Stream", kClassDoc);
+  stream
       .def(py::init(&make_stream), py::arg("network").none(false), py::arg("batch_size") = 1,
            py::arg("num_threads") = 1)
       .def(py::init([](const py::args&, const py::kwargs&) -> std::unique_ptr<AnyStream> {
         throw py::type_error("Stream: expected to be made by layer.stream()");
       }))
-      .def(
-          "step",
-          [](AnyStream& any, py::handle x, py::handle out) {
-            return claimed(any, [&](auto& s) { return step(s, x, out); });
-          },
-          py::arg("x"), py::arg("out") = py::none(), kStepDoc)
-      .def(
-          "process",
-          [](AnyStream& any, py::handle block, const py::object& out) {
-            return claimed(any, [&](auto& s) { return process(s, block, out); });
-          },
-          py::arg("block"), py::arg("out") = py::none(), kProcessDoc)
-      .def(
-          "reset", [](AnyStream& any, const py::object& rows) { claimed(any, [&](auto& s) { reset(s, rows); }); },
-          py::arg("rows") = py::none(), kResetDoc)
       .def_property(
           "state", [](AnyStream& any) { return claimed(any, [](auto& s) { return get_state(s); }); },
           [](AnyStream& any, const py::object& state) { claimed(any, [&](auto& s) { set_state(s, state); }); },
           kStateDoc)
       .def("__copy__", &copy)
       .def("__deepcopy__", [](AnyStream& any, const py::handle&) { return copy(any); })
-      .def("step_times",
+      .def("__repr__", [](const AnyStream& any) { return shown(any); })
+      .def("_step_times",
            [](AnyStream& any, const py::object& block, int64_t count) {
              return claimed(any, [&](auto& s) { return step_times(s, block, count); });
            })
-      .def_property_readonly("network", [](const AnyStream& any) { return check_made(any, "stream").network; })
-      .def_property_readonly("num_threads",
-                             [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.threads(); }); })
-      .def_property_readonly("batch_size",
-                             [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.batch(); }); });
+      .def_property_readonly(
+          "batch_size", [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.batch(); }); },
+          kBatchDoc)
+      .def_property_readonly(
+          "num_threads", [](const AnyStream& any) { return looked_at(any, [](auto& s) { return s.threads(); }); },
+          kStreamThreadsDoc);
+  define_method<AnyStream, kStreamStep, &call_step>(stream, kStepDoc);
+  define_method<AnyStream, kStreamProcess, &call_process>(stream, kProcessDoc);
+  define_method<AnyStream, kStreamReset, &call_reset>(stream, kResetDoc);
+  define_sizes(stream, "stream");
 }
 
 }  // namespace fastrnn

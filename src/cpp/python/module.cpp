@@ -123,7 +123,7 @@ double peak() {
   return fma_gflops(b, available_threads());
 }
 
-// Nanoseconds between `count` pairs of readings of the clock that Stream.step_times uses: what it adds to each.
+// Nanoseconds between `count` pairs of readings of the clock that Stream._step_times uses: what it adds to each.
 py::array_t<int64_t> clock_times(int64_t count) {
   using Clock = std::chrono::steady_clock;
   py::array_t<int64_t> times(count);

@@ -35,6 +35,15 @@ inline bool is_plain_array(py::handle object) {
   return !py::isinstance(object, masked_arrays());
 }
 
+// What came instead of integers, read as `a`.
+inline std::string no_integers(py::handle object, const char* name, const py::array& a) {
+  const std::string dtype = py::str(a.dtype()), type = py::str(py::type::of(object).attr("__name__"));
+  if (py::isinstance<py::array>(object)) return "dtype " + dtype;
+  if (a.ndim() > 0) return type + " of " + dtype;
+  const bool iterable = a.dtype().kind() == 'O' && py::hasattr(object, "__iter__");  // NumPy takes no set, no view
+  return type + (iterable ? "; try list(" + std::string(name) + ")" : "");
+}
+
 // An array of integers of any dtype; expected: what, with the argument's name.
 inline py::array integers(py::handle object, const char* name, const std::string& expected) {
   if (py::isinstance<py::array>(object) && !is_plain_array(object)) {
@@ -48,7 +57,7 @@ inline py::array integers(py::handle object, const char* name, const std::string
   }
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u' && kind != 'b' && a.size() > 0)
-    throw py::type_error(expected + ", got dtype " + std::string(py::str(a.dtype())));
+    throw py::type_error(expected + ", got " + no_integers(object, name, a));
   return a;
 }
 
@@ -95,7 +104,7 @@ template <class T>
   if (!fits) bad_shape(name, shape_of(batch, n), a);
   if (write && !a.writeable())
     throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
-  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array");
+  bad_layout(name, a);
 }
 
 inline bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
