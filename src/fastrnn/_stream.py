@@ -6,12 +6,9 @@ import copy
 import copyreg
 from typing import Any, TypeVar
 
-import numpy as np
-
 from . import _core
 from ._arguments import Array, as_size
 from ._recurrent import Recurrent
-from ._spec import Spec
 
 P = TypeVar("P", bound="StreamPool")  # typing.Self, which Python 3.10 has not
 
@@ -123,8 +120,8 @@ class StreamPool(_core.StreamPool):
 
     def __reduce__(self) -> tuple[Any, ...]:
         states = {id: self.get_state(id) for id in self.ids.tolist()}
-        network = _weights(self._network)
-        pool = (type(self), *network, self.capacity, self.num_threads, self._book(), states)
+        threads = self.num_threads
+        pool = (type(self), self._network, self.capacity, threads, self._book(), states)
         return _make_pool, pool, vars(self)  # what a subclass or its user has added
 
     def _twin(self: P) -> P:
@@ -149,44 +146,48 @@ def _as_id(value: Any) -> int:
     return as_size("id", value, 0, (1 << 63) - 1)
 
 
-def _weights(network: _core.Network) -> tuple[Spec, list[Array]]:
-    cell, dtype, inputs, hidden, layers, bias, bidirectional, projection = network.config
-    spec = Spec(cell, np.dtype(dtype), inputs, hidden, layers, bias, bidirectional, projection)
-    return spec, network.weights()
-
-
-def _network(spec: Spec, weights: list[Array]) -> _core.Network:
-    network = spec.network()
+def _make_network(config: tuple[Any, ...], weights: list[Array]) -> _core.Network:
+    network = _core.Network(*config)
     network.pack(weights)
     return network
 
 
+def _reduce_network(network: _core.Network) -> tuple[Any, ...]:
+    return _make_network, (network.config, network.weights())
+
+
+def _as_network(value: Any) -> _core.Network:
+    if not isinstance(value, _core.Network):
+        raise TypeError(f"network: expected the weights of a stream, got {type(value).__name__}")
+    return value
+
+
 def _make_pool(
     cls: type[P],
-    spec: Spec,
-    weights: list[Array],
+    network: _core.Network,
     capacity: int,
     num_threads: int,
     book: Any,
     states: Any,
 ) -> P:
     pool = cls.__new__(cls)
-    pool._fill(_network(spec, weights), capacity, num_threads, book, states)
+    pool._fill(_as_network(network), capacity, num_threads, book, states)
     return pool
 
 
 def _make_stream(
-    spec: Spec, weights: list[Array], batch_size: int, num_threads: int, state: Any
+    network: _core.Network, batch_size: int, num_threads: int, state: Any
 ) -> _core.Stream:
-    stream = _core.Stream(_network(spec, weights), batch_size, num_threads)
+    stream = _core.Stream(_as_network(network), batch_size, num_threads)
     stream.state = state
     return stream
 
 
 def _reduce_stream(stream: _core.Stream) -> tuple[Any, ...]:
-    state, network = stream.state, _weights(stream._network)
-    return _make_stream, (*network, stream.batch_size, stream.num_threads, state)
+    return _make_stream, (stream._network, stream.batch_size, stream.num_threads, stream.state)
 
 
-# Not __reduce__ of a subclass: step() would then look the C++ object up on every call.
+# The network travels as an object of its own: pickle writes the weights once for all the streams
+# and pools that share it, and they share it where they arrive.
+copyreg.pickle(_core.Network, _reduce_network)
 copyreg.pickle(_core.Stream, _reduce_stream)
