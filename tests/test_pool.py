@@ -249,6 +249,23 @@ def test_threads_of_the_layer():
     assert layer.stream().num_threads == fastrnn.StreamPool(layer, 3).num_threads == 1
 
 
+@pytest.mark.parametrize("form", [list, tuple, np.array, lambda i: np.array(i, np.int32),
+                                  lambda i: np.repeat(i, 2)[::2]])  # fmt: skip
+def test_reset_of_several(form):
+    pool = fastrnn.StreamPool(NET.build(), 4)
+    ids = [pool.join() for _ in range(4)]
+    pool.step(ids, random(4, 5))
+    before = [pool.get_state(i) for i in ids]
+    pool.reset(form([ids[2], ids[0]]))
+    for i, old in zip(ids, before, strict=True):
+        state = pool.get_state(i)
+        assert same(state, old) if i in (ids[1], ids[3]) else not any(s.any() for s in state)
+    pool.reset(form([]) if form is not np.array else np.zeros(0, np.int64))
+    for one in (ids[1], np.int64(ids[3]), np.array(ids[1])):
+        pool.reset(one)
+    assert not any(s.any() for i in ids for s in pool.get_state(i))
+
+
 def test_out():
     pool, x, out = fastrnn.StreamPool(NET.build(), 4), random(2, 5), random(2, 7)
     ids, others = [pool.join(), pool.join()], [pool.join(), pool.join()]

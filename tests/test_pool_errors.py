@@ -100,7 +100,7 @@ def test_wrong_arrays_change_nothing(x, out, error, message):
     assert not any(s.any() for i in ids for s in pool.get_state(i))
 
 
-@pytest.mark.parametrize("method", ["leave", "reset", "get_state"])
+@pytest.mark.parametrize("method", ["leave", "get_state"])
 def test_unknown_id(method):
     pool = fastrnn.StreamPool(NET.build(), 4)
     with pytest.raises(ValueError, match="id: expected that of a stream in the pool, got 0"):
@@ -111,6 +111,40 @@ def test_unknown_id(method):
         getattr(pool, method)(gone)
     with pytest.raises(ValueError, match="id: expected that of a stream"):
         pool.set_state(gone, (random(2, 7), random(2, 7)))
+
+
+WRONG_RESETS = {
+    "unknown": (lambda i: 77, ValueError, "expected those of streams in the pool, got 77"),
+    "left": (lambda i: i[3], ValueError, "expected those of streams in the pool, got"),
+    "one of several": (lambda i: [i[0], i[3]], ValueError, ".*in the pool, got . at position 1"),
+    "repeated": (lambda i: [i[0], i[1], i[0]], ValueError, ".*each stream once, got .* position 2"),
+    "negative": (lambda i: -1, ValueError, "expected an integer >= 0, got -1"),
+    "huge": (lambda i: 2**70, ValueError, "expected an integer <= 9223372036854775807, got"),
+    "a float": (lambda i: 1.0, TypeError, "expected integers .*, got float"),
+    "floats": (lambda i: [0.0, 1.0], TypeError, "expected integers .*, got list of float64"),
+    "a bool": (lambda i: True, TypeError, "expected an integer, got True"),
+    "a mask": (lambda i: np.ones(4, bool), TypeError, "expected integers .*, got dtype bool"),
+    "a word": (lambda i: "a", TypeError, "expected integers .*, got str"),
+    "nothing": (lambda i: None, TypeError, "expected integers .*, got NoneType"),
+    "a set": (lambda i: {i[0]}, TypeError, r"expected integers .*, got set; try list\(ids\)"),
+    "two axes": (lambda i: [[i[0]]], ValueError, r"expected shape \[n\], got \[1, 1\]"),
+    "too many": (lambda i: [i[0]] * 5, ValueError, "expected at most capacity = 4, got 5"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_RESETS)
+def test_wrong_resets_change_nothing(case):
+    form, error, message = WRONG_RESETS[case]
+    pool = fastrnn.StreamPool(NET.build(), 4)
+    ids = [pool.join() for _ in range(4)]
+    pool.step(ids, random(4, 5))
+    pool.leave(ids[3])
+    before = [pool.get_state(i) for i in ids[:3]]
+    with pytest.raises(error, match=f"^ids: {message}") as caught:
+        pool.reset(form(ids))
+    alone = caught.value.__context__ is None or caught.value.__suppress_context__
+    assert alone, "one error, not one on top of another"
+    assert all(same(pool.get_state(i), b) for i, b in zip(ids, before, strict=False))
 
 
 def test_wrong_states_change_nothing():
@@ -209,7 +243,7 @@ def test_objects_that_were_never_initialised_do_not_crash():
     subprocess.run([sys.executable, "-c", UNMADE], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("method", ["leave", "reset", "get_state"])
+@pytest.mark.parametrize("method", ["leave", "get_state"])
 @pytest.mark.parametrize(
     ("id", "error"), [(1.0, TypeError), ("a", TypeError), (True, TypeError), (2**70, ValueError)]
 )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import operator
+from collections.abc import Sequence
 from typing import Any, TypeVar
+
+import numpy.typing as npt
 
 from . import _core
 from ._arguments import Array, as_size
@@ -74,13 +78,17 @@ class StreamPool(_core.StreamPool):
         """
         super().leave(_as_id(id))
 
-    def reset(self, id: int) -> None:
-        """Set a stream's state to zero.
+    def reset(self, ids: int | Sequence[int] | npt.NDArray[Any]) -> None:
+        """Set the state of one stream to zero, or of several; after an error, of none.
+
+        Args:
+            ids: an id, or integers [n] in any order, each once.
 
         Raises:
-            ValueError: no stream of the pool has this id.
+            TypeError: no integers.
+            ValueError: no stream of the pool has this id; an id that comes twice.
         """
-        super().reset(_as_id(id))
+        super().reset([_as_id(ids, "ids")] if _is_one(ids) else ids)
 
     def get_state(self, id: int) -> Any:
         """Return a copy of a stream's state: h [L, P], for LSTM (h, c) with c [L, H].
@@ -142,8 +150,16 @@ class StreamPool(_core.StreamPool):
         return pool
 
 
-def _as_id(value: Any) -> int:
-    return as_size("id", value, 0, (1 << 63) - 1)
+def _as_id(value: Any, name: str = "id") -> int:
+    return as_size(name, value, 0, (1 << 63) - 1)
+
+
+def _is_one(ids: Any) -> bool:
+    try:
+        operator.index(ids)
+    except TypeError:  # several; what is neither, the core refuses
+        return False
+    return True
 
 
 def _make_network(config: tuple[Any, ...], weights: list[Array]) -> _core.Network:

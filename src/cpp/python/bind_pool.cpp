@@ -85,28 +85,42 @@ int64_t join(StreamPool<T>& pool) {
   return id;
 }
 
-// Nothing changes unless every argument is right: select() only remembers, and the step comes last.
+// Selects streams for the next step; refuses them all if one is not there.
 template <class T>
-py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x, py::handle out) {
+void select(StreamPool<T>& pool, const int64_t* ids, int64_t n) {
   using Fault = typename StreamPool<T>::Fault;
-  const py::array_t<int64_t> given = ids_of(ids);
-  const int64_t n = given.shape(0);
   if (n > pool.capacity()) {
     throw py::value_error("ids: expected at most capacity = " + std::to_string(pool.capacity()) + ", got " +
                           std::to_string(n));
   }
-  const auto [fault, at] = pool.select(given.data(), n);
+  const auto [fault, at] = pool.select(ids, n);
   if (fault != Fault::none) {
-    const std::string what = std::to_string(given.data()[at]) + " at position " + std::to_string(at);
+    const std::string what = std::to_string(ids[at]) + " at position " + std::to_string(at);
     throw py::value_error(fault == Fault::repeated ? "ids: expected each stream once, got " + what + " again"
                                                    : std::string(kUnknownIds) + ", got " + what);
   }
+}
+
+// Nothing changes unless every argument is right: select() only remembers, and the step comes last.
+template <class T>
+py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x, py::handle out) {
+  const py::array_t<int64_t> given = ids_of(ids);
+  const int64_t n = given.shape(0);
+  select(pool, given.data(), n);
   const Config& c = pool.network().config();
   return step_rows_with<T>(n, c.input, c.output(), x, out, [&](const T* in, T* y) {
     if (double(n) * flops < kReleaseFlops) return pool.step(in, y);
     const Unlocked unlocked;
     pool.step(in, y);
   });
+}
+
+template <class T>
+void reset(StreamPool<T>& pool, py::handle ids) {
+  const py::array_t<int64_t> given = ids_of(ids);
+  const std::vector<int64_t> copy(given.data(), given.data() + given.size());  // theirs may change meanwhile
+  select(pool, copy.data(), int64_t(copy.size()));
+  for (const int64_t id : copy) pool.reset(pool.find(id));
 }
 
 template <class T>
@@ -200,8 +214,7 @@ void bind_pool(py::module_& m) {
           "leave", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.leave(slot_of(p, id)); }); },
           py::arg("id"))
       .def(
-          "reset", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.reset(slot_of(p, id)); }); },
-          py::arg("id"))
+          "reset", [](AnyPool& any, py::handle ids) { claimed(any, [&](auto& p) { reset(p, ids); }); }, py::arg("ids"))
       .def(
           "get_state", [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return get_state(p, id); }); },
           py::arg("id"))
