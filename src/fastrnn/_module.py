@@ -131,8 +131,13 @@ class Module(ABC):
                     view.flags.writeable = False
 
     def state_dict(self) -> dict[str, Array]:
-        """Return a copy of every weight, by torch's names."""
-        return {name: weight.copy() for name, weight in self._weights.items()}
+        """Return a copy of every weight, by torch's names, all of the same moment.
+
+        It waits while another thread edits the weights, a step of an optimizer among them, or packs
+        them. Inside an `edit` block of one's own they are what the block has made of them so far.
+        """
+        with self._packing.lock:
+            return {name: weight.copy() for name, weight in self._weights.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over all weights from a dict of arrays (torch tensors too) by torch's names.
@@ -152,13 +157,15 @@ class Module(ABC):
     def save(self, path: Path) -> None:
         """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
 
-        The file appears whole or not at all. Seed, mode and threads are not kept: to move a
-        module with all it knows, pickle it.
+        The file appears whole or not at all. Its weights are those of one moment, as for
+        `state_dict`. Seed, mode and threads are not kept: to move a module with all it knows,
+        pickle it.
 
         Raises:
             OSError: the file cannot be written; one that was there before is untouched.
         """
-        write(path, self._weights, FORMAT | self._architecture())
+        # A copy: an edit waits for memory, not for a disk.
+        write(path, self.state_dict(), FORMAT | self._architecture())
 
     @abstractmethod
     def _architecture(self) -> dict[str, str]:
@@ -177,8 +184,12 @@ class Module(ABC):
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Weights, options, mode and the dropout generator, but no packed weights."""
-        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+        """Weights, options, mode and the dropout generator, but no packed weights.
+
+        The weights are copies: those who pickle read them later, when they may be edited again.
+        """
+        state = {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+        return state | {"_weights": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

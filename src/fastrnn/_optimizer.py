@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from ._arguments import Array, as_real, as_size, as_weights, owned, refuse_masked, show_shape
 from ._clipping import Grads, as_dicts
 from ._module import Module
+from ._packing import holding
 
 O = TypeVar("O", bound="Optimizer")  # typing.Self, which Python 3.10 has not
 _Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
@@ -42,6 +45,7 @@ class Optimizer(ABC):
         self._names = tuple(name for name in options if name in checked)
         self._memory: list[_Memory] = [{name: [] for name in m.parameters()} for m in self.modules]
         self._steps = 0
+        self._lock = threading.RLock()  # held while options, memory and steps change or are copied
 
     @property
     def modules(self) -> tuple[Module, ...]:
@@ -59,7 +63,8 @@ class Optimizer(ABC):
             ValueError: a wrong number of them; names or shapes that differ from the module's.
 
         An option that the constructor would refuse by now is its error too. Nothing has changed
-        after any of these.
+        after any of these. All modules are edited together, as in nested `edit` blocks; while
+        another thread edits one of them it waits, holding none up.
         """
         options = self._options(vars(self))
         dicts = as_dicts(grads)
@@ -69,16 +74,22 @@ class Optimizer(ABC):
             )
         for module, gradients in zip(self.modules, dicts, strict=True):
             _check(module, gradients)
-        vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
-        self._steps += 1
-        with np.errstate(all="ignore"):  # or an error, if they are, would leave half a step
-            for module, gradients, memory in zip(self.modules, dicts, self._memory, strict=True):
-                with module.edit() as weights:
-                    for name, weight in weights.items():
-                        self._update(weight, gradients[name], memory[name])
+        with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
+            held.enter_context(holding([module._packing for module in self.modules]))
+            edited = [held.enter_context(module.edit()) for module in self.modules]
+            # Last: who holds it waits for nobody. A copy of the state takes it alone, and is safe
+            # inside an edit block, too.
+            held.enter_context(self._lock)
+            vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
+            self._steps += 1
+            for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True):
+                for name, weight in weights.items():
+                    self._update(weight, gradients[name], memory[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
+
+        It is of one moment, between two steps: it waits while another thread makes one.
 
         Returns:
             The options by name; "steps": how many there were; "memory": for each module a dict of
@@ -87,15 +98,16 @@ class Optimizer(ABC):
         Raises:
             TypeError, ValueError: an option that `step` would refuse, too.
         """
-        memory = [
-            {
-                f"{name}.{part}": array.copy()
-                for name, arrays in weights.items()
-                for part, array in zip(self._parts, arrays, strict=False)
-            }
-            for weights in self._memory
-        ]
-        return {**self._options(vars(self)), "steps": self._steps, "memory": memory}
+        with self._lock:
+            memory = [
+                {
+                    f"{name}.{part}": array.copy()
+                    for name, arrays in weights.items()
+                    for part, array in zip(self._parts, arrays, strict=False)
+                }
+                for weights in self._memory
+            ]
+            return {**self._options(vars(self)), "steps": self._steps, "memory": memory}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where the optimizer was that `state_dict` is of, with modules of the same weights.
@@ -122,7 +134,8 @@ class Optimizer(ABC):
             self._read_memory(f"memory[{i}]", module, given[i], steps)
             for i, module in enumerate(self.modules)
         ]
-        vars(self).update(options, _steps=steps, _memory=memory)
+        with self._lock:
+            vars(self).update(options, _steps=steps, _memory=memory)
 
     def _read_memory(self, what: str, module: Module, given: Any, steps: int) -> _Memory:
         """Return a copy of what `state_dict` tells of a module's memory, or raise."""
@@ -133,15 +146,22 @@ class Optimizer(ABC):
         arrays = as_weights(what, given, shapes, module.dtype)
         return {name: [arrays[f"{name}.{part}"].copy() for part in parts] for name in weights}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Modules, options, steps and a copy of the memory, of one moment but for the modules."""
+        with self._lock:
+            state = {name: value for name, value in vars(self).items() if name != "_lock"}
+            memory = [{k: [a.copy() for a in v] for k, v in each.items()} for each in self._memory]
+        return state | {"_memory": memory}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._lock = threading.RLock()
         self._memory = [{k: [owned(a) for a in v] for k, v in m.items()} for m in self._memory]
 
     def __copy__(self: O) -> O:
         """Make another one for the same modules, with a memory of its own."""
         twin = type(self).__new__(type(self))
-        memory = [{k: [a.copy() for a in v] for k, v in each.items()} for each in self._memory]
-        vars(twin).update(vars(self), _memory=memory)
+        twin.__setstate__(self.__getstate__())
         return twin
 
     def __repr__(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar
 
 N = TypeVar("N")
@@ -110,3 +110,24 @@ class Packing(Generic[N]):
             lease.users.append(None)
             self._lease = lease
             return lease
+
+
+@contextmanager
+def holding(packings: Sequence[Packing[Any]]) -> Iterator[None]:
+    """Hold the locks of all, having waited for none of them while holding another.
+
+    Whoever edits one of several modules may need another one inside: a thread that took their
+    locks in a fixed order would wait for it for ever, and it for that thread.
+    """
+    locks = [packing.lock for packing in packings]
+    while True:
+        with ExitStack() as held:
+            for lock in locks:
+                if not lock.acquire(blocking=lock is locks[0]):
+                    busy = lock
+                    break
+                held.callback(lock.release)
+            else:
+                yield
+                return
+        locks.sort(key=lambda lock: lock is not busy)  # to be waited for, first next time

@@ -43,7 +43,9 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
 
     Tensors are named as in ``state_dict``, with the module's name and a dot in front
     ("lstm.weight_ih_l0"); the architecture is in the metadata. The file appears whole or not at
-    all, and the same modules give the same bytes. One module alone: ``layer.save(path)``.
+    all, and the same modules give the same bytes. While other threads change weights, those of each
+    module are of one moment, but not all modules of the same. One module alone:
+    ``layer.save(path)``.
 
     Raises:
         TypeError: `modules` is no dict of modules by name.
@@ -69,7 +71,7 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
             name.encode()
         except UnicodeEncodeError:  # half a surrogate pair
             raise ValueError(f"modules: expected names of text, got {name!r:.80}") from None
-        tensors |= {f"{name}.{key}": value for key, value in module.parameters().items()}
+        tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         metadata |= {f"{name}.{key}": value for key, value in module._architecture().items()}
     write(path, tensors, metadata)
 
