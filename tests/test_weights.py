@@ -225,6 +225,82 @@ def test_an_edit_just_as_backward_begins(make, monkeypatch):
         layer.backward(tape, y)
 
 
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
+def test_no_backward_inside_an_edit(make, before):
+    """the first one would pack half-edited weights for itself; later ones are void all the same"""
+    layer, x = make(), problem(NET, steps=4, batch=3).x
+    y, *_, tape = layer.forward(x)
+    if before:
+        layer.backward(tape, y)
+    void = pytest.raises(
+        ValueError, match="^tape: expected .* present weights, got one made before"
+    )
+    with layer.edit() as weights:
+        with void:
+            layer.backward(tape, y)
+        with layer.edit(), void:
+            layer.backward(tape, y)
+        with void:
+            layer.backward(tape, y)
+        next(iter(weights.values()))[...] = 0
+        y, *_, inside = layer.forward(x)
+        with void:
+            layer.backward(inside, y)
+    for each in (tape, inside):
+        with void:
+            layer.backward(each, y)
+    y, *_, tape = layer.forward(x)
+    layer.backward(tape, y)
+
+
+@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
+def test_an_edit_that_begins_during_backward(make, monkeypatch):
+    """in another thread: what backward has packed of the weights may be half of each"""
+    layer, x = make(), problem(NET, steps=4, batch=3).x
+    y, *_, tape = layer.forward(x)
+    lease = layer._packing.acquire()
+    native = lease.native
+
+    class Edited:
+        def __getattr__(self, name):
+            def late(*given):
+                edit = layer.edit()
+                edit.__enter__()
+                kept.append(edit)
+                return getattr(native, name)(*given)
+
+            return late
+
+    kept, lease.native = [], Edited()
+    with pytest.raises(ValueError, match="^tape: expected .* present weights"):
+        layer.backward(tape, y)
+    assert kept
+
+
+@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
+def test_calls_inside_an_edit(make):
+    """as the docstring says: with the weights before it, or where those were never used, as is"""
+    x = problem(NET, steps=4, batch=3).x
+
+    def results(layer):
+        y = layer(x)
+        return (y if isinstance(layer, fastrnn.Linear) else y[0]).tobytes()
+
+    layer, twin = make(), make()
+    twin.load_state_dict(layer.state_dict())
+    before = results(layer)
+    for module in (layer, twin):
+        with module.edit() as weights:
+            for w in weights.values():
+                w *= 0.5
+            inside = results(module)
+            for w in weights.values():
+                w *= 0.5
+        assert (inside == before) == (module is layer)
+        assert results(module) not in (inside, before)
+
+
 def test_edited_arrays_close_with_the_block():
     layer = NET.build()
     with layer.edit() as weights:

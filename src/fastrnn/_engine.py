@@ -109,15 +109,15 @@ class Engine:
         """Return the gradients for those of the output, of the final state, or both."""
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
-        tape.check(self, self.packing.version)
         lease = self.packing.acquire()
         try:
-            tape.check(self, lease.version)
+            tape.check(self, self.packing.begun)
             results = lease.native.plain_backward(tape.native, dy, dstate, threads)
             if results is None:
                 results = self._backward(lease.native, tape.native, dy, dstate, threads)
         finally:
             lease.users.pop()
+        tape.check(self, self.packing.begun)
         dx, state, grads = results
         return Gradients(dx, state, dict(zip(self._names, grads, strict=True)))
 

@@ -155,11 +155,12 @@ class Linear(Module):
 
         Raises:
             TypeError: a wrong dtype; a tape that is none.
-            ValueError: a wrong shape; a tape of another layer, or from before the weights changed.
+            ValueError: a wrong shape; a tape of another layer, or made before an edit of the
+                weights began, be it during this call.
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
-        tape.check(self, self._packing.version)
+        tape.check(self, self._packing.begun)
         kept: _Input = tape.native
         dy = as_contiguous("dy", dy, self._dtype)
         if dy.shape != (*kept.leading, self._out):
@@ -169,7 +170,6 @@ class Linear(Module):
         weights = {name: _core.empty(w.shape, self._dtype) for name, w in self._weights.items()}
         lease = self._packing.acquire()
         try:
-            tape.check(self, lease.version)
             lease.native.backward(
                 kept.x,
                 dy.reshape(-1, self._out),
@@ -180,6 +180,7 @@ class Linear(Module):
             )
         finally:
             lease.users.pop()
+        tape.check(self, self._packing.begun)
         return Gradients(dx.reshape(*kept.leading, self._in), None, weights)
 
     def __repr__(self) -> str:

@@ -116,7 +116,12 @@ class Module(ABC):
                 p["weight_hh_l0"] *= 0.5
 
         The layer computes with the new values once the block has ended, also when it ended in an
-        exception. Tapes made before that are void; streams keep the weights they had.
+        exception. Streams keep the weights they had. Tapes made before the block or inside it are
+        void from its beginning on: `backward` raises ValueError.
+
+        Until the end a call computes with the weights from before the block. Where nothing has
+        computed with those yet, one inside it takes the values of that moment instead, and one in
+        another thread waits for the end.
 
         The arrays are read-only from then on. What the block has made of them, such as a slice or
         a reshaped view, NumPy leaves writable: a write through one after the block changes

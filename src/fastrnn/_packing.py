@@ -31,7 +31,7 @@ class Packing(Generic[N]):
     takes no lock while the weights stand still.
     """
 
-    __slots__ = ("_editing", "_fill", "_freeze", "_lease", "_make", "lock", "version")
+    __slots__ = ("_fill", "_freeze", "_lease", "_make", "begun", "lock", "version")
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Packing(Generic[N]):
         self._fill = fill  # called with the packed form and what `acquire` was told
         self._freeze = freeze  # copies the weights that a packed form was made of
         self._lease: Lease[N] | None = None
-        self._editing = 0
-        self.version = 0
+        self.version = 0  # how many edits have ended
+        self.begun = 0  # how many have begun: `version` while the weights stand still
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
     def acquire(self, threads: int = 1, x: Any = None, batch_first: bool = False) -> Lease[N]:
@@ -68,7 +68,7 @@ class Packing(Generic[N]):
     def keep(self) -> N:
         """Return the packed form of the present weights, never to be repacked in place."""
         with self.lock:
-            if self._editing:  # as they are at this moment, which will not come again
+            if self.begun != self.version:  # as in this moment of an edit: it will not come again
                 native = self._make()
                 self._fill(native)
                 self._freeze(native)
@@ -82,17 +82,18 @@ class Packing(Generic[N]):
     def editing(self) -> Iterator[None]:
         """The weights change inside this block, and every packed form is void afterwards.
 
-        Packed forms that were given away for good first copy the weights they were made of.
+        Packed forms that were given away for good first copy the weights they were made of. Calls
+        inside go on with the packed form that there is, which `backward` cannot: it packs more, of
+        the weights themselves, at its first call.
         """
         with self.lock:
             lease = self._lease
-            if not self._editing and lease is not None and lease.kept:
+            if self.begun == self.version and lease is not None and lease.kept:
                 self._freeze(lease.native)
-            self._editing += 1
+            self.begun += 1
             try:
                 yield
             finally:
-                self._editing -= 1
                 self.version += 1
 
     def _renew(self, *use: Any) -> Lease[N]:

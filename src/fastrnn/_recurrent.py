@@ -146,7 +146,7 @@ class Recurrent(Module, Generic[S]):
         Raises:
             TypeError: a wrong dtype; a tape that is none.
             ValueError: a wrong shape; no gradient at all; a tape of another layer, or made before
-                the weights changed.
+                an edit of the weights began, be it during this call.
         """
         return self._engine.backward(tape, dy, dstate, self._threads or _threads.default)
 

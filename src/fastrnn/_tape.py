@@ -45,7 +45,11 @@ class Tape:
         return int(self.native.nbytes)
 
     def check(self, owner: object, version: int) -> None:
-        """Raise ValueError unless this tape belongs to `owner` with weights of `version`."""
+        """Raise ValueError unless this tape belongs to `owner` with weights of `version`.
+
+        To be asked before `backward` and after it, with the edits that have begun: one that began
+        meanwhile may have written to weights that were being packed.
+        """
         if self.owner is not owner:
             raise ValueError("tape: expected a tape of this layer, got one of another layer")
         if self.version != version:
