@@ -115,7 +115,7 @@ class Model:
         y, head_tape = self.head.forward(h)
         loss, dy = fastrnn.losses.mse(y + x, target)
         head = self.head.backward(head_tape, dy)
-        lstm = self.lstm.backward(lstm_tape, head.input)
+        lstm = self.lstm.backward(lstm_tape, head.input, input_grad=False)
         fastrnn.optim.clip_grad_norm_([lstm, head], 1.0)
         optimizer.step([lstm, head])
         return loss, state

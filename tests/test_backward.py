@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import functional
 from support import (
     DTYPES,
     KINDS,
@@ -16,6 +17,7 @@ from support import (
     packed,
     problem,
     run,
+    same,
     unpacked,
 )
 
@@ -179,6 +181,69 @@ def test_batch_first_and_unbatched(kind):
     assert g.input.tobytes() == wanted["dx"].tobytes()
     assert unpacked(g.state)[0].tobytes() == wanted["dh0"].tobytes()
     assert_same_bits(g.weights, {name: wanted[name] for name in g.weights})
+
+
+@pytest.mark.parametrize("layout", ["time first", "batch first", "unbatched"])
+@pytest.mark.parametrize("lengths", [None, "ragged"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@both_dtypes
+@each_kind
+def test_without_the_gradient_of_the_input(kind, dtype, layers, bidirectional, lengths, layout):
+    """the others have the same bits, bound here or in C++"""
+    net = net_of(kind, 5, 20, layers=layers, bidirectional=bidirectional, dtype=dtype)
+    p = problem(net, steps=6, batch=1 if layout == "unbatched" else 3, lengths=lengths)
+    layer = net.build(batch_first=layout == "batch first")
+    x, dy, state, dstate = p.x, p.dy, p.state, p.dstate
+    if layout == "batch first":
+        x, dy = x.swapaxes(0, 1).copy(), dy.swapaxes(0, 1).copy()
+    elif layout == "unbatched":
+        x, dy = x[:, 0].copy(), dy[:, 0].copy()
+        state, dstate = (tuple(s[:, 0].copy() for s in pair) for pair in (state, dstate))
+    _, _, tape = layer.forward(x, packed(state), lengths=p.lengths)
+    for up in (dy, np.asfortranarray(dy)):
+        wanted = layer.backward(tape, up, packed(dstate))
+        for back in (layer.backward, functional.backward):
+            got = back(tape, up, packed(dstate), input_grad=False)
+            assert got.input is None and wanted.input.shape == x.shape
+            assert_same_bits(got.weights, wanted.weights)
+            assert same(got.state, wanted.state)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(100, 1, 128), (100, 16, 96)])
+def test_threads_without_the_gradient_of_the_input(sizes, threads):
+    steps, batch, width = sizes
+    net = net_of("lstm", width, width)
+    p, layer = problem(net, steps, batch), net.build(num_threads=threads)
+    _, _, tape = layer.forward(p.x)
+    wanted, got = layer.backward(tape, p.dy), layer.backward(tape, p.dy, input_grad=False)
+    assert got.input is None
+    assert_same_bits(got.weights, wanted.weights)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0)])
+@each_kind
+def test_nothing_without_the_gradient_of_the_input(kind, shape):
+    layer = net_of(kind, 5, 7, bidirectional=True).build()
+    y, _, tape = layer.forward(np.zeros((*shape, 5), np.float32))
+    g = layer.backward(tape, y, input_grad=np.False_)
+    assert g.input is None and not any(w.any() for w in g.weights.values())
+
+
+def test_input_grad_is_true_or_false():
+    layer, linear = fastrnn.GRU(3, 4), fastrnn.Linear(3, 4)
+    x = np.zeros((2, 1, 3), np.float32)
+    (y, _, tape), (z, of_linear) = layer.forward(x), linear.forward(x)
+    for back in (
+        lambda value: layer.backward(tape, y, input_grad=value),
+        lambda value: functional.backward(tape, y, input_grad=value),
+        lambda value: linear.backward(of_linear, z, input_grad=value),
+    ):
+        assert back(np.True_).input.shape == x.shape
+        for wrong in (None, 0, "no"):
+            with pytest.raises(TypeError, match="^input_grad: expected True or False, got"):
+                back(wrong)
 
 
 def test_gradients_are_frozen_and_complete():

@@ -86,8 +86,8 @@ class Network:
         self, x: Any, state: Any, batch_first: bool, threads: int
     ) -> tuple[_Array, Any, Tape] | None: ...
     def plain_backward(
-        self, tape: Tape, dy: Any, dstate: Any, threads: int
-    ) -> tuple[_Array, Any, list[_Array]] | None: ...
+        self, tape: Tape, dy: Any, dstate: Any, threads: int, input_grad: bool
+    ) -> tuple[_Array | None, Any, list[_Array]] | None: ...
     def run(
         self,
         x: _Array,

@@ -14,6 +14,7 @@ from ._arguments import (
     Shape,
     as_array,
     as_contiguous,
+    as_flag,
     as_indices,
     as_lengths,
     shape_error,
@@ -105,16 +106,20 @@ class Engine:
         finally:
             lease.users.pop()
 
-    def backward(self, tape: Tape, dy: Any, dstate: Any, threads: int) -> Gradients[Any]:
+    def backward(
+        self, tape: Tape, dy: Any, dstate: Any, input_grad: bool, threads: int
+    ) -> Gradients[Any]:
         """Return the gradients for those of the output, of the final state, or both."""
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
+        if input_grad is not True:
+            input_grad = as_flag("input_grad", input_grad)
         lease = self.packing.acquire()
         try:
             tape.check(self, self.packing.begun)
-            results = lease.native.plain_backward(tape.native, dy, dstate, threads)
+            results = lease.native.plain_backward(tape.native, dy, dstate, threads, input_grad)
             if results is None:
-                results = self._backward(lease.native, tape.native, dy, dstate, threads)
+                results = self._backward(lease.native, tape.native, dy, dstate, threads, input_grad)
         finally:
             lease.users.pop()
         tape.check(self, self.packing.begun)
@@ -122,8 +127,14 @@ class Engine:
         return Gradients(dx, state, dict(zip(self._names, grads, strict=True)))
 
     def _backward(
-        self, native: _core.Network, tape: _core.Tape, dy: Any, dstate: Any, threads: int
-    ) -> tuple[Array, Any, list[Array]]:
+        self,
+        native: _core.Network,
+        tape: _core.Tape,
+        dy: Any,
+        dstate: Any,
+        threads: int,
+        input_grad: bool,
+    ) -> tuple[Array | None, Any, list[Array]]:
         """Check and allocate here: dx, the gradient of the initial state, those of the weights."""
         axes = tape.steps, tape.batch, tape.batched, tape.batch_first
         steps, batch, batched, batch_first = axes
@@ -132,10 +143,11 @@ class Engine:
         dh, dc = self._bind_state("dstate", dstate, axes)
         if dy is None and dh is None and dc is None:
             raise ValueError("dy, dstate: expected a gradient for at least one, got None for both")
-        if batch_first:
+        dx = dx_native = None
+        if input_grad and batch_first:
             dx = _core.empty((batch, steps, self._input_size), self._dtype)
             dx_native = dx.transpose(1, 0, 2)
-        else:
+        elif input_grad:
             dx_native = _core.empty((steps, batch, self._input_size), self._dtype)
             dx = dx_native if batched else dx_native.reshape(steps, self._input_size)
         state, dh0, dc0 = self._new_state(batch, batched)

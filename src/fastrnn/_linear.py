@@ -150,11 +150,13 @@ class Linear(Module):
         leading = x.shape[:-1]
         return y.reshape(*leading, self._out), _Input(flat, leading), lease.version
 
-    def backward(self, tape: Tape, dy: Any) -> Gradients[None]:
+    def backward(self, tape: Tape, dy: Any, *, input_grad: bool = True) -> Gradients[None]:
         """Return the gradients, given dy in y's shape: .input, .weights (.state is None).
 
+        Without `input_grad` .input is None and is not computed: for a layer that reads data.
+
         Raises:
-            TypeError: a wrong dtype; a tape that is none.
+            TypeError: a wrong dtype; a tape that is none; an `input_grad` that is no bool.
             ValueError: a wrong shape; a tape of another layer, or made before an edit of the
                 weights began, be it during this call.
         """
@@ -166,7 +168,8 @@ class Linear(Module):
         if dy.shape != (*kept.leading, self._out):
             expected = show_shape((*kept.leading, self._out))
             raise shape_error("dy", f"{expected} (the shape of y)", dy.shape)
-        dx = _core.empty(kept.x.shape, self._dtype)
+        input_grad = as_flag("input_grad", input_grad)
+        dx = _core.empty(kept.x.shape, self._dtype) if input_grad else None
         weights = {name: _core.empty(w.shape, self._dtype) for name, w in self._weights.items()}
         lease = self._packing.acquire()
         try:
@@ -181,7 +184,9 @@ class Linear(Module):
         finally:
             lease.users.pop()
         tape.check(self, self._packing.begun)
-        return Gradients(dx.reshape(*kept.leading, self._in), None, weights)
+        if dx is not None:
+            dx = dx.reshape(*kept.leading, self._in)
+        return Gradients(dx, None, weights)
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"

@@ -131,7 +131,9 @@ class Recurrent(Module, Generic[S]):
         threads = self._threads or _threads.default
         return self._engine.forward(x, state, lengths, self._batch_first, masks, threads)
 
-    def backward(self, tape: Tape, dy: Any = None, dstate: Any = None) -> Gradients[S]:
+    def backward(
+        self, tape: Tape, dy: Any = None, dstate: Any = None, *, input_grad: bool = True
+    ) -> Gradients[S]:
         """Walk back through time: gradients of a loss, from those of its output and final state.
 
         Args:
@@ -139,16 +141,20 @@ class Recurrent(Module, Generic[S]):
             dy: in y's shape, or None.
             dstate: in the final state's shape, or None; (dh, dc) for LSTM, each of which may be
                 None. At least one gradient has to be given.
+            input_grad: whether to compute the gradient of x, which takes up to a quarter of a
+                training step. False for a layer that reads data.
 
         Returns:
-            Gradients with respect to x, the initial state and every weight.
+            Gradients with respect to x (None without `input_grad`), the initial state and every
+            weight.
 
         Raises:
-            TypeError: a wrong dtype; a tape that is none.
+            TypeError: a wrong dtype; a tape that is none; an `input_grad` that is no bool.
             ValueError: a wrong shape; no gradient at all; a tape of another layer, or made before
                 an edit of the weights began, be it during this call.
         """
-        return self._engine.backward(tape, dy, dstate, self._threads or _threads.default)
+        threads = self._threads or _threads.default
+        return self._engine.backward(tape, dy, dstate, input_grad, threads)
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = 1) -> _core.Stream:
         """Return a stream: memory carried from sample to sample, one `step` each, no allocation.

@@ -15,12 +15,12 @@ class Gradients(Generic[S]):
     """Gradients of a loss. Two are equal if they are the same object.
 
     Attributes:
-        input: with respect to x, in x's shape.
+        input: with respect to x, in x's shape; None where `backward` had `input_grad=False`.
         state: with respect to the initial state: one array, a pair for LSTM, None for Linear.
         weights: with respect to every weight, a dict by torch's names.
     """
 
-    input: Array
+    input: Array | None
     state: S
     weights: dict[str, Array]
 

@@ -198,7 +198,12 @@ def gru_forward(
 
 
 def backward(
-    tape: Tape, dy: Any = None, dstate: Any = None, *, num_threads: int | None = None
+    tape: Tape,
+    dy: Any = None,
+    dstate: Any = None,
+    *,
+    input_grad: bool = True,
+    num_threads: int | None = None,
 ) -> Gradients[Any]:
     """Return the gradients for a tape of one of the `*_forward` functions.
 
@@ -206,16 +211,18 @@ def backward(
         tape: from `rnn_forward`, `lstm_forward` or `gru_forward`, or from a layer's `forward`.
         dy: in y's shape, or None.
         dstate: in the final state's shape, or None; for LSTM (dh, dc). At least one gradient.
+        input_grad: whether to compute the gradient of x; False where x is data, which saves time.
+        num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
 
     Raises:
-        TypeError: a wrong dtype; a tape that is none of these.
+        TypeError: a wrong dtype; a tape that is none of these; an `input_grad` that is no bool.
         ValueError: a wrong shape; no gradient at all.
     """
     engine = getattr(tape, "owner", None)
     if not isinstance(engine, Engine):
         got = type(tape).__name__ + (f" of {engine!r}" if isinstance(tape, Tape) else "")
         raise TypeError(f"tape: expected a Tape of an RNN, LSTM or GRU, got {got}")
-    return engine.backward(tape, dy, dstate, _thread_count(num_threads))
+    return engine.backward(tape, dy, dstate, input_grad, _thread_count(num_threads))
 
 
 def _rnn_cell(nonlinearity: str) -> str:

@@ -100,7 +100,7 @@ bool bind_pass(const Network<T>& net, py::handle input, py::handle state, bool b
 
 template <class T>
 py::object backward_pass(const Network<T>& net, const Tape<T>& tape, Form form, py::handle dy, py::handle dstate,
-                         int threads) {
+                         int threads, bool input_grad) {
   const Config& c = net.config();
   Given<T> output;
   GivenState<T> final;
@@ -110,8 +110,11 @@ py::object backward_pass(const Network<T>& net, const Tape<T>& tape, Form form, 
   g.dh = final.h.data, g.dc = final.c.data;
   if ((!output.data && !g.dh && !g.dc) || form.steps < 1 || form.batch < 1) return py::none();
   T* data = nullptr;
-  py::object dx = result_array(form.sequence(c.input), data);
-  g.dx = form.rows(data, c.input);
+  py::object dx = py::none();
+  if (input_grad) {
+    dx = result_array(form.sequence(c.input), data);
+    g.dx = form.rows(data, c.input);
+  }
   py::object dstate0 = make_state(net, form, g.dh0, g.dc0);
   std::vector<T*> pointers;
   py::list weights;
@@ -167,7 +170,8 @@ py::object plain_forward(const std::shared_ptr<AnyNetwork>& any, py::handle x, p
       any->network);
 }
 
-py::object plain_backward(const AnyNetwork& any, const AnyTape& tape, py::handle dy, py::handle dstate, int threads) {
+py::object plain_backward(const AnyNetwork& any, const AnyTape& tape, py::handle dy, py::handle dstate, int threads,
+                          bool input_grad) {
   check_packed(any);
   check_tape(any, tape);
   const RowOrder& order = tape.order();
@@ -175,7 +179,8 @@ py::object plain_backward(const AnyNetwork& any, const AnyTape& tape, py::handle
   return std::visit(
       [&](const auto& kept) {
         using T = element_of<decltype(kept)>;
-        return backward_pass(*std::get<std::shared_ptr<Network<T>>>(any.network), *kept, form, dy, dstate, threads);
+        const auto& net = *std::get<std::shared_ptr<Network<T>>>(any.network);
+        return backward_pass(net, *kept, form, dy, dstate, threads, input_grad);
       },
       tape.tape);
 }

@@ -59,7 +59,7 @@ class Forecaster:
             forecast, head_tape = self.head.forward(y)
             loss, gradient = mse(forecast, targets[window])
             of_head = self.head.backward(head_tape, gradient)
-            of_lstm = self.lstm.backward(tape, of_head.input)
+            of_lstm = self.lstm.backward(tape, of_head.input, input_grad=False)
             clip_grad_norm_([of_lstm, of_head], MAX_NORM)
             optimizer.step([of_lstm, of_head])
             losses.append(loss)
