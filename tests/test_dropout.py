@@ -5,11 +5,13 @@ so that a value of zero comes out as (about) zero and any other one does not.
 """
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pytest
 
+import fastrnn
 from support import (
     DTYPES,
     KINDS,
@@ -267,3 +269,53 @@ def test_copies_go_on_with_the_same_masks(clone):
     twin = clone(layer)
     for _ in range(3):
         assert_same_bits(run(twin, p), run(layer, p))
+
+
+def train(layer, optimizer, p, steps):
+    for _ in range(steps):
+        _, _, tape = layer.forward(p.x)
+        optimizer.step(layer.backward(tape, p.dy))
+    return layer.state_dict()
+
+
+@each_kind
+def test_training_resumes_with_the_same_masks(kind, tmp_path):
+    """from what JSON holds and what a file does; without the generator's state it would not"""
+    net = net_of(kind, 5, 12, layers=2)
+    p, layer = problem(net, steps=9, batch=4), net.build(dropout=0.5)
+    optimizer = fastrnn.optim.Adam(layer, lr=0.1)
+    train(layer, optimizer, p, 3)
+    layer.save(tmp_path / "layer")
+    kept, of_adam = json.dumps(layer.generator.bit_generator.state), optimizer.state_dict()
+    wanted = train(layer, optimizer, p, 3)
+    for seeded in (True, False):
+        again = fastrnn.load(tmp_path / "layer")
+        if seeded:
+            again.generator.bit_generator.state = json.loads(kept)
+        optimizer = fastrnn.optim.Adam(again)
+        optimizer.load_state_dict(of_adam)
+        got = train(again, optimizer, p, 3)
+        assert all(got[k].tobytes() == wanted[k].tobytes() for k in wanted) == seeded
+
+
+def test_a_generator_of_ones_own():
+    net = net_of("gru", 5, 12, layers=2)
+    p, layer, twin = problem(net, steps=9, batch=4), net.build(dropout=0.5), net.build(dropout=0.5)
+    for kind in (np.random.PCG64, np.random.MT19937, np.random.Philox):
+        layer.generator = np.random.Generator(kind(7))
+        twin.generator = np.random.Generator(kind(7))
+        first = run(twin, p)
+        assert_same_bits(run(layer, p), first)
+        assert run(layer, p)["y"].tobytes() != first["y"].tobytes()
+    twin.generator = layer.generator  # in turn
+    assert run(layer, p)["y"].tobytes() != run(twin, p)["y"].tobytes()
+
+
+@pytest.mark.parametrize("value", [7, None, np.random, np.random.PCG64(7)])
+def test_what_is_no_generator(value):
+    layer = net_of("gru", 5, 12, layers=2).build(dropout=0.5)
+    before = layer.generator
+    got = type(value).__name__
+    with pytest.raises(TypeError, match=f"^generator: expected an np.random.Generator, got {got};"):
+        layer.generator = value
+    assert layer.generator is before

@@ -163,8 +163,8 @@ class Module(ABC):
         """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
 
         The file appears whole or not at all. Its weights are those of one moment, as for
-        `state_dict`. Seed, mode and threads are not kept: to move a module with all it knows,
-        pickle it.
+        `state_dict`. Dropout's generator, mode and threads are not kept: to move a module with
+        all it knows, pickle it.
 
         Raises:
             OSError: the file cannot be written; one that was there before is untouched.

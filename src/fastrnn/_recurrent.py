@@ -212,6 +212,29 @@ class Recurrent(Module, Generic[S]):
         finally:
             lease.users.pop()
 
+    @property
+    def generator(self) -> np.random.Generator:
+        """What draws the masks of dropout, one number a call in which it acts. May be assigned.
+
+        `layer.generator = np.random.default_rng(7)` makes the masks of the calls to come those of
+        any layer that has done the same, one from `fastrnn.load`, too. To resume training, keep
+        `layer.generator.bit_generator.state`, a dict of plain values that may be assigned, beside
+        `layer.state_dict()`. Layers given the same object draw from it in turn.
+
+        Raises:
+            TypeError: no np.random.Generator was assigned.
+        """
+        return self._rng
+
+    @generator.setter
+    def generator(self, value: np.random.Generator) -> None:
+        if not isinstance(value, np.random.Generator):
+            got = type(value).__name__
+            raise TypeError(
+                f"generator: expected an np.random.Generator, got {got}; try np.random.default_rng"
+            )
+        self._rng = value
+
     def _masks(self) -> tuple[float, int]:
         """Return the dropout of this call and a fresh 64-bit key of its masks."""
         # A NumPy bit generator locks itself: calls from several threads get different keys.

@@ -83,8 +83,9 @@ def load(path: Source) -> Any:
 
     The weights are those saved, bit for bit; F16 and BF16, of a file that was made smaller since,
     become float32, which holds them exactly. As a new one, a layer is in training mode, uses
-    `fastrnn.get_num_threads()` threads and draws a fresh seed for its dropout. Where the
-    `safetensors` package is installed it reads F32 and F64 from files; nothing else depends on it.
+    `fastrnn.get_num_threads()` threads and draws a fresh seed for its dropout (or assign its
+    `generator`). Where the `safetensors` package is installed it reads F32 and F64 from files;
+    nothing else depends on it.
 
     Raises:
         OSError: the file cannot be read.

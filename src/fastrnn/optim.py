@@ -9,7 +9,8 @@
 
 Gradients come as `Gradients`, or as dicts of weights by name; for one module, alone or in a list.
 Options such as `lr` are plain attributes: assign to them for a schedule. To resume training, pickle
-an optimizer together with its modules, or keep its `state_dict` beside theirs.
+an optimizer together with its modules, or keep its `state_dict` beside theirs (and, with dropout,
+`layer.generator.bit_generator.state`, which draws the masks).
 """
 
 from __future__ import annotations
