@@ -1,6 +1,8 @@
 """What the package shows of itself: names, type hints, stated keys."""
 
 import inspect
+import pydoc
+import re
 import typing
 
 import pytest
@@ -16,6 +18,16 @@ def test_a_star_brings_what_the_module_is_for(module):
     assert found.keys() - {"__builtins__"} == set(getattr(fastrnn, module).__all__)
     assert all(getattr(v, "__module__", "").startswith("fastrnn.") for v in
                (found[name] for name in found if name != "__builtins__"))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+def test_help_lists_every_argument(kind):
+    text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+    described = text[: text.index("Method resolution order")]
+    arguments = described[described.index("Args:") :]
+    for name in inspect.signature(kind).parameters:
+        assert re.search(rf"^ \|  {{4,}}(\w+, )*{name}(, \w+)*: ", arguments, re.MULTILINE), name
+    assert "TypeError: " in arguments and "ValueError: " in arguments
 
 
 @pytest.mark.parametrize("kind", [fastrnn.LSTM, fastrnn.Linear, fastrnn.StreamPool,
