@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict, overload
 
 
@@ -16,6 +16,7 @@ class LayerPlan(TypedDict):
     concurrent_directions: int
     input_hoisted: bool
     hoisted_steps: int
+    step_ns: float
     step_ns_none: float
     step_ns_rows: float
     step_ns_pipeline: float
@@ -72,22 +73,22 @@ class Explanation(Mapping[str, object]):
         return [*super().__dir__(), *self._entries]
 
     def __str__(self) -> str:
-        return show(self._entries)
+        lines = {name: value for name, value in self._entries.items() if name != "layers"}
+        return f"{show(lines)}\n\n{_layers_table(self.layers)}"
 
     def __repr__(self) -> str:
         return f"Explanation({self._entries!r})"
 
 
 def show(entries: Mapping[str, object]) -> str:
-    """Return the entries as text, a line each or more."""
+    """Return the entries as text, a line each."""
     width = max(map(len, entries), default=0)
     return "\n".join(
-        f"{key.replace('_', ' '):{width}}  {_show(value, width + 2)}"
-        for key, value in entries.items()
+        f"{key.replace('_', ' '):{width}}  {_show(value)}" for key, value in entries.items()
     )
 
 
-def _show(value: object, indent: int = 0) -> str:
+def _show(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -95,9 +96,24 @@ def _show(value: object, indent: int = 0) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
-        if any(isinstance(part, Mapping) for part in value):  # one line for each layer
-            return ("\n" + " " * indent).join(map(_show, value))
         return ", ".join(map(str, value)) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_show(v)}" for key, v in value.items())
     return str(value)
+
+
+def _layers_table(plans: Sequence[LayerPlan]) -> str:
+    """Return a row a layer, then the reasons, each with the layers it is that of."""
+    rows = [("layer", "threads", "split", "from", "us a step")]
+    reasons: dict[str, list[str]] = {}
+    for number, plan in enumerate(plans, 1):
+        time = f"{plan['step_ns'] / 1e3:,.3f}"
+        rows.append((str(number), str(plan["threads"]), plan["split"], plan["threads_from"], time))
+        reasons.setdefault(plan["why"], []).append(str(number))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(  # words to the left, numbers to the right
+            f"{cell:{width}}" if index in (2, 3) else f"{cell:>{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([*table, *(f"{', '.join(who)}: {why}" for why, who in reasons.items())])

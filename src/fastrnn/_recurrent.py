@@ -193,8 +193,9 @@ class Recurrent(Module, Generic[S]):
         * layers: a dict each, from the first layer up: threads; split, "none", "rows", "pipeline"
           or "units", and why; threads_from, "caller", "helpers" or "region" (OpenMP's);
           concurrent_directions, 1 or 2; input_hoisted, whether the inputs of hoisted_steps steps
-          are multiplied at once; step_ns_none, step_ns_rows, step_ns_pipeline and step_ns_units,
-          nanoseconds of a step by the model of each split.
+          are multiplied at once; step_ns, nanoseconds of a step forward by the model, and
+          step_ns_none, step_ns_rows, step_ns_pipeline and step_ns_units, those of each split on
+          all threads that are allowed, one direction after the other.
         * flops: of all products; with `training` three times as many.
         * recurrent_weight_bytes: of what every step reads again; packed_bytes: of all weights.
         * expected_us, limit_us: by the model, and what the machine's peak and bandwidths allow.

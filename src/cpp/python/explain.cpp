@@ -21,6 +21,7 @@ py::dict explain_layer(const Plan& p) {
   d["threads_from"] = p.threads == 1 ? "caller" : p.by_crew ? "helpers" : "region";
   d["concurrent_directions"] = p.teams;
   d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
+  d["step_ns"] = p.planned_ns;
   for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + kSplitNames[i]).c_str()] = p.step_ns[i];
   return d;
 }

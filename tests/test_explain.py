@@ -1,0 +1,52 @@
+"""What explain() says: its entries agree with each other, and its text is a table."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("steps", "batch", "size"), [(100, 16, 128), (20, 1, 8), (50, 2, 300)])
+def test_the_steps_of_all_layers_are_the_whole(steps, batch, size, bidirectional, training):
+    layer = fastrnn.GRU(size, size, 3, bidirectional=bidirectional, num_threads=2)
+    answer = layer.explain(steps, batch, training)
+    total = sum(plan["step_ns"] for plan in answer.layers) * steps * (3 if training else 1)
+    assert total / 1e3 == pytest.approx(answer.expected_us)
+
+
+def plan(**entries):
+    usual = {"threads": 1, "split": "none", "threads_from": "caller", "why": "one is enough"}
+    return usual | {"step_ns": 1234.5} | entries
+
+
+def test_the_text_is_a_table():
+    shared = plan(threads=12, split="rows", threads_from="helpers", why="many rows", step_ns=1.2e6)
+    answer = fastrnn.Explanation({"kernel": "a b", "layers": [plan(), shared, plan()], "flops": 7})
+    assert str(answer).split("\n") == [
+        "kernel  a b",
+        "flops   7",
+        "",
+        "layer  threads  split  from     us a step",
+        "    1        1  none   caller       1.234",
+        "    2       12  rows   helpers  1,200.000",
+        "    3        1  none   caller       1.234",
+        "1, 3: one is enough",
+        "2: many rows",
+    ]
+
+
+def test_the_text_of_a_real_one_is_narrow():
+    text = str(fastrnn.LSTM(64, 128, 2, num_threads=2).explain(np.int64(100), 16))
+    lines = text.split("\n")
+    assert max(map(len, lines)) < 120
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer"))
+    assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["1", "2"]
+
+
+def test_the_entries_are_among_the_attributes():
+    answer = fastrnn.LSTM(3, 4).explain(2, 2)
+    assert set(answer) <= set(dir(answer)) and "keys" in dir(answer)
+    with pytest.raises(AttributeError, match="^Explanation has no attribute 'nonsense'"):
+        _ = answer.nonsense
