@@ -1,6 +1,7 @@
 """The Python in the documents runs as it stands."""
 
 import importlib.resources
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,11 @@ def of_api():
     (app / "__init__.py").touch()
     fastrnn.save(app / "model.safetensors", {"lstm": lstm})
     fastrnn.save("other.safetensors", {"encoder.lstm": lstm})
-    yield dict(lstm=lstm, head=head, importlib=importlib)
+    yield dict(lstm=lstm, head=head, importlib=importlib, mean=random(3), std=random(3))
+
+    optimizer = fastrnn.optim.Adam([lstm, head])
+    optimizer.step([{k: np.ones_like(w) for k, w in m.parameters().items()} for m in (lstm, head)])
+    yield dict(lstm=lstm, optimizer=optimizer, json=json)
 
     # Stand-ins for the layer of Keras, and for torch where it is not installed.
     try:

@@ -19,9 +19,10 @@ from ._core import Stream, __version__
 from ._explain import Explanation
 from ._info import info
 from ._linear import Linear
-from ._saving import load, load_tensors, save
+from ._saving import load, save
 from ._stream import StreamPool
 from ._tape import Gradients, Tape
+from ._tensors import load_metadata, load_tensors, save_tensors
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
 
@@ -43,9 +44,11 @@ __all__ = [
     "get_num_threads",
     "info",
     "load",
+    "load_metadata",
     "load_tensors",
     "losses",
     "optim",
     "save",
+    "save_tensors",
     "set_num_threads",
 ]

@@ -12,7 +12,8 @@ import numpy as np
 
 from ._arguments import Array, as_flag, as_threads, as_weights, detached, owned
 from ._packing import Packing
-from ._safetensors import FORMAT, Path, write
+from ._replacing import Target
+from ._safetensors import FORMAT, write
 
 M = TypeVar("M", bound="Module")  # typing.Self, which Python 3.10 has not
 
@@ -159,14 +160,20 @@ class Module(ABC):
             for name, array in arrays.items():
                 weights[name][...] = array
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Target) -> None:
         """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
 
         The file appears whole or not at all. Its weights are those of one moment, as for
         `state_dict`. Dropout's generator, mode and threads are not kept: to move a module with
         all it knows, pickle it.
 
+        Args:
+            path: the file's name, or a writable binary file, which gets the bytes at its place:
+                `buffer = io.BytesIO(); layer.save(buffer); fastrnn.load(buffer.getvalue())`.
+
         Raises:
+            TypeError: `path` is neither of the two.
+            ValueError: it is no name of a file, or a file that is not open for writing.
             OSError: the file cannot be written; one that was there before is untouched.
         """
         # A copy: an edit waits for memory, not for a disk.

@@ -1,16 +1,50 @@
-"""Files that take the place of others as a whole."""
+"""Where files are written: in the place of others as a whole, or into an open one."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from ._arguments import as_path
+
+Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
+_EXPECTED = "str, os.PathLike[str] or a writable binary file"
+
+
+@contextlib.contextmanager
+def writing(target: Target) -> Iterator[Callable[[memoryview], None]]:
+    """Give what appends bytes: to a new file for a path, as `replacing`, or to a file object.
+
+    Raises:
+        TypeError: neither of the two, or a file of text.
+        ValueError: no name of a file, or a file that is not open for writing.
+    """
+    if isinstance(target, (str, os.PathLike)) or not hasattr(target, "write"):
+        with replacing(as_path(target, _EXPECTED)) as file:
+            yield lambda data: _write(file, data)
+        return
+    if isinstance(target, io.TextIOBase):
+        raise TypeError(f"path: expected {_EXPECTED}, got {type(target).__name__}, one of text")
+    if hasattr(target, "writable") and not target.writable():
+        raise ValueError("path: expected a file that is open for writing, got one for reading")
+    yield lambda data: _write(target, data)
+
+
+def _write(file: Any, data: memoryview) -> None:
+    """Write all of it: a file without a buffer may take a part at a time."""
+    while data:
+        count = file.write(data)
+        if count is None and not isinstance(file, io.RawIOBase):
+            return  # by some class that does not say; one call then is all there is to do
+        if not count:
+            raise OSError(errno.EAGAIN, f"expected a file that takes {len(data)} more bytes")
+        data = data[count:]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 import numpy as np
 
 from ._arguments import Array, Shape, as_path
-from ._replacing import replacing
+from ._replacing import Target, writing
 
 Path: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Path | bytes | bytearray | memoryview  # a file, or what one holds
@@ -32,7 +32,7 @@ Source: TypeAlias = Path | bytes | bytearray | memoryview  # a file, or what one
 FORMAT = {"format": "fastrnn", "format_version": "1"}  # metadata of the files written here
 MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
 _MOST_BYTES = 2**63 - 1
-_MOST_AXES = 32  # NumPy 1's
+MOST_AXES = 32  # NumPy 1's
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # read as F32, which holds them exactly
 # What other dtypes of the format weigh, so that a file that also holds them is still understood.
@@ -161,8 +161,8 @@ def _entry(name: str, value: Any) -> Entry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         _reject(f"{name!r}: expected a dtype of the format, such as F32 or F64, got {dtype!r:.80}")
-    if not _sizes(shape) or len(shape) > _MOST_AXES:
-        _reject(f"{name!r}: expected a shape of at most {_MOST_AXES} sizes, got {shape!r:.80}")
+    if not _sizes(shape) or len(shape) > MOST_AXES:
+        _reject(f"{name!r}: expected a shape of at most {MOST_AXES} sizes, got {shape!r:.80}")
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         _reject(f"{name!r}: expected data_offsets [begin, end], got {offsets!r:.80}")
     # NumPy counts the axes that are not zero, even where another one is.
@@ -283,11 +283,14 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
     return arrays
 
 
-def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+def write(
+    path: Target, tensors: Mapping[str, Array], metadata: Mapping[str, str], what: str = "modules"
+) -> None:
     """Write a safetensors file: the same bytes for the same content, and all of it or nothing.
 
-    The file is written beside its place and renamed, so that a reader, a full disk or a crash
+    For a path it is written beside its place and renamed, so that a reader, a full disk or a crash
     never leaves half a file there. float64 tensors come first: every tensor is then aligned.
+    `what` is the argument that the names come from.
     """
     names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -302,10 +305,10 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
     text += b" " * (-len(text) % 8)
     if len(text) > MOST_HEADER:  # nobody could read it
         raise ValueError(
-            f"modules: expected names that fit a header of {MOST_HEADER} bytes, got {len(text)}"
+            f"{what}: expected names that fit a header of {MOST_HEADER} bytes, got {len(text)}"
         )
-    with replacing(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+    with writing(path) as put:
+        put(memoryview(len(text).to_bytes(8, "little") + text))
         for name in names:
             little = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
-            file.write(little.reshape(-1).view(np.uint8).data)
+            put(little.reshape(-1).view(np.uint8).data)

@@ -10,11 +10,11 @@ from ._arguments import MOST_SIZE, Array, show_shape
 from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
+from ._replacing import Target
 from ._safetensors import (
     FORMAT,
     Entry,
     Header,
-    Path,
     Source,
     dtype_read,
     read_header,
@@ -22,6 +22,7 @@ from ._safetensors import (
     write,
 )
 from ._spec import Spec
+from ._tensors import check_text
 from .layers import GRU, LSTM, RNN
 
 _CLASSES: dict[str, type[Recurrent[Any]]] = {
@@ -34,7 +35,7 @@ _SIZES = ("input_size", "hidden_size", "num_layers")
 _FLAGS = ("bias", "batch_first", "bidirectional")
 
 
-def save(path: Path, modules: Mapping[str, Module]) -> None:
+def save(path: Target, modules: Mapping[str, Module]) -> None:
     """Save several modules in one safetensors file; `load` gives the same dict back.
 
     ::
@@ -47,9 +48,15 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
     module are of one moment, but not all modules of the same. One module alone:
     ``layer.save(path)``.
 
+    Args:
+        path: the file's name, or a writable binary file such as ``io.BytesIO()``, which gets the
+            bytes at its place.
+        modules: a dict of RNN, LSTM, GRU and Linear by name.
+
     Raises:
-        TypeError: `modules` is no dict of modules by name.
-        ValueError: `modules` or a name is empty, or no text that UTF-8 can hold.
+        TypeError: `modules` is no dict of modules by name; `path` is neither of the two.
+        ValueError: `modules` or a name is empty, or no text that UTF-8 can hold; `path` is no name
+            of a file, or a file that is not open for writing.
         OSError: the file cannot be written; one that was there before is untouched.
     """
     if not isinstance(modules, Mapping):
@@ -67,10 +74,7 @@ def save(path: Path, modules: Mapping[str, Module]) -> None:
             )
         if not name:
             raise ValueError("modules: expected names that are not empty, got ''")
-        try:
-            name.encode()
-        except UnicodeEncodeError:  # half a surrogate pair
-            raise ValueError(f"modules: expected names of text, got {name!r:.80}") from None
+        check_text("modules: expected names of text", name)
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         metadata |= {f"{name}.{key}": value for key, value in module._architecture().items()}
     write(path, tensors, metadata)
@@ -105,36 +109,6 @@ def load(path: Source) -> Any:
             where = f"{name}: " if name else ""
             raise ValueError(f"{header.path}: {where}{wrong}") from None
     return built.get("", built)
-
-
-def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
-    """Load the tensors of any safetensors file by name: F32 and F64 bit for bit.
-
-    F16 and BF16 become float32, which holds each of their values.
-
-    For files of other origin::
-
-        layer.load_state_dict(fastrnn.load_tensors("model.safetensors", "encoder.lstm."))
-
-    Args:
-        path: the file, or its content as bytes.
-        prefix: only tensors whose name starts with it, named without it.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no safetensors file or a damaged one; a tensor asked for is none of
-            F32, F64, F16 and BF16; none has a name that starts with `prefix`.
-    """
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix: expected a string, got {prefix!r}")
-    header = read_header(path)
-    wanted = {name: e for name, e in header.tensors.items() if name.startswith(prefix)}
-    if prefix and not wanted:
-        raise ValueError(
-            f"prefix: expected the start of a tensor's name in {header.path}, got {prefix!r}"
-        )
-    arrays = read_tensors(header, wanted)
-    return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
 class _MisfitError(Exception):

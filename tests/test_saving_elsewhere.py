@@ -1,0 +1,206 @@
+"""Saving into file objects, and arrays that belong to no module."""
+
+import gzip
+import io
+import json
+import tempfile
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _safetensors
+from support import assert_same_bits, random
+from weight_files import header_of
+
+MODULES = {"lstm": fastrnn.LSTM(3, 4), "head": fastrnn.Linear(4, 2, dtype=np.float64)}
+TENSORS = {
+    "a": random(3, 2),
+    "b.c": random(5, dtype=np.float64),
+    "scalar": np.float64(3) * np.ones(()),
+    "empty": np.zeros((0, 3), np.float32),
+    "strided": random(4, 6)[::2, 1:4],
+    "": random(1),
+}
+SAVES = {
+    "module": lambda path: MODULES["lstm"].save(path),
+    "modules": lambda path: fastrnn.save(path, MODULES),
+    "tensors": lambda path: fastrnn.save_tensors(path, TENSORS, {"key": "value"}),
+}
+each_save = pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
+
+
+# file objects
+
+
+@each_save
+def test_a_file_object_gets_what_a_file_would(save, tmp_path):
+    save(tmp_path / "file")
+    wanted = (tmp_path / "file").read_bytes()
+    buffer = io.BytesIO(b"before")
+    buffer.seek(6)
+    save(buffer)
+    buffer.write(b"after")  # it is the caller's to go on with, and to close
+    assert buffer.getvalue() == b"before" + wanted + b"after"
+    with open(tmp_path / "open", "wb") as file:
+        save(file)
+    assert (tmp_path / "open").read_bytes() == wanted
+    with gzip.open(tmp_path / "packed", "wb") as file:
+        save(file)
+    assert gzip.decompress((tmp_path / "packed").read_bytes()) == wanted
+    with tempfile.NamedTemporaryFile(dir=tmp_path) as file:
+        save(file)
+        file.seek(0)
+        assert file.read() == wanted
+
+
+def test_a_round_trip_in_memory():
+    buffer = io.BytesIO()
+    MODULES["lstm"].save(buffer)
+    again = fastrnn.load(buffer.getvalue())
+    assert_same_bits(again.state_dict(), MODULES["lstm"].state_dict())
+
+
+@each_save
+def test_a_file_that_takes_a_part_at_a_time(save):
+    """as one without a buffer may"""
+
+    class Slow(io.RawIOBase):
+        def __init__(self, most):
+            self.most, self.parts = most, []
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.parts.append(bytes(data[: self.most]))
+            return len(self.parts[-1])
+
+    class Silent:
+        def __init__(self):
+            self.parts = []
+
+        def write(self, data):
+            self.parts.append(bytes(data))
+
+    slow, silent, buffer = Slow(7), Silent(), io.BytesIO()
+    for file in (slow, silent, buffer):
+        save(file)
+    assert b"".join(slow.parts) == b"".join(silent.parts) == buffer.getvalue()
+    with pytest.raises(OSError, match=r"expected a file that takes \d+ more bytes"):
+        save(Slow(0))
+
+
+@each_save
+def test_what_cannot_be_written_to(save, tmp_path):
+    for wrong in (None, 3, b"name", [], MODULES):
+        with pytest.raises(TypeError, match="^path: expected str, os.PathLike.* or a writable bin"):
+            save(wrong)
+    with pytest.raises(TypeError, match="^path: expected .*, got StringIO, one of text"):
+        save(io.StringIO())
+    (tmp_path / "file").write_bytes(b"kept")
+    with (
+        open(tmp_path / "file", "rb") as file,
+        pytest.raises(ValueError, match="^path: expected a file that is open for writing"),
+    ):
+        save(file)
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+# arrays
+
+
+def test_tensors_come_back(reader, tmp_path):
+    fastrnn.save_tensors(tmp_path / "file", TENSORS, {"key": "value", "ä": ""})
+    again = fastrnn.load_tensors(tmp_path / "file")
+    assert again.keys() == TENSORS.keys()
+    for name, array in TENSORS.items():
+        assert (again[name].dtype, again[name].shape) == (array.dtype, array.shape)
+        assert again[name].tobytes() == array.tobytes()
+    assert fastrnn.load_metadata(tmp_path / "file") == {"key": "value", "ä": ""}
+    content = (tmp_path / "file").read_bytes()
+    assert fastrnn.load_metadata(content) == {"key": "value", "ä": ""}
+    fastrnn.save_tensors(tmp_path / "file", TENSORS)
+    assert fastrnn.load_metadata(tmp_path / "file") == {}
+    assert "__metadata__" not in header_of(tmp_path / "file")
+
+
+def test_tensors_of_others(tmp_path):
+    """what DLPack hands over is read as arguments of layers are"""
+
+    class Foreign:
+        def __dlpack__(self, **options):
+            return TENSORS["a"].__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return TENSORS["a"].__dlpack_device__()
+
+    buffer = io.BytesIO()
+    fastrnn.save_tensors(buffer, {"a": Foreign()})
+    assert fastrnn.load_tensors(buffer.getvalue())["a"].tobytes() == TENSORS["a"].tobytes()
+
+
+def test_metadata_of_modules(tmp_path):
+    fastrnn.save(tmp_path / "model", MODULES)
+    told = fastrnn.load_metadata(tmp_path / "model")
+    assert told["format"] == "fastrnn" and told["lstm.cell"] == "lstm"
+    assert told["head.out_features"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "error", "message"),
+    [
+        ([random(2)], None, TypeError, "tensors: expected a dict of arrays by name, got list"),
+        ({1: random(2)}, None, TypeError, "tensors: expected names of text, got 1"),
+        ({"a\ud800": random(2)}, None, ValueError, r"tensors: expected names of text, got 'a"),
+        ({"__metadata__": random(2)}, None, ValueError, "tensors: expected another name"),
+        ({"a": [1.0]}, None, TypeError, r"tensors\['a'\]: expected an array, got list"),
+        ({"a": np.ones(2, int)}, None, TypeError,
+         r"tensors\['a'\]: expected dtype float32 or float64, got int64"),
+        ({}, ["a"], TypeError, "metadata: expected a dict of strings, got list"),
+        ({}, {"a": 1}, TypeError, "metadata: expected strings by name, got 'a': 1"),
+        ({}, {1: "a"}, TypeError, "metadata: expected strings by name, got 1: 'a'"),
+        ({}, {"a": "\ud800"}, ValueError, "metadata: expected strings of text, got"),
+    ],
+)  # fmt: skip
+def test_tensors_are_checked(tensors, metadata, error, message, tmp_path):
+    with pytest.raises(error, match=f"^{message}"):
+        fastrnn.save_tensors(tmp_path / "file", tensors, metadata)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 has no more axes")
+def test_more_axes_than_can_be_read_everywhere():
+    deep = np.ones(1, np.float32).reshape(33 * (1,))
+    with pytest.raises(ValueError, match=r"^tensors\['a'\]: expected at most 32 axes, got 33"):
+        fastrnn.save_tensors(io.BytesIO(), {"a": deep})
+
+
+def test_too_many_names(monkeypatch):
+    monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)
+    with pytest.raises(ValueError, match="^tensors: expected names that fit a header of 64 bytes"):
+        fastrnn.save_tensors(io.BytesIO(), TENSORS)
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_a_checkpoint_in_files(rule, tmp_path):
+    """as docs/api.md shows it, for an optimizer that remembers nothing, too"""
+    layer = fastrnn.GRU(2, 3, seed=1)
+    optimizer = getattr(fastrnn.optim, rule)(layer, lr=0.1)
+    ones = {name: np.ones_like(w) for name, w in layer.parameters().items()}
+    optimizer.step(ones)
+    state = optimizer.state_dict()
+    memory = state.pop("memory")
+    flat = {f"{k}.{name}": a for k, part in enumerate(memory) for name, a in part.items()}
+    fastrnn.save_tensors(tmp_path / "file", flat, {"rest": json.dumps(state)})
+    layer.save(tmp_path / "layer")
+    optimizer.step(ones)
+
+    twin = fastrnn.load(tmp_path / "layer")
+    again = getattr(fastrnn.optim, rule)(twin)
+    found = fastrnn.load_tensors(tmp_path / "file")
+    memory = [{name.removeprefix("0."): a for name, a in found.items()}]
+    rest = json.loads(fastrnn.load_metadata(tmp_path / "file")["rest"])
+    again.load_state_dict(rest | {"memory": memory})
+    again.step(ones)
+    assert_same_bits(twin.state_dict(), layer.state_dict())
