@@ -257,6 +257,23 @@ def test_gradients_are_frozen_and_complete():
         g.input = None
 
 
+def test_gradients_print_their_shapes():
+    x = np.zeros((2, 1, 3), np.float32)
+    layer, gru, linear = fastrnn.LSTM(3, 4), fastrnn.GRU(3, 4, bias=False), fastrnn.Linear(3, 2)
+    (y, _, tape), (z, _, of_gru), (p, of_linear) = (m.forward(x) for m in (layer, gru, linear))
+    assert repr(layer.backward(tape, y)) == (
+        "Gradients(input=[2, 1, 3], state=([1, 1, 4], [1, 1, 4]), weights={weight_ih_l0=[16, 3], "
+        "weight_hh_l0=[16, 4], bias_ih_l0=[16], bias_hh_l0=[16]})"
+    )
+    assert repr(gru.backward(of_gru, z, input_grad=False)) == (
+        "Gradients(input=None, state=[1, 1, 4], weights={weight_ih_l0=[12, 3], "
+        "weight_hh_l0=[12, 4]})"
+    )
+    assert repr(linear.backward(of_linear, p)) == (
+        "Gradients(input=[2, 1, 3], state=None, weights={weight=[2, 3], bias=[2]})"
+    )
+
+
 def test_gradients_are_told_apart_by_identity():
     layer = fastrnn.GRU(3, 4)
     y, _, tape = layer.forward(np.zeros((2, 1, 3), np.float32))

@@ -350,6 +350,16 @@ def test_numbers_that_no_float_holds(name, call):
             call(n)
 
 
+def test_a_forget_bias_that_its_dtype_does_not_hold():
+    for value in (1e39, -1e300):
+        with rejects(
+            ValueError, "forget_bias: expected a number in [-3.40282e+38, ", f"got {value}"
+        ):
+            fastrnn.LSTM(2, 3, forget_bias=value)
+    layer = fastrnn.LSTM(2, 3, forget_bias=1e300, dtype=np.float64)
+    assert layer.parameters()["bias_ih_l0"][3] == 1e300
+
+
 @pytest.mark.parametrize("make", [lambda n: fastrnn.LSTM(n, 1), lambda n: fastrnn.Linear(1, n)])
 def test_sizes_above_the_cores(make):
     with rejects(ValueError, "", "expected an integer <= 1048576, got 1048577"):

@@ -121,6 +121,8 @@ def test_lengths_of_any_integer_type(dtype):
     wanted, _ = layer(p.x, lengths=np.array([2, 5, 0]))
     for lengths in (np.array([2, 5, 0], dtype), [2, 5, 0], np.array([2, 9, 5, 9, 0], dtype)[::2]):
         assert layer(p.x, lengths=lengths)[0].tobytes() == wanted.tobytes()
+    wanted, _ = layer(p.x, lengths=[1, 2, 3])
+    assert layer(p.x, lengths=range(1, 4))[0].tobytes() == wanted.tobytes()
 
 
 @each_kind

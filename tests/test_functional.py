@@ -132,6 +132,25 @@ def test_weights_changed_after_forward(kind):
     assert got.input.tobytes() == wanted.input.tobytes()
 
 
+@each_kind
+def test_dropout_of_one_layer_warns(kind):
+    """as the class does, of the caller's line; with two layers it acts, and nobody is warned"""
+    for layers in (1, 2):
+        net = net_of(kind, 5, 7, layers=layers)
+        p, weights = problem(net, steps=6, batch=2), weights_of(net)
+        for function in functions(net)[:2]:
+            options = functions(net)[2] | dict(dropout=0.5, seed=1)
+            plain = function(p.x, weights, **functions(net)[2])[0]
+            if layers == 2:
+                assert function(p.x, weights, **options)[0].tobytes() != plain.tobytes()
+                continue
+            said = r"^dropout acts between layers: dropout=0.5 does nothing with num_layers=1"
+            with pytest.warns(UserWarning, match=said) as caught:
+                y = function(p.x, weights, **options)[0]
+            assert y.tobytes() == plain.tobytes()
+            assert [w.filename for w in caught] == [__file__]
+
+
 def test_a_tape_of_something_else():
     linear = fastrnn.Linear(2, 3)
     _, tape = linear.forward(np.ones((1, 2), np.float32))

@@ -73,8 +73,13 @@ def test_number_of_threads():
     try:
         fastrnn.set_num_threads(2)
         assert fastrnn.get_num_threads() == 2
+        fastrnn.set_num_threads(None)
+        assert fastrnn.get_num_threads() == before
     finally:
         fastrnn.set_num_threads(before)
+    back = "import fastrnn; fastrnn.set_num_threads(2); fastrnn.set_num_threads(None);"
+    told = python("-c", back + code, FASTRNN_NUM_THREADS="3")
+    assert told.stdout.strip() == "3", "what the variable says"
     with pytest.raises(TypeError, match="^n: expected an integer"):
         fastrnn.set_num_threads(1.5)
 

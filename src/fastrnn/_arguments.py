@@ -57,8 +57,8 @@ def as_floats(name: str, value: Any) -> Array:
 
 
 def as_indices(name: str, value: Any) -> Array:
-    """Return an array of any integer dtype; a list is taken as one."""
-    array = as_lists(name, value) if isinstance(value, (int, list, tuple)) else None
+    """Return an array of any integer dtype; a list or a range is taken as one."""
+    array = as_lists(name, value) if isinstance(value, (int, list, tuple, range)) else None
     if array is None:
         array = _import_array(name, value)
     elif array.size == 0:

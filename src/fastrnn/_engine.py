@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -37,6 +38,15 @@ _PARTS = {"state": ("h0", "c0"), "dstate": ("dh", "dc")}
 # a call that is refused leaves the generator where it was.
 Masks: TypeAlias = Callable[[], tuple[float, int]]
 _NO_MASKS = (0.0, 0)
+
+
+def warn_of_dropout(dropout: float, num_layers: int, stacklevel: int) -> None:
+    """Warn of a dropout that has nothing to act on; `stacklevel` 2 is the caller's line."""
+    if dropout > 0.0 and num_layers == 1:
+        warnings.warn(
+            f"dropout acts between layers: dropout={dropout:g} does nothing with num_layers=1",
+            stacklevel=stacklevel + 1,
+        )
 
 
 class Engine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from ._arguments import (
     as_size,
     as_threads,
 )
-from ._engine import Engine
+from ._engine import Engine, warn_of_dropout
 from ._explain import Explanation
 from ._module import Module
 from ._spec import Spec, checked_spec
@@ -50,15 +49,12 @@ class Recurrent(Module, Generic[S]):
             cell, dtype, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
         )
         if forget_bias is not None:
-            forget_bias = as_real("forget_bias", forget_bias)
+            most = float(np.finfo(spec.dtype).max)
+            forget_bias = as_real("forget_bias", as_real("forget_bias", forget_bias), -most, most)
             if not spec.bias:
                 raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias:g}")
         dropout = as_real("dropout", dropout, 0.0, 1.0)
-        if dropout > 0.0 and spec.num_layers == 1:
-            warnings.warn(
-                f"dropout acts between layers: dropout={dropout:g} does nothing with num_layers=1",
-                stacklevel=3,
-            )
+        warn_of_dropout(dropout, spec.num_layers, stacklevel=3)
         batch_first = as_flag("batch_first", batch_first)
         self._threads = as_threads("num_threads", num_threads)
         self._rng = np.random.default_rng(as_seed(seed))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ._arguments import Array
+import numpy as np
+
+from ._arguments import Array, show_shape
 
 S = TypeVar("S")  # one array, a pair of them for LSTM, None for Linear
 
 
-@dataclass(frozen=True, eq=False)  # arrays make neither one truth value nor a hash
+@dataclass(frozen=True, eq=False, repr=False)  # arrays make neither one truth value nor a hash
 class Gradients(Generic[S]):
     """Gradients of a loss. Two are equal if they are the same object.
 
@@ -23,6 +25,21 @@ class Gradients(Generic[S]):
     input: Array | None
     state: S
     weights: dict[str, Array]
+
+    def __repr__(self) -> str:
+        """Names and shapes, not values."""
+        weights = ", ".join(f"{name}={_shapes(w)}" for name, w in self.weights.items())
+        return (
+            f"Gradients(input={_shapes(self.input)}, state={_shapes(self.state)}, "
+            f"weights={{{weights}}})"
+        )
+
+
+def _shapes(value: Any) -> str:
+    """Return the shape of an array, those of a pair, or None."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shapes, value))})"
+    return "None" if value is None else show_shape(np.shape(value))
 
 
 class Tape:

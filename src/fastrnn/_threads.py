@@ -23,20 +23,21 @@ def _from_environment() -> int:
     return as_size(_VARIABLE, count)
 
 
-default = _from_environment()  # 0: all that the process may use
+_at_import = default = _from_environment()  # 0: all that the process may use
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: int | None) -> None:
     """Set how many threads a call may use at most, for layers without a `num_threads` of their own.
 
     Small work runs on one thread whatever the setting, and results do not depend on it: not by a
-    bit. The environment variable FASTRNN_NUM_THREADS sets the same at import.
+    bit. The environment variable FASTRNN_NUM_THREADS sets the same at import. None: back to what
+    it was then.
 
     Raises:
         TypeError, ValueError: `n` is no integer, or not in 1..2^31 - 1.
     """
     global default
-    default = as_size("n", n)
+    default = _at_import if n is None else as_size("n", n)
 
 
 def get_num_threads() -> int:

@@ -32,8 +32,9 @@ from ._arguments import (
     as_seed,
     as_threads,
     as_weights,
+    show_shape,
 )
-from ._engine import Engine, Masks
+from ._engine import Engine, Masks, warn_of_dropout
 from ._spec import GATES, Spec
 from ._tape import Gradients, Tape
 
@@ -67,7 +68,8 @@ def rnn(
         nonlinearity: "tanh" or "relu".
         lengths: integers [B] in 0..T: row b ends after lengths[b] steps.
         batch_first: whether x and y are [B, T, ...].
-        dropout: probability in 0..1 between layers.
+        dropout: probability in 0..1 between layers; with one layer a UserWarning says that it does
+            nothing.
         seed: integer >= 0 for the masks of dropout; None draws a fresh one.
         num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
 
@@ -81,7 +83,7 @@ def rnn(
     """
     cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine(cell, weights).run(x, state, lengths, *options)
+    return _engine(cell, weights, dropout).run(x, state, lengths, *options)
 
 
 def rnn_forward(
@@ -103,7 +105,7 @@ def rnn_forward(
     """
     cell = _rnn_cell(nonlinearity)
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine(cell, weights, keep=True).forward(x, state, lengths, *options)
+    return _engine(cell, weights, dropout, keep=True).forward(x, state, lengths, *options)
 
 
 def lstm(
@@ -131,7 +133,7 @@ def lstm(
         y [T, B, D * P] and (h, c), shaped like `state`.
     """
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("lstm", weights).run(x, state, lengths, *options)
+    return _engine("lstm", weights, dropout).run(x, state, lengths, *options)
 
 
 def lstm_forward(
@@ -151,7 +153,7 @@ def lstm_forward(
     `backward`.
     """
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("lstm", weights, keep=True).forward(x, state, lengths, *options)
+    return _engine("lstm", weights, dropout, keep=True).forward(x, state, lengths, *options)
 
 
 def gru(
@@ -174,7 +176,7 @@ def gru(
             [3H], gates in the order r, z, n.
     """
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("gru", weights).run(x, state, lengths, *options)
+    return _engine("gru", weights, dropout).run(x, state, lengths, *options)
 
 
 def gru_forward(
@@ -194,7 +196,7 @@ def gru_forward(
     `backward`.
     """
     options = _options(batch_first, dropout, seed, num_threads)
-    return _engine("gru", weights, keep=True).forward(x, state, lengths, *options)
+    return _engine("gru", weights, dropout, keep=True).forward(x, state, lengths, *options)
 
 
 def backward(
@@ -247,20 +249,26 @@ def _options(
     return batch_first, lambda: (dropout, key), threads
 
 
-def _engine(cell: str, weights: Mapping[str, Any], keep: bool = False) -> Engine:
+def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = False) -> Engine:
     """Infer the network's shape from names and shapes, then check all of them against it.
 
+    `dropout`: with one layer the caller of the public function is warned of it.
     `keep`: for a tape, whose backward reads the weights again. They are copied, so that what the
     caller does to them in between cannot mix old weights with new ones.
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected a dict of arrays by name, got {type(weights).__name__}")
     first = {}
-    for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0"):
+    for name, form in (
+        ("weight_ih_l0", f"[{GATES[cell]} * hidden_size, input_size]"),
+        ("weight_hh_l0", f"[{GATES[cell]} * hidden_size, size of h]"),
+        ("weight_hr_l0", "[proj_size, hidden_size]"),
+    ):
         if name in weights:
             first[name] = as_floats(name, weights[name])
             if first[name].ndim != 2:
-                raise ValueError(f"{name}: expected a matrix, got {first[name].ndim} axes")
+                got = show_shape(first[name].shape)
+                raise ValueError(f"{name}: expected a matrix {form}, got shape {got}")
         elif name != "weight_hr_l0":
             raise ValueError(f"weights: missing {name}")
     rows, input_size = first["weight_ih_l0"].shape
@@ -281,4 +289,5 @@ def _engine(cell: str, weights: Mapping[str, Any], keep: bool = False) -> Engine
         proj_size=first["weight_hr_l0"].shape[0] if projected else 0,
     )
     arrays = as_weights("weights", weights, spec.shapes(), spec.dtype).values()
+    warn_of_dropout(float(dropout), spec.num_layers, stacklevel=3)
     return Engine(spec, [w.copy() for w in arrays] if keep else list(arrays))

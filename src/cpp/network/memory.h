@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,16 @@ namespace fastrnn {
 constexpr size_t kAlign = 64;
 constexpr size_t kHugePage = size_t(1) << 21;
 constexpr size_t kHugeBlock = kHugePage / 4 * 3;  // bytes from which a Block asks for huge pages
+
+// What a Block throws: how much was wanted tells a batch that is too large from a machine that is too small.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(size_t bytes) noexcept;
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[80];
+};
 
 // A block of 1.5 MB or more asks for pages of 2 MB (Linux). Those of 4 KB are looked up in memory again and again when
 // weights do not fit what a core remembers of them (LSTM T100 B1 H1024 17.1 ms, 14.2 with huge pages; T20 on one thread

@@ -1,8 +1,12 @@
 #include "python/results.h"
 
+#include <cstdio>
+#include <limits>
 #include <memory>
+#include <new>
 
 #include "network/memory.h"
+#include "python/arrays.h"
 
 namespace fastrnn {
 namespace {
@@ -33,15 +37,44 @@ py::capsule lent(size_t bytes, char*& data) {
   return owner;
 }
 
+// Bytes of an array, the largest size_t for more: an input without strides may be longer than any memory.
+size_t bytes_of(const ArrayShape& shape, size_t element) {
+  constexpr size_t most = std::numeric_limits<size_t>::max();
+  size_t bytes = element;
+  bool fits = true;
+  for (int axis = 0; axis < shape.dims; ++axis) {
+    const auto size = size_t(shape.size[axis]);
+    if (size == 0) return 0;
+    fits = fits && bytes <= most / size;
+    bytes = fits ? bytes * size : most;
+  }
+  return bytes;
+}
+
+template <class T>
+[[noreturn]] void no_memory(const ArrayShape& shape) {
+  double bytes = sizeof(T);
+  for (int axis = 0; axis < shape.dims; ++axis) bytes *= double(shape.size[axis]);
+  char text[200];
+  std::snprintf(text, sizeof text, "out of memory: expected %.0f bytes for a result of shape %s, %s", bytes,
+                shape_text(shape.size, size_t(shape.dims)).c_str(), dtype_name<T>());
+  PyErr_SetString(PyExc_MemoryError, text);
+  throw py::error_already_set();
+}
+
 }  // namespace
 
 template <class T>
 py::object result_array(const ArrayShape& shape, T*& data) {
-  size_t bytes = sizeof(T);
-  for (int axis = 0; axis < shape.dims; ++axis) bytes *= size_t(shape.size[axis]);
+  const size_t bytes = bytes_of(shape, sizeof(T));
   if (bytes < kLarge) return fresh_array(shape, data);
   char* memory;
-  const py::capsule owner = lent<results>(bytes, memory);
+  py::capsule owner;
+  try {
+    owner = lent<results>(bytes, memory);
+  } catch (const std::bad_alloc&) {
+    no_memory<T>(shape);
+  }
   data = reinterpret_cast<T*>(memory);
   return py::array_t<T>(std::vector<ssize_t>(shape.size, shape.size + shape.dims), data, owner);
 }
