@@ -20,7 +20,9 @@ def test_a_star_brings_what_the_module_is_for(module):
                (found[name] for name in found if name != "__builtins__"))  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.Linear,
+                                  fastrnn.StreamPool, fastrnn.optim.SGD, fastrnn.optim.Adam,
+                                  fastrnn.optim.AdamW])  # fmt: skip
 def test_help_lists_every_argument(kind):
     text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
     described = text[: text.index("Method resolution order")]

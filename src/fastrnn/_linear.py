@@ -45,13 +45,18 @@ class Linear(Module):
     One row gives the same bits whatever shares its batch, for any number of threads.
 
     Args:
-        in_features, out_features: integers >= 1.
+        in_features, out_features: integers from 1 to 1,048,576.
         bias: whether there is a bias vector.
         dtype: np.float32 or np.float64, of weights, inputs and results alike.
-        seed: integer >= 0 for the initial weights, U(-1/sqrt(I), 1/sqrt(I)) as in torch.
-        num_threads: threads a call may use at most; None: `fastrnn.get_num_threads()`.
+        seed: integer >= 0 for the initial weights, U(-1/sqrt(I), 1/sqrt(I)) with I = in_features
+            as in torch; None draws a fresh one.
+        num_threads: threads a call may use at most, 1 or more; None: `fastrnn.get_num_threads()`.
 
     Weights: weight [out_features, in_features], bias [out_features].
+
+    Raises:
+        TypeError: an option of a wrong type.
+        ValueError: one with a wrong value.
     """
 
     def __init__(
@@ -121,7 +126,7 @@ class Linear(Module):
         """Return y [..., out_features] of x [..., in_features], any number of leading axes.
 
         Raises:
-            TypeError: another dtype than the layer's.
+            TypeError: another dtype than the layer's, or no array at all.
             ValueError: a wrong last axis.
         """
         lease = self._packing.acquire()
@@ -132,7 +137,14 @@ class Linear(Module):
         return self._run(x)[0] if plain is None else plain
 
     def forward(self, x: Any) -> tuple[Array, Tape]:
-        """Return y and the tape for `backward`; the tape refers to x, which must not change."""
+        """Run like a call, and keep on a tape what `backward` needs.
+
+        The argument and errors are those of a call. The tape refers to x, which must not change
+        before `backward`; where x has strides, to a copy.
+
+        Returns:
+            y [..., out_features], which may be written to, and the tape.
+        """
         y, kept, version = self._run(x)
         return y, Tape(kept, self, version)
 
@@ -151,9 +163,16 @@ class Linear(Module):
         return y.reshape(*leading, self._out), _Input(flat, leading), lease.version
 
     def backward(self, tape: Tape, dy: Any, *, input_grad: bool = True) -> Gradients[None]:
-        """Return the gradients, given dy in y's shape: .input, .weights (.state is None).
+        """Return the gradients of a loss, from that of its output.
 
-        Without `input_grad` .input is None and is not computed: for a layer that reads data.
+        Args:
+            tape: from `forward` of this layer, with the weights it has now.
+            dy: in y's shape.
+            input_grad: whether to compute the gradient of x. False for a layer that reads data.
+
+        Returns:
+            Gradients with respect to x (.input, None without `input_grad`) and the weights
+            (.weights); .state is None.
 
         Raises:
             TypeError: a wrong dtype; a tape that is none; an `input_grad` that is no bool.

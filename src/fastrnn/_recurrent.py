@@ -200,6 +200,10 @@ class Recurrent(Module, Generic[S]):
         It supposes cores that answer each other at once: a call that has found them far apart in
         the last 20 ms stays on one thread where it would wait too long for another. The results
         are the same bits.
+
+        Raises:
+            TypeError: a T or B that is no integer; a `training` that is no bool.
+            ValueError: a T or B below 0 or above 2^31 - 1.
         """
         T, B = as_size("T", T, 0), as_size("B", B, 0)
         threads = self._threads or _threads.default

@@ -93,8 +93,10 @@ def load(path: Source) -> Any:
 
     Raises:
         OSError: the file cannot be read.
+        TypeError: `path` is neither a name nor bytes.
         ValueError: it is no safetensors file, a damaged one, one without an architecture (see
-            `load_tensors`), or tensors and architecture do not fit; the message says which.
+            `load_tensors`), or tensors and architecture do not fit; the message says which. A
+            `path` that is no name of a file.
     """
     header = read_header(path)
     modules = _by_module(header)

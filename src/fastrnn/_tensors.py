@@ -75,8 +75,10 @@ def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
 
     Raises:
         OSError: the file cannot be read.
+        TypeError: `path` is neither a name nor bytes; `prefix` is no string.
         ValueError: it is no safetensors file or a damaged one; a tensor asked for is none of
-            F32, F64, F16 and BF16; none has a name that starts with `prefix`.
+            F32, F64, F16 and BF16; none has a name that starts with `prefix`; a `path` that is no
+            name of a file.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected a string, got {prefix!r}")
@@ -97,7 +99,8 @@ def load_metadata(path: Source) -> dict[str, str]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no safetensors file or a damaged one.
+        TypeError: `path` is neither a name nor bytes.
+        ValueError: it is no safetensors file or a damaged one; a `path` that is no name of a file.
     """
     return dict(read_header(path).metadata)
 

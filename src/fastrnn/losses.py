@@ -36,6 +36,9 @@ def mse(
 ) -> tuple[float, Array]:
     """Mean squared error and its gradient with respect to `pred`.
 
+    loss = sum (pred - target)^2 / N over the N numbers that count, with "sum" without N; the
+    gradient is 2 (pred - target) / N.
+
     Args:
         pred: float32 or float64, any shape.
         target: the same shape and dtype.
@@ -60,7 +63,8 @@ def bce_with_logits(
     """Binary cross-entropy of sigmoid(logits), and its gradient with respect to `logits`.
 
     For answers that are yes or no, each for itself: is this frame speech, which tags hold.
-    loss = log(1 + e^x) - target x, computed so that nothing overflows.
+    loss = sum (log(1 + exp(logits)) - target logits) / N over the N numbers that count, with "sum"
+    without N, computed so that nothing overflows; the gradient is (sigmoid(logits) - target) / N.
 
     Args:
         logits: float32 or float64, any shape.
@@ -122,6 +126,9 @@ def cross_entropy(
     logits: Any, target: Any, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[float, Array]:
     """Softmax cross-entropy and its gradient with respect to `logits`.
+
+    loss = sum (log sum_c exp(logits[c]) - logits[target]) / N over the N positions that count, with
+    "sum" without N; the gradient is (softmax(logits) - onehot(target)) / N. Nothing overflows.
 
     Args:
         logits: [..., C], float32 or float64; the classes are the last axis (in torch the second).

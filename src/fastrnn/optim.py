@@ -34,6 +34,18 @@ class SGD(Optimizer):
 
     g += weight_decay w; v = momentum v + (1 - dampening) g (the first v is g itself); then
     w -= lr v, with `nesterov` w -= lr (g + momentum v).
+
+    Args:
+        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        lr: number >= 0, the learning rate.
+        momentum: number >= 0; 0 keeps no v.
+        dampening: finite number.
+        weight_decay: number >= 0.
+        nesterov: True or False; True asks for momentum > 0 and dampening = 0.
+
+    Raises:
+        TypeError: `modules` that are no modules; an option of a wrong type.
+        ValueError: a module that comes twice; an option out of its range.
     """
 
     momentum: float
@@ -91,7 +103,18 @@ class Adam(Optimizer):
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
     w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), t counting the steps from 1.
-    `weight_decay` times w is added to g.
+    `weight_decay` times w is added to g before.
+
+    Args:
+        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        lr: number >= 0, the learning rate.
+        betas: b1 and b2, each in [0, 1).
+        eps: number >= 0.
+        weight_decay: number >= 0.
+
+    Raises:
+        TypeError: `modules` that are no modules; an option of a wrong type.
+        ValueError: a module that comes twice; an option out of its range.
     """
 
     betas: tuple[float, float]
@@ -149,7 +172,19 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
-    w shrinks by the factor 1 - lr weight_decay before Adam's step (torch.optim.AdamW).
+    w shrinks by the factor 1 - lr weight_decay before Adam's step (torch.optim.AdamW), and g is
+    left as it is.
+
+    Args:
+        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        lr: number >= 0, the learning rate.
+        betas: b1 and b2 of Adam, each in [0, 1).
+        eps: number >= 0.
+        weight_decay: number >= 0.
+
+    Raises:
+        TypeError: `modules` that are no modules; an option of a wrong type.
+        ValueError: a module that comes twice; an option out of its range.
     """
 
     def __init__(
