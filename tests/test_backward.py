@@ -1,5 +1,7 @@
 """Gradients against the float64 oracle (tight) and against central differences (loose)."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -244,6 +246,14 @@ def test_input_grad_is_true_or_false():
         for wrong in (None, 0, "no"):
             with pytest.raises(TypeError, match="^input_grad: expected True or False, got"):
                 back(wrong)
+
+
+@pytest.mark.parametrize("make", [lambda: fastrnn.GRU(3, 4), lambda: fastrnn.Linear(3, 4)])
+def test_a_tape_is_neither_copied_nor_pickled(make):
+    *_, tape = make().forward(np.zeros((2, 1, 3), np.float32))
+    for clone in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="^a Tape can be neither copied nor pickled"):
+            clone(tape)
 
 
 def test_gradients_are_frozen_and_complete():

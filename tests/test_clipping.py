@@ -74,4 +74,10 @@ def test_clipping_of_what_cannot_be_scaled():
     for bad, got in ((np.ones(2, int), "int64"), (3.0, "float"), (np.float32(3), "float32")):
         with pytest.raises(TypeError, match=f"^grads: expected.* array for b, got {got}"):
             optim.clip_grad_norm_([good, {"b": bad}], 1.0)
+    for bad, got in ((np.ones(2), "ndarray"), (None, "NoneType"), ("a", "str")):
+        for given in (bad, [good, bad], (good, bad)):
+            with pytest.raises(
+                TypeError, match=f"^grads: expected Gradients or dicts of arrays, got {got}"
+            ):
+                optim.clip_grad_norm_(given, 1.0)
     assert (good["a"] == 1).all(), "nothing changed"

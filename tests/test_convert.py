@@ -220,6 +220,18 @@ def test_bad_onnx(arguments, error, message):
         ),
         (
             "gru",
+            [*KERAS, KERAS[0][1:], *KERAS[1:]],
+            ValueError,
+            r"weights\[3\]: expected shape \[3, 12\], as the first time, got \[2, 12\]",
+        ),
+        (
+            "gru",
+            [*KERAS, np.ones((3, 9), np.float32), np.ones((3, 9), np.float32), KERAS[2][:, :9]],
+            ValueError,
+            r"weights\[3\]: expected shape \[3, 12\], as the first time, got \[3, 9\]",
+        ),
+        (
+            "gru",
             [*KERAS[:2], KERAS[2].astype(float)],
             TypeError,
             r"weights\[2\]: expected dtype fl",

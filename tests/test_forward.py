@@ -5,7 +5,7 @@ import pytest
 
 import fastrnn
 import reference
-from support import DTYPES, KINDS, assert_close, net_of, packed, problem, unpacked
+from support import DTYPES, KINDS, assert_close, net_of, packed, problem, same, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -148,3 +148,20 @@ def test_inputs_are_left_alone():
 
 def test_default_dtype_is_float32():
     assert fastrnn.GRU(2, 3)(np.zeros((4, 1, 2), np.float32))[0].dtype == np.float32
+
+
+@each_kind
+def test_one_length_of_a_row_without_a_batch(kind):
+    """a number, or a list of one"""
+    net = net_of(kind, 5, 7, bidirectional=True)
+    x, layer = problem(net, steps=6, batch=1).x[:, 0], net.build()
+    wanted, state = layer(x, lengths=[4])
+    assert not wanted[4:].any() and wanted[:4].tobytes() == layer(x[:4])[0].tobytes()
+    for length in (4, np.int16(4), np.array(4), (4,)):
+        y, final = layer(x, lengths=length)
+        assert y.tobytes() == wanted.tobytes() and same(final, state)
+    for wrong in ([4, 4], np.ones((1, 1), int)):
+        with pytest.raises(ValueError, match=r"^lengths: expected shape \[1\]"):
+            layer(x, lengths=wrong)
+    with pytest.raises(ValueError, match=r"^lengths: expected shape \[1\].* got \[\]"):
+        layer(x[:, None], lengths=4)

@@ -78,6 +78,21 @@ def test_wrong_weights_are_listed():
         functional.gru(x, weights_of(net_of("gru", 5, 9)) | hr)
 
 
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"])
+def test_weights_that_are_no_matrices(name):
+    net = net_of("lstm_proj", 5, 9)
+    x, weights = problem(net, steps=6, batch=4).x, weights_of(net)
+    form = {
+        "weight_ih_l0": r"\[4 \* hidden_size, input_size\]",
+        "weight_hh_l0": r"\[4 \* hidden_size, size of h\]",
+        "weight_hr_l0": r"\[proj_size, hidden_size\]",
+    }[name]
+    for shape, shown in (((), r"\[\]"), ((36,), r"\[36\]"), ((36, 5, 1), r"\[36, 5, 1\]")):
+        bad = weights | {name: np.zeros(shape, np.float32)}
+        with pytest.raises(ValueError, match=f"^{name}: expected a matrix {form}, got .* {shown}"):
+            functional.lstm(x, bad)
+
+
 def test_wrong_x_and_state():
     net = net_of("gru", 5, 9)
     weights = weights_of(net)
@@ -130,6 +145,26 @@ def test_weights_changed_after_forward(kind):
         w[...] = 0
     got = functional.backward(tape, np.ones_like(y))
     assert got.input.tobytes() == wanted.input.tobytes()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@each_kind
+def test_dropout(kind, bidirectional):
+    """the masks are those of a layer whose generator has the same seed, on the way back, too"""
+    net = net_of(kind, 5, 12, layers=3, bidirectional=bidirectional)
+    p, weights = problem(net, steps=9, batch=4, lengths="ragged"), weights_of(net)
+    plain, with_tape, options = functions(net)
+    options |= dict(lengths=p.lengths, dropout=0.5)
+    layer = net.build(dropout=0.5)
+    layer.generator = np.random.default_rng(7)
+    wanted = run(layer, p)
+    y, state, tape = with_tape(p.x, weights, packed(p.state), seed=7, **options)
+    g = functional.backward(tape, p.dy, packed(p.dstate))
+    assert_same_bits(named(y, unpacked(state), g.input, unpacked(g.state), g.weights), wanted)
+    seeds = (7, 7, 8, None, None)
+    draws = [plain(p.x, weights, packed(p.state), seed=s, **options)[0].tobytes() for s in seeds]
+    assert draws[0] == draws[1] == y.tobytes()
+    assert len(set(draws)) == 4
 
 
 @each_kind

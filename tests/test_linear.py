@@ -1,6 +1,7 @@
 """fastrnn.Linear: against NumPy, its checks, its copies. Its bits are in test_bits_machine.py."""
 
 import copy
+import io
 import os
 import pickle
 import subprocess
@@ -93,6 +94,18 @@ def test_nothing_is_read_beyond_the_callers_arrays(isa):
     subprocess.run(
         [sys.executable, "-c", AT_THE_END_OF_A_PAGE], check=True, timeout=120, env=environment
     )
+
+
+def test_sizes_of_a_layer():
+    """either way round, also of one that was loaded or copied"""
+    linear = build(5, 7, bias=False)
+    buffer = io.BytesIO()
+    linear.save(buffer)
+    for each in (linear, copy.copy(linear), fastrnn.load(buffer.getvalue())):
+        assert (each.in_features, each.out_features, each.bias) == (5, 7, False)
+        for name in ("in_features", "out_features", "bias"):
+            with pytest.raises(AttributeError):
+                setattr(each, name, 3)
 
 
 def test_strided_input():

@@ -243,6 +243,10 @@ def test_bad_input():
         losses.cross_entropy(x, np.zeros(3))
     with pytest.raises(ValueError, match="^target: expected lists of equal lengths, got"):
         losses.cross_entropy(x, [1, [2], 3])
+    for shape, shown in (((), r"\[\]"), ((3, 0), r"\[3, 0\]"), ((0, 0), r"\[0, 0\]")):
+        expected = rf"^logits: expected shape \[\.\.\., C\] with C >= 1 classes, got {shown}"
+        with pytest.raises(ValueError, match=expected):
+            losses.cross_entropy(np.zeros(shape), np.zeros(shape[:-1], int))
     for wrong in (1.5, "1", True):
         with pytest.raises(TypeError, match="^ignore_index: expected an integer, got"):
             losses.cross_entropy(x, np.zeros(3, int), ignore_index=wrong)

@@ -231,3 +231,10 @@ def test_bytes_are_told_to_the_last(tmp_path):
     (tmp_path / "f").write_bytes(assemble(header, bytes(2097150)))
     with pytest.raises(ValueError, match=r"expected 2097152 bytes \(F16 of .* got 2097150"):
         fastrnn.load_tensors(tmp_path / "f")
+
+
+@pytest.mark.parametrize("tensors", [{}, {"weight": np.ones((1, 1), np.float32)}])
+def test_metadata_of_no_module(tensors, tmp_path):
+    fastrnn.save_tensors(tmp_path / "f", tensors, _safetensors.FORMAT)
+    with pytest.raises(ValueError, match="f: expected at least one module in the metadata, got no"):
+        fastrnn.load(tmp_path / "f")
