@@ -1,0 +1,126 @@
+// The plain values of fastrnn.hpp, which includes this file: statuses, errors, results, and what a call is told.
+#pragma once
+
+#include <fastrnn/fastrnn.h>
+
+#include <new>
+#include <utility>
+
+namespace fastrnn {
+inline namespace v1 {
+
+enum class Status : fastrnn_status {
+  ok = FASTRNN_OK,
+  invalid_argument = FASTRNN_INVALID_ARGUMENT,
+  out_of_memory = FASTRNN_OUT_OF_MEMORY,
+  io = FASTRNN_IO,
+  format = FASTRNN_FORMAT,
+  not_ready = FASTRNN_NOT_READY,
+  internal = FASTRNN_INTERNAL,
+};
+
+class Error {
+ public:
+  Status status() const noexcept { return Status(raw_.status); }
+  const char* message() const noexcept { return raw_.message; }
+  fastrnn_error* raw() noexcept { return &raw_; }
+
+ private:
+  fastrnn_error raw_ = {FASTRNN_OK, {}};
+};
+
+// A value, or the error why there is none. Asking for what is not there is undefined, as with std::optional.
+template <class Value>
+class [[nodiscard]] Result {
+ public:
+  Result(Value&& value) noexcept : ok_(true) { new (&storage_.value) Value(std::move(value)); }
+  Result(const Error& error) noexcept : ok_(false) { new (&storage_.error) Error(error); }
+  Result(Result&& other) noexcept : ok_(other.ok_) {
+    if (ok_) {
+      new (&storage_.value) Value(std::move(other.storage_.value));
+    } else {
+      new (&storage_.error) Error(other.storage_.error);
+    }
+  }
+  Result& operator=(Result&& other) noexcept {
+    if (this != &other) {
+      this->~Result();
+      new (this) Result(std::move(other));
+    }
+    return *this;
+  }
+  ~Result() {
+    if (ok_) storage_.value.~Value();
+  }
+
+  explicit operator bool() const noexcept { return ok_; }
+  Value& operator*() noexcept { return storage_.value; }
+  const Value& operator*() const noexcept { return storage_.value; }
+  Value* operator->() noexcept { return &storage_.value; }
+  const Value* operator->() const noexcept { return &storage_.value; }
+  const Error& error() const noexcept { return storage_.error; }
+
+ private:
+  union Storage {
+    Storage() noexcept {}
+    ~Storage() {}
+    Value value;
+    Error error;
+  } storage_;
+  bool ok_;
+};
+
+// Of a function that only can fail.
+template <>
+class [[nodiscard]] Result<void> {
+ public:
+  Result() noexcept = default;
+  Result(const Error& error) noexcept : error_(error) {}
+  explicit operator bool() const noexcept { return error_.status() == Status::ok; }
+  const Error& error() const noexcept { return error_; }
+
+ private:
+  Error error_;
+};
+
+enum class Cell : int32_t {
+  rnn_tanh = FASTRNN_RNN_TANH,
+  rnn_relu = FASTRNN_RNN_RELU,
+  lstm = FASTRNN_LSTM,
+  gru = FASTRNN_GRU,
+};
+
+enum class Dtype : int32_t { float32 = FASTRNN_FLOAT32, float64 = FASTRNN_FLOAT64 };
+
+// torch's arguments. A layer's dtype is its template's; here it is told of a file, and set by Layer<T>::make.
+struct Config {
+  Cell cell = Cell::lstm;
+  int32_t input_size = 1, hidden_size = 1, num_layers = 1;
+  bool bias = true, bidirectional = false;
+  int32_t proj_size = 0;
+  Dtype dtype = Dtype::float32;
+
+  int32_t output_size() const noexcept { return proj_size ? proj_size : hidden_size; }  // P, of one direction
+  int32_t directions() const noexcept { return bidirectional ? 2 : 1; }
+};
+
+using Tensor = fastrnn_tensor;      // a named array
+using Sequence = fastrnn_sequence;  // set its members; `size` is set by sequence()
+using Gradients = fastrnn_gradients;
+
+inline Sequence sequence() noexcept {
+  Sequence s = {};
+  s.size = sizeof s;
+  s.threads = 1;
+  return s;
+}
+
+inline Gradients gradients() noexcept {
+  Gradients g = {};
+  g.size = sizeof g;
+  g.threads = 1;
+  return g;
+}
+
+}  // namespace v1
+}  // namespace fastrnn
