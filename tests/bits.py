@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support import Net, Problem, run
+from support import CELLS, Net, Problem, run
 
 GOLDEN = Path(__file__).with_name("golden_bits.json")
 
@@ -80,7 +80,7 @@ class Golden:
 def golden_cases():
     cases = {}
     for dtype in ("float32", "float64"):
-        for cell in ("rnn_tanh", "rnn_relu", "lstm", "gru"):
+        for cell in CELLS:
             net = Net(cell, 7, 19, layers=2, bidirectional=True, dtype=dtype)
             gain = 0.2 if cell == "rnn_relu" else 0.5
             cases[f"{cell}_{dtype}"] = Golden(net, 13, 5, (13, 4, 0, 9, 13), gain)

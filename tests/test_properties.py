@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import (
+    CELLS,
     LAYOUTS,
     Net,
     assert_close,
@@ -28,7 +29,7 @@ sizes = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 31, 33]))
 
 @st.composite
 def nets(draw):
-    cell = draw(st.sampled_from(["rnn_tanh", "rnn_relu", "lstm", "gru"]))
+    cell = draw(st.sampled_from(CELLS))
     hidden = draw(sizes)
     return Net(
         cell,

@@ -8,7 +8,6 @@ import pytest
 import reference
 
 SHAPES = [(1, False), (2, False), (1, True), (3, True)]  # layers, bidirectional
-CELLS = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
 
 
 def random_weights(cell, inputs, hidden, layers, bidirectional, bias, proj, rng):
@@ -42,7 +41,7 @@ def problem(cell, layers, bidirectional, bias=True, proj=0, lengths=None, seed=1
 
 @pytest.mark.parametrize("lengths", [None, [2, 5, 0]])
 @pytest.mark.parametrize(("layers", "bidirectional"), SHAPES)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", reference.CELLS)
 def test_gradients_match_central_differences(cell, layers, bidirectional, lengths):
     proj = 2 if cell == "lstm" and layers == 2 else 0
     weights, x, state, dy, dstate, masks = problem(cell, layers, bidirectional, proj=proj)
@@ -68,7 +67,7 @@ def test_gradients_match_central_differences(cell, layers, bidirectional, length
 @pytest.mark.parametrize("lengths", [None, [2, 5, 1]])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("layers", "bidirectional"), SHAPES)
-@pytest.mark.parametrize("cell", [*CELLS, "lstm_proj"])
+@pytest.mark.parametrize("cell", [*reference.CELLS, "lstm_proj"])
 def test_matches_torch(cell, layers, bidirectional, bias, lengths):
     torch = pytest.importorskip("torch")
     cell, proj = cell.removesuffix("_proj"), 2 if cell.endswith("_proj") else 0
