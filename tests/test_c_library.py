@@ -66,7 +66,6 @@ def test_messages():
         c_library.call("fastrnn_layer_set", ours.handle, b"nonsense", b"....", 1)
 
 
-@pytest.mark.skipif(not hasattr(fastrnn, "load"), reason="fastrnn.load is not in this build")
 @each
 @dtypes
 def test_files_both_ways(cell, dtype, tmp_path):

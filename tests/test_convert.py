@@ -243,9 +243,16 @@ def test_bad_keras(cell, weights, error, message):
         convert.from_keras(cell, weights)
 
 
-@pytest.mark.parametrize("layer", [-1, 1 << 20, 1.0])
-def test_bad_layer(layer):
+@pytest.mark.parametrize(
+    ("layer", "error", "message"),
+    [
+        (-1, ValueError, "an integer >= 0, got -1"),
+        (1 << 20, ValueError, "an integer <= 1048575, got 1048576"),
+        (1.0, TypeError, "an integer, got 1.0"),
+    ],
+)
+def test_bad_layer(layer, error, message):
     for give in (lambda: convert.from_onnx("lstm", *ONNX, layer=layer),
                  lambda: convert.from_keras("gru", KERAS, layer=layer)):  # fmt: skip
-        with pytest.raises((TypeError, ValueError), match="^layer: expected an integer"):
+        with pytest.raises(error, match=f"^layer: expected {message}$"):
             give()

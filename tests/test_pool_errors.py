@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 
 import fastrnn
-from support import Net, unpacked
+from support import Net, random, same
 
 pytestmark = pytest.mark.usefixtures("isa")
 NET = Net("lstm", 5, 7, layers=2)
-
-
-def random(*shape, dtype=np.float32, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def same(a, b):
-    return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
 
 
 def test_full():
@@ -247,7 +239,7 @@ def test_objects_that_were_never_initialised_do_not_crash():
 @pytest.mark.parametrize(
     ("id", "error"), [(1.0, TypeError), ("a", TypeError), (True, TypeError), (2**70, ValueError)]
 )
-def test_ids_that_are_none(method, id, error):
+def test_invalid_ids(method, id, error):
     pool = fastrnn.StreamPool(fastrnn.GRU(3, 4), 2)
     pool.join(), pool.join()
     with pytest.raises(error, match="^id: expected"):

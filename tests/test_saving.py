@@ -203,7 +203,7 @@ def test_modules_are_checked(modules, error, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_names_that_are_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"^modules: expected names of text, got 'a\\ud800'"):
         fastrnn.save(tmp_path / "m", {"a\ud800": fastrnn.Linear(1, 1)})
     assert not list(tmp_path.iterdir())

@@ -109,7 +109,7 @@ def test_wrong_architecture(field, reader, tmp_path):
 @pytest.mark.parametrize(
     "value", ["0", "-1", "+4", " 4", "4 ", "1e3", "0x4", "४", "9" * 5000, "1048577", ""]
 )
-def test_sizes_that_are_none(value, tmp_path):
+def test_invalid_sizes(value, tmp_path):
     with pytest.raises(ValueError, match="hidden_size: expected an integer"):
         fastrnn.load(saved(tmp_path, lambda m, _: m.update(hidden_size=value)))
 
@@ -127,7 +127,7 @@ def test_features_that_the_constructor_refuses(name, value):
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "inf", "1e999", "1" * 99, "", "0x1p-1", "1_0"])
-def test_dropouts_that_are_none(value, tmp_path):
+def test_invalid_dropouts(value, tmp_path):
     with pytest.raises(ValueError, match="dropout: expected a number"):
         fastrnn.load(saved(tmp_path, lambda m, _: m.update(dropout=value)))
 

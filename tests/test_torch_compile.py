@@ -67,7 +67,6 @@ def test_compile_with_inductor():
 @pytest.mark.parametrize("name", LAYERS)
 def test_dynamic_shapes(name):
     layer, _ = make(name, batch_first=True)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(layer, fullgraph=True, backend=counter, dynamic=True)
     for batch, steps in ((2, 7), (5, 3), (4, 11)):

@@ -214,7 +214,7 @@ def test_packed_rows_have_the_bits_of_rows_alone(fma_isa):
         ([2**63 - 1] * 3, 5, f"a sum of 5, .*, got more: {2**63 - 1} at step 0 after a sum of 0"),
     ],
 )
-def test_batch_sizes_that_are_none(sizes, rows, match):
+def test_invalid_batch_sizes(sizes, rows, match):
     layer = fastrnn.torch.GRU(2, 3)
     with pytest.raises(ValueError, match=f"^batch_sizes: .*{match}"):
         layer(PackedSequence(torch.zeros(rows, 2), torch.tensor(sizes)))

@@ -310,7 +310,7 @@ def test_edited_arrays_close_with_the_block():
 
 
 @pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(3, 2)])
-def test_weights_are_no_attributes(make):
+def test_weights_are_not_attributes(make):
     layer = make()
     for twin in (layer, *clones(layer)):
         for name, w in twin.state_dict().items():
