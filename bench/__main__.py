@@ -16,7 +16,6 @@ import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,28 +97,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def updated(results: dict[str, Any], cases: list[Case], plan: Plan) -> dict[str, Any]:
     """The results with some cases measured anew, their rows in place of those that are there."""
-    known = roofline.Limits(**results["limits"]) if results["limits"] else None
+    known = roofline.Limits(**results["limits"])
     measured = run(cases, plan, with_memory=False, known=known)
     rows = {row["case"]: row for row in results["rows"]}
     rows |= {row["case"]: row for row in measured["rows"]}
     kept = [rows[case.name] for case in TABLE if case.name in rows]
-    ours = {"scaling": scaling.measure()} if measured["limits"] else {}  # a model, and of today
-    return results | {"rows": kept, "limits": measured["limits"]} | ours
+    model = scaling.measure()  # of the code that is built
+    return results | {"rows": kept, "limits": measured["limits"], "scaling": model}
 
 
 def run(
     cases: list[Case], plan: Plan, with_memory: bool, known: roofline.Limits | None = None
 ) -> dict[str, Any]:
     """Rows and what belongs to them; `known`: what this machine was already seen to reach."""
-    ours = find_spec("fastrnn") is not None  # without it the peers alone are measured
-    limits = roofline.probe() if ours else None
-    if limits and known:
+    limits = roofline.probe()
+    if known:
         limits = limits.at_least(known)
-    if limits and plan.tries > 1:
+    if plan.tries > 1:
         plan = replace(plan, missing=partial(roofline.missing_cores, limits))
-    cases = [case for case in cases if ours or not case.beside]
     # First, since it needs a build of its own: what is missing shows before half an hour of rows.
-    steps = native.measure() if ours and with_memory else []
+    steps = native.measure() if with_memory else []
     rows = []
     for number, case in enumerate(cases, 1):
         row = measure(case, plan, limits)
@@ -133,10 +130,10 @@ def run(
         )  # fmt: skip
     return {
         "machine": machine.describe(),
-        "limits": asdict(limits) if limits else None,
+        "limits": asdict(limits),
         "rows": rows,
         "native": steps,
-        "scaling": scaling.measure() if ours and with_memory else [],
+        "scaling": scaling.measure() if with_memory else [],
         "memory": memory.measure() if with_memory else [],
     }
 

@@ -6,7 +6,7 @@ they run one after the other, which is good for comparing one library with its o
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import sleep
 
 import pytest
@@ -41,10 +41,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("case", "library"), pairs)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cases(*groups): the groups of bench/cases.py to run")
-
-
 @pytest.fixture
 def time(benchmark, case: Case, library: str):
     """Times the library's call, checked against the others before."""
@@ -53,6 +49,9 @@ def time(benchmark, case: Case, library: str):
 
     def timed() -> None:
         sleep(Plan().rest)  # the last library's threads stop spinning
+        if case.pause:
+            benchmark.pedantic(run, setup=partial(sleep, case.pause), rounds=Plan().calls)
+            return  # the limits are those of warm caches
         benchmark(run)
         if library == "fastrnn" and benchmark.stats:
             floor = roofline.floor(case, problem.make(case).live, limits())

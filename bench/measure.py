@@ -15,7 +15,7 @@ SELF = {"odd": ("fastrnn",), "denormals": ("fastrnn", "torch"), "threads": ("fas
 PEERS = ("torch", "onnxruntime", "openvino")  # whom the targets are about
 
 
-def measure(case: Case, plan: Plan, limits: roofline.Limits | None) -> Row:
+def measure(case: Case, plan: Plan, limits: roofline.Limits) -> Row:
     if case.beside:
         return _beside(case, case.beside, plan)
     plan = replace(plan, pause=case.pause)
@@ -37,7 +37,7 @@ def measure(case: Case, plan: Plan, limits: roofline.Limits | None) -> Row:
     elif "fastrnn" in ready:
         if peers:
             row["ratio"] = times.ratio(row["best"], "fastrnn")
-        if limits and not case.pause:  # the limits are those of warm caches
+        if not case.pause:  # the limits are those of warm caches
             row["floor"] = roofline.floor(case, problem.make(case).live, limits)
             row["share"] = row["floor"] / times.time("fastrnn")
     return row

@@ -108,11 +108,10 @@ def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _machine(machine: dict[str, Any], limits: dict[str, float] | None) -> str:
+def _machine(machine: dict[str, Any], limits: dict[str, float]) -> str:
     lines = [f"- {key}: {value}" for key, value in machine.items()]
-    if limits:
-        rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in limits.items())
-        lines.append(f"- measured limits, GFLOP/s and GB/s: {rates}")
+    rates = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in limits.items())
+    lines.append(f"- measured limits, GFLOP/s and GB/s: {rates}")
     return "\n".join(lines) + "\n"
 
 

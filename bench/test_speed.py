@@ -1,4 +1,4 @@
-"""Times, group by group. Nothing here asserts on time."""
+"""Times, every group of cases.py. Nothing here asserts on time."""
 
 import pytest
 
@@ -13,8 +13,18 @@ def test_inference(time):
     time()
 
 
+@pytest.mark.cases("rows")
+def test_one_step_of_many_rows(time):
+    time()
+
+
 @pytest.mark.cases("training")
 def test_training(time):
+    time()
+
+
+@pytest.mark.cases("pauses")
+def test_after_pauses(time):
     time()
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "bench").is_dir():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 
-from bench import readme, report  # noqa: E402
+from bench import readme, report, test_speed  # noqa: E402
 from bench.__main__ import Place  # noqa: E402
 from bench.cases import TABLE, select  # noqa: E402
 
@@ -33,6 +33,12 @@ def test_every_machine_has_its_page():
     results = {path.stem.removeprefix("results") for path in (ROOT / "bench").glob("results*.json")}
     pages = {p.stem.removeprefix("performance") for p in (ROOT / "docs").glob("performance*.md")}
     assert results == pages == {place.results.stem.removeprefix("results") for place in PLACES}
+
+
+def test_pytest_times_every_group():
+    tests = [t for name, t in vars(test_speed).items() if name.startswith("test_")]
+    groups = [group for t in tests for mark in t.pytestmark for group in mark.args]
+    assert sorted(groups) == sorted({case.group for case in TABLE})
 
 
 def test_every_case_has_one_name_and_is_chosen_by_it():
