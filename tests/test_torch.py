@@ -5,10 +5,7 @@ import pytest
 from support import DTYPES, KINDS, assert_close, named, net_of, problem, run
 
 torch = pytest.importorskip("torch")
-pytestmark = [
-    pytest.mark.usefixtures("isa", "one_thread_of_torch"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
-]
+pytestmark = pytest.mark.usefixtures("isa", "one_thread_of_torch")
 
 
 def twin_of(net, layer):

@@ -15,13 +15,9 @@ from torch.nn.modules.rnn import RNNBase, RNNCellBase
 
 import fastrnn.torch as ours
 from torch_models import MODELS, Chain, First, assert_near, tensor_of
+from torch_support import NAMES
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread_of_torch"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
-]
-
-NAMES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+pytestmark = pytest.mark.usefixtures("one_thread_of_torch")
 
 
 @pytest.mark.parametrize("name", NAMES)

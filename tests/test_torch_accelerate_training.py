@@ -26,10 +26,7 @@ from torch_models import (
     train_step,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread_of_torch"),
-    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
-]
+pytestmark = pytest.mark.usefixtures("one_thread_of_torch")
 
 
 def our_bits(lstm, x):

@@ -7,8 +7,7 @@ torch = pytest.importorskip("torch")
 
 import fastrnn
 import fastrnn.torch
-
-LAYERS = ("RNN", "LSTM", "GRU")
+from torch_support import CELLS, LAYERS
 
 
 def problem(name):
@@ -45,7 +44,7 @@ def test_arrays_that_no_tensor_can_share():
     assert np.array_equal(module(x)[0].detach(), wanted)
 
 
-@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("name", CELLS)
 def test_cells_take_arrays(name):
     cell, theirs = getattr(fastrnn.torch, name)(3, 4), getattr(torch.nn, name)(3, 4)
     state = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}

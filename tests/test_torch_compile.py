@@ -9,22 +9,17 @@ from torch.nn.utils.rnn import PackedSequence
 import fastrnn.torch
 from fastrnn.torch._call import PACKED
 from fastrnn.torch._modules import cast
+from torch_support import CELLS, LAYERS, NAMES, first
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-LAYERS = ("RNN", "LSTM", "GRU")
-CELLS = ("RNNCell", "LSTMCell", "GRUCell")
 
 
 @pytest.fixture(autouse=True)
 def forget():
     torch._dynamo.reset()
-
-
-def first(result):
-    return result[0] if isinstance(result, tuple) else result
 
 
 def make(name, dtype=torch.float32, **options):
@@ -34,7 +29,7 @@ def make(name, dtype=torch.float32, **options):
     return layer, torch.randn(5, 3, 4, dtype=dtype)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_compile_without_a_graph_break(name):
     options = {} if name in CELLS else dict(num_layers=2, bidirectional=True)
     module, x = make(name, **options)
@@ -94,7 +89,7 @@ def test_compiled_training_follows_the_weights():
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_export_round_trip(name, tmp_path):
     module, x = make(name)
     program = torch.export.export(module, (x,))
@@ -156,7 +151,7 @@ def test_the_batch_of_packed_rows_without_values():
 
 
 @pytest.mark.parametrize("proj", [0, 2])
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_gradcheck(name, proj):
     options = {} if name in CELLS else dict(num_layers=2, bidirectional=True)
     if proj and name != "LSTM":
@@ -181,7 +176,7 @@ def test_gradcheck(name, proj):
     assert torch.autograd.gradcheck(run, inputs)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_autocast_computes_in_float32(name):
     module, x = make(name)
     wanted = first(module(x))
@@ -204,7 +199,7 @@ def test_autocast_computes_in_float32(name):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_tape_without_gradients(name, mode, monkeypatch):
     module, x = make(name)
     module(x)

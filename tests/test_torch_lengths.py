@@ -11,22 +11,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import fastrnn.torch
 from fastrnn.torch import _modules
+from torch_support import LAYERS, twins
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:LSTM with projections is not supported with oneDNN",
     "ignore::DeprecationWarning",
     "ignore::FutureWarning",
 )
-LAYERS = ("RNN", "LSTM", "GRU")
 LENGTHS = [4, 9, 1, 8, 8, 1]
 STEPS = 9
-
-
-def twins(name, *args, **kwargs):
-    theirs = getattr(torch.nn, name)(*args, **kwargs)
-    ours = getattr(fastrnn.torch, name)(*args, **kwargs)
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
 
 
 def by_packing(module, x, lengths, hx=None):

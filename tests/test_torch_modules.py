@@ -21,37 +21,16 @@ import fastrnn
 import fastrnn.torch
 from fastrnn import _threads
 from fastrnn.torch import _modules
+from torch_support import CELLS, LAYERS, NAMES, leaves, twins
 
 hypothesis.settings.load_profile("fastrnn")  # torch.testing has loaded its own
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:LSTM with projections is not supported with oneDNN",
     "ignore:dropout option adds dropout after all but last",
 )
 
-LAYERS = ("RNN", "LSTM", "GRU")
-CELLS = ("RNNCell", "LSTMCell", "GRUCell")
 INFOS = {m.module_cls.__name__: m for m in module_db if m.module_cls.__module__.endswith(".rnn")}
 MODES = (True, False)
-
-
-def leaves(value):
-    """the tensors of a result, in order"""
-    if isinstance(value, PackedSequence):
-        return [value.data, value.batch_sizes]
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return [leaf for item in value for leaf in leaves(item)]
-
-
-def twins(name, *args, **kwargs):
-    """torch's module and ours, with the same weights"""
-    theirs, ours = (
-        getattr(torch.nn, name)(*args, **kwargs),
-        getattr(fastrnn.torch, name)(*args, **kwargs),
-    )
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
 
 
 def gradients(outputs, wanted, seed=0):
@@ -89,7 +68,7 @@ def errors(name):
 
 
 def test_the_database_has_what_we_think():
-    assert set(INFOS) == {*LAYERS, *CELLS}
+    assert set(INFOS) == set(NAMES)
     # Each mode: 87 of tensors and 48 of packed sequences (RNN 32, GRU 16; torch has none for LSTM).
     assert sum(len(samples(n, training)) for n in INFOS for training in MODES) >= 270
     recent = tuple(int(v) for v in torch.__version__.split(".")[:2]) >= (2, 13)
@@ -248,7 +227,7 @@ def test_a_child_forked_from_a_process_with_torchs_threads_does_not_wait_for_the
     subprocess.run(code, check=True, timeout=120)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_bits_as_the_numpy_layers(name, fma_isa):
     module = getattr(fastrnn.torch, name)(13, 20)
     layer = getattr(fastrnn, name.removesuffix("Cell"))(13, 20)
@@ -292,7 +271,7 @@ def test_any_strides(name, layout):
             assert_all_close(results[1], results[0])
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_copies_and_pickles(name):
     module = getattr(fastrnn.torch, name)(4, 6)
     x = torch.randn(3, 2, 4) if name in LAYERS else torch.randn(2, 4)
@@ -306,7 +285,7 @@ def test_copies_and_pickles(name):
     assert torch.equal(leaves(copy.copy(module)(x))[0], wanted)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_dtype_can_change_and_a_stray_parameter_names_itself(name):
     theirs, ours = twins(name, 4, 6)
     for dtype in (torch.float64, torch.float32, torch.float64):
@@ -324,7 +303,7 @@ def test_dtype_can_change_and_a_stray_parameter_names_itself(name):
         ours(torch.randn(3, 4, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *CELLS])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_the_kernels_are_not_for_goes_to_torch_with_one_warning(name, monkeypatch):
     monkeypatch.setattr(_modules, "_warned", set())
     theirs, ours = twins(name, 4, 6, dtype=torch.bfloat16)

@@ -10,17 +10,7 @@ torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn import _core
 from fastrnn.torch._call import TIME, Call
-
-LAYERS = ("RNN", "LSTM", "GRU")
-
-
-def twins(name, *args, **kwargs):
-    theirs, ours = (
-        getattr(torch.nn, name)(*args, **kwargs),
-        getattr(fastrnn.torch, name)(*args, **kwargs),
-    )
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
+from torch_support import LAYERS, twins
 
 
 def agree(theirs, ours, x):

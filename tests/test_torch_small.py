@@ -9,13 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastrnn.torch
-
-LAYERS = ("RNN", "LSTM", "GRU")
-NAMES = (*LAYERS, "RNNCell", "LSTMCell", "GRUCell")
-
-
-def twins(name, *args, **options):
-    return [getattr(m, name)(*args, **options) for m in (torch.nn, fastrnn.torch)]
+from torch_support import LAYERS, NAMES, first, twins
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,8 +48,7 @@ class Nothing(torch.autograd.Function):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_gradient_is_none(name, graph):
     for module in twins(name, 3, 4):
-        result = module(torch.zeros(2, 3))
-        y = result[0] if isinstance(result, tuple) else result
+        y = first(module(torch.zeros(2, 3)))
         Nothing.apply(y).sum().backward(create_graph=graph)
         assert all(p.grad is None for p in module.parameters())
 

@@ -10,9 +10,7 @@ torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn.torch import ops
 from fastrnn.torch._kernel import plain
-
-LAYERS = ("RNN", "LSTM", "GRU")
-NAMES = (*LAYERS, "RNNCell", "LSTMCell", "GRUCell")
+from torch_support import LAYERS, NAMES, first, twins
 
 
 class Tracked(torch.Tensor):
@@ -48,14 +46,8 @@ class Kept(Wrapped):
         return result if result is NotImplemented else again(result)
 
 
-def first(result):
-    return result[0] if isinstance(result, tuple) else result
-
-
 def problem(name):
-    ours = getattr(fastrnn.torch, name)(3, 4)
-    theirs = getattr(torch.nn, name)(3, 4)
-    theirs.load_state_dict(ours.state_dict())
+    theirs, ours = twins(name, 3, 4)
     shape = (5, 2) if name in LAYERS else (2,)
     x = torch.randn(*shape, 3, requires_grad=True)
     h = torch.randn(*((1, 2, 4) if name in LAYERS else (2, 4)))

@@ -1,0 +1,31 @@
+"""What the tests of fastrnn.torch share: names of its modules, twins of torch's, their results."""
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+import fastrnn.torch
+
+LAYERS = ("RNN", "LSTM", "GRU")
+CELLS = ("RNNCell", "LSTMCell", "GRUCell")
+NAMES = (*LAYERS, *CELLS)
+
+
+def twins(name, *args, **options):
+    """torch's module and ours, with the same weights"""
+    theirs, ours = (getattr(m, name)(*args, **options) for m in (torch.nn, fastrnn.torch))
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def first(result):
+    """the output of a layer, h of a cell"""
+    return result[0] if isinstance(result, tuple) else result
+
+
+def leaves(value):
+    """the tensors of a result, in order"""
+    if isinstance(value, PackedSequence):
+        return [value.data, value.batch_sizes]
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [leaf for item in value for leaf in leaves(item)]
