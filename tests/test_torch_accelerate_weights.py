@@ -89,10 +89,12 @@ def test_copies_of_a_parametrized_module_are_apart():
     twin = copy.deepcopy(module)
     ours.accelerate(twin)
     assert isinstance(twin, ours.GRU) and not isinstance(module, ours.GRU)
+    x = torch.randn(3, 2, 3)
+    twin(x)
     third = copy.deepcopy(twin)
+    assert third._kernel is not twin._kernel and third._kernel.config == twin._kernel.config
     ours.restore(twin)
     assert isinstance(third, ours.GRU) and not isinstance(twin, ours.GRU)
-    x = torch.randn(3, 2, 3)
     assert torch.equal(twin(x)[0], module(x)[0])
     assert_near(third(x)[0], module(x)[0], 1e-6)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from .. import _core, _threads
-from .._spec import GATES
-from ._call import Call, Shape, Tensor, state_shape
+from .._spec import Spec
+from ._call import Call, Tensor, state_shape
 
 _core.use_tensors(torch.Tensor, True)
 
@@ -47,8 +47,8 @@ def has_memory(value: Any) -> bool:
 class Kernel:
     """The recurrent kernels for one shape of network, with a cache of its packed weights.
 
-    The cache follows the contents of the weights it is called with. Copies and pickles start with
-    an empty one. Threads may share a kernel.
+    The cache follows the contents of the weights it is called with. Copies start with an empty one.
+    Threads may share a kernel.
     """
 
     native: _core.Follower
@@ -64,16 +64,20 @@ class Kernel:
         proj_size: int,
     ) -> None:
         self.config = (cell, input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
-        self.is_lstm = cell == "lstm"
         # Whether backward reads h of a single step: cells that save their gates do not.
         self.reads_step = _SAVED[cell] == 0
-        directions = 2 if bidirectional else 1
-        self.sweeps = num_layers * directions
+        dtype: Any = None  # that of the tensors
+        spec = Spec(
+            cell, dtype, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
+        )
+        # Read from it once: a property costs a call at each use.
+        self.is_lstm = spec.is_lstm
+        self.sweeps = spec.rows
         self.input_size = input_size
         self.hidden_size = hidden_size
-        self.output_size = proj_size or hidden_size
-        self.width = directions * self.output_size
-        self.shapes = self._weight_shapes()
+        self.output_size = spec.output_size
+        self.width = spec.directions * spec.output_size
+        self.shapes = list(spec.shapes().values())
 
     def __getattr__(self, name: str) -> Any:
         if name != "native":
@@ -81,11 +85,8 @@ class Kernel:
         with _making:  # at the first use: shapes may be symbolic where nothing is run
             return self.__dict__.setdefault("native", _core.Follower(*self.config))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:  # for copy.deepcopy of a parametrized module
         return type(self), self.config
-
-    def __deepcopy__(self, memo: Any) -> Kernel:
-        return type(self)(*self.config)
 
     def config_for(self, weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The arguments that it was made of. (Operators find theirs from the weights.)"""
@@ -95,17 +96,6 @@ class Kernel:
     def packings(self) -> int:
         """How often weights have been packed."""
         return int(self.native.packings)
-
-    def _weight_shapes(self) -> list[Shape]:
-        cell, inputs, hidden, layers, bias, _, proj = self.config
-        rows = GATES[cell] * hidden
-        shapes: list[Shape] = []
-        for layer in range(layers):
-            one: list[Shape] = [(rows, self.width if layer else inputs), (rows, self.output_size)]
-            one += [(rows,), (rows,)] if bias else []
-            one += [(proj, hidden)] if proj else []
-            shapes += one * (self.sweeps // layers)
-        return shapes
 
     def state_shape(self, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
         """The shape of h or c, of `size` features."""

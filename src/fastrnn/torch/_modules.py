@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch._subclasses import FakeTensor
 
-from .._arguments import refuse_masked
+from .._arguments import as_lengths, refuse_masked, shape_error
 from ._autograd import direct, observed, recording
 from ._call import Call, Tensor, axes_of, state_shape
-from ._kernel import Kernel, has_memory, is_plain
+from ._kernel import Kernel, has_memory, is_plain, plain
 from .ops import recurrent
 
 Forward = TypeVar("Forward", bound=Any)
@@ -179,8 +179,7 @@ def compute(
         return _seen(x, states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
-        # Made at the first call: a module needs nothing of ours but its class.
-        kernel = module.__dict__["_kernel"] = Kernel(*config)
+        kernel = _kernel_of(module, config)
     try:
         return direct(kernel, x, *states, weights, call)
     except (TypeError, ValueError) as error:
@@ -189,6 +188,14 @@ def compute(
     if all(map(is_plain, (*states, *weights, *call))):
         raise refused
     return _seen(x, states, weights, call, config)
+
+
+def _kernel_of(module: Any, config: tuple[Any, ...]) -> Kernel:
+    """The module's kernel, made at its first call: a module needs nothing of ours but its class."""
+    kernel: Kernel | None = module.__dict__.get("_kernel")
+    if kernel is None or kernel.config != config:
+        kernel = module.__dict__["_kernel"] = Kernel(*config)
+    return kernel
 
 
 def _seen(
@@ -220,7 +227,7 @@ def check(
         IrregularCallError: for all that torch's own code answers.
     """
     dtype = dtype_of(module, names, weights, x)
-    kernel = Kernel(*config)
+    kernel = Kernel(*config) if recording() else _kernel_of(module, config)
     if x.dim() != axes_of(call.layout) or x.shape[-1] != kernel.input_size or x.dtype is not dtype:
         raise IrregularCallError
     if x.layout is not torch.strided:
@@ -246,12 +253,10 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
     Where the call is recorded the operator looks at the values, when they are known.
     """
     if lengths.shape != (rows,):
-        raise ValueError(f"lengths: expected shape [{rows}], got {list(lengths.shape)}")
+        raise shape_error("lengths", f"[{rows}] (one length per batch row)", lengths.shape)
     if recording() or isinstance(lengths, FakeTensor):
         return
     if lengths.is_meta or not has_memory(lengths):
         kind = "of the device meta" if lengths.is_meta else f"of the class {type(lengths).__name__}"
         raise ValueError(f"lengths: expected values, got a tensor {kind}, without any")
-    for row, n in enumerate(lengths.tolist()):
-        if not 0 <= n <= steps:
-            raise ValueError(f"lengths: expected values in 0..T = {steps}, got {n} at row {row}")
+    as_lengths(plain(lengths).cpu().numpy(), steps, rows)
