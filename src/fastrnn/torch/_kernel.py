@@ -20,14 +20,14 @@ _ALIGN = 64  # kAlign of memory.h
 _making = threading.Lock()
 
 
-def is_plain(value: Any) -> bool:
+def is_exact(value: Any) -> bool:
     """Whether this is no tensor, or one that the core takes: it refuses other subclasses."""
     return not isinstance(value, torch.Tensor) or type(value) in (torch.Tensor, torch.nn.Parameter)
 
 
-def plain(value: Any) -> Any:
+def exact_tensor(value: Any) -> Any:
     """The same tensor without a class of its own."""
-    if is_plain(value):
+    if is_exact(value):
         return value
     with torch._C.DisableTorchFunctionSubclass():
         return value.as_subclass(torch.Tensor)
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
 
 def has_memory(value: Any) -> bool:
     """Whether this is no tensor, or one whose class does not keep its values elsewhere."""
-    if is_plain(value):
+    if is_exact(value):
         return True
     with torch._C.DisableTorchFunctionSubclass():
         try:
@@ -163,12 +163,12 @@ class Kernel:
             )
         except TypeError:
             given = (x, y, reserve, *weights, *upstream, *call)
-            if all(map(is_plain, given)):
+            if all(map(is_exact, given)):
                 raise
         # A gradient, or what a hook of saved tensors returned, may be a subclass.
-        x, y, reserve = map(plain, (x, y, reserve))
-        weights, upstream = list(map(plain, weights)), tuple(map(plain, upstream))
-        call = Call(*map(plain, call))
+        x, y, reserve = map(exact_tensor, (x, y, reserve))
+        weights, upstream = list(map(exact_tensor, weights)), tuple(map(exact_tensor, upstream))
+        call = Call(*map(exact_tensor, call))
         return self.backward(x, y, reserve, weights, call, upstream, wanted, lease)
 
 

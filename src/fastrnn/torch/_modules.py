@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensor
 from .._arguments import as_lengths, refuse_masked, shape_error
 from ._autograd import direct, observed, recording
 from ._call import Call, Tensor, axes_of, state_shape
-from ._kernel import Kernel, has_memory, is_plain, plain
+from ._kernel import Kernel, exact_tensor, has_memory, is_exact
 from .ops import recurrent
 
 Forward = TypeVar("Forward", bound=Any)
@@ -47,7 +47,7 @@ def with_tensors(state_dict: dict[str, Any]) -> None:
             state_dict[name] = torch.from_numpy(value.astype(native, order="C"))
 
 
-def named(forward: Forward, cls: str) -> Forward:
+def renamed(forward: Forward, cls: str) -> Forward:
     """A copy of a forward that several classes share, under the name that errors give it."""
     copied: Any = FunctionType(
         forward.__code__, forward.__globals__, "forward", forward.__defaults__, forward.__closure__
@@ -101,7 +101,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
     else:
         if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
             return dtype
-    _explain(module, first, x)
+    _warn_once(module, first, x)
     raise ForeignTensorsError if isinstance(x, torch.Tensor) else IrregularCallError
 
 
@@ -117,7 +117,7 @@ def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
                 )
 
 
-def _explain(module: Any, weight: Tensor, x: Any) -> None:
+def _warn_once(module: Any, weight: Tensor, x: Any) -> None:
     """Warn once for each reason to leave a call to torch that is no error of the caller."""
     devices = {t.device.type for t in (weight, x) if isinstance(t, torch.Tensor)} - {"cpu", "meta"}
     if devices:
@@ -174,7 +174,7 @@ def compute(
     """
     if observed(x):
         check(module, config, x, states, names, weights, call)
-        if is_plain(x):
+        if is_exact(x):
             return recurrent(x, *states, weights, call, config)
         return _seen(x, states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
@@ -185,7 +185,7 @@ def compute(
     except (TypeError, ValueError) as error:
         refused = error
     check(module, config, x, states, names, weights, call)
-    if all(map(is_plain, (*states, *weights, *call))):
+    if all(map(is_exact, (*states, *weights, *call))):
         raise refused
     return _seen(x, states, weights, call, config)
 
@@ -259,4 +259,4 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
     if lengths.is_meta or not has_memory(lengths):
         kind = "of the device meta" if lengths.is_meta else f"of the class {type(lengths).__name__}"
         raise ValueError(f"lengths: expected values, got a tensor {kind}, without any")
-    as_lengths(plain(lengths).cpu().numpy(), steps, rows)
+    as_lengths(exact_tensor(lengths).cpu().numpy(), steps, rows)

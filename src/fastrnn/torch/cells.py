@@ -15,7 +15,7 @@ from ._modules import (
     cast,
     compute,
     dtype_of,
-    named,
+    renamed,
     states_of,
     weights_of,
     with_tensors,
@@ -71,7 +71,7 @@ class _Cell(torch.nn.RNNCellBase, ABC):
 class RNNCell(_Cell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
-    forward = named(_Cell.forward, "RNNCell")
+    forward = renamed(_Cell.forward, "RNNCell")
 
     def _kind(self) -> str:
         if self.nonlinearity not in ("tanh", "relu"):
@@ -82,7 +82,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
 class LSTMCell(_Cell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
-    forward = named(_Cell.forward, "LSTMCell")
+    forward = renamed(_Cell.forward, "LSTMCell")
 
     def _kind(self) -> str:
         return "lstm"
@@ -91,7 +91,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
 class GRUCell(_Cell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
-    forward = named(_Cell.forward, "GRUCell")
+    forward = renamed(_Cell.forward, "GRUCell")
 
     def _kind(self) -> str:
         return "gru"

@@ -17,7 +17,7 @@ from ._modules import (
     check_lengths,
     compute,
     dtype_of,
-    named,
+    renamed,
     states_of,
     weights_of,
     with_tensors,
@@ -156,7 +156,7 @@ class RNN(_Layer):
     """`torch.nn.RNN` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.RNN
-    forward = named(_Layer.forward, "RNN")
+    forward = renamed(_Layer.forward, "RNN")
 
     if TYPE_CHECKING:  # torch's arguments; it is torch that refuses others
 
@@ -196,7 +196,7 @@ class LSTM(_Layer):
     """`torch.nn.LSTM` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.LSTM
-    forward = named(_Layer.forward, "LSTM")
+    forward = renamed(_Layer.forward, "LSTM")
     get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
     check_forward_args = torch.nn.LSTM.check_forward_args
     permute_hidden = torch.nn.LSTM.permute_hidden
@@ -228,7 +228,7 @@ class GRU(_Layer):
     """`torch.nn.GRU` on fastrnn's kernels: its constructor, parameters, results and errors."""
 
     _torch = torch.nn.GRU
-    forward = named(_Layer.forward, "GRU")
+    forward = renamed(_Layer.forward, "GRU")
 
     if TYPE_CHECKING:  # torch's arguments; it is torch that refuses others
 

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ._autograd import Recurrent, differentiable
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
-from ._kernel import Kernel, is_plain, plain
+from ._kernel import Kernel, exact_tensor, is_exact
 
 _ARGUMENTS = (
     "Tensor input, Tensor? h0, Tensor? c0, Tensor? batch_sizes, SymInt batch, Tensor? lengths, "
@@ -104,13 +104,13 @@ def _forward(
         y, hn, cn, reserve, _ = kernel.forward(x, h0, c0, weights, call, keep)
     except TypeError:
         given = (x, h0, c0, *weights, *arguments)
-        if all(map(is_plain, given)):
+        if all(map(is_exact, given)):
             raise
     else:
         results = y, _present(x, hn), _present(x, cn)
         return (*results, reserve) if keep else results
-    x, h0, c0, *weights = map(plain, (x, h0, c0, *weights))
-    return _forward(keep, x, h0, c0, *map(plain, _flat(call)), weights, *options)
+    x, h0, c0, *weights = map(exact_tensor, (x, h0, c0, *weights))
+    return _forward(keep, x, h0, c0, *map(exact_tensor, _flat(call)), weights, *options)
 
 
 def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Tensor]:
