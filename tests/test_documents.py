@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,13 +11,31 @@ import numpy as np
 import pytest
 
 import fastrnn
-from support import random
+from support import assert_same_bits, random
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# What the blocks of a page are about, block by block: names that they find beside those of the
+# blocks above them, or the name of a package that a block cannot do without.
+
+
+def torch_or_stand_in():
+    """where torch is not installed, what a page asks of it"""
+    if find_spec("torch"):
+        import torch
+
+        return torch
+    return SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=fastrnn.LSTM))
+
+
+def of_readme():
+    yield {}
+    torch = torch_or_stand_in()
+    yield dict(layer=fastrnn.LSTM(3, 5), torch=torch, torch_lstm=torch.nn.LSTM(3, 5))
+
+
 def of_api():
-    """what the blocks of docs/api.md are about, block by block"""
     lstm, head = fastrnn.LSTM(3, 5, seed=1), fastrnn.Linear(5, 2, seed=1)
     x, target = random(4, 2, 3), random(4, 2, 5)
     yield dict(lstm=lstm, x=x, state=None, target=target, optimizer=fastrnn.optim.Adam(lstm))
@@ -32,11 +51,7 @@ def of_api():
     optimizer.step([{k: np.ones_like(w) for k, w in m.parameters().items()} for m in (lstm, head)])
     yield dict(lstm=lstm, optimizer=optimizer, json=json)
 
-    # Stand-ins for the layer of Keras, and for torch where it is not installed.
-    try:
-        import torch
-    except ImportError:
-        torch = SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=fastrnn.LSTM))
+    torch = torch_or_stand_in()
     yield dict(
         lstm=lstm,
         gru=fastrnn.GRU(3, 5),
@@ -53,23 +68,166 @@ def of_api():
 
 
 def of_streaming():
-    """and of docs/streaming.md"""
     lstm = fastrnn.LSTM(3, 5, num_layers=2, seed=1)
     yield dict(lstm=lstm, x=random(3), out=random(5), block=random(4, 3))
     yield dict(lstm=lstm, x=random(2, 3), out=random(2, 5))
 
 
-@pytest.mark.parametrize(("name", "given"), [("api", of_api), ("streaming", of_streaming)])
-def test_every_block_runs(name, given, tmp_path, monkeypatch):
-    page = ROOT / "docs" / f"{name}.md"
+def of_torch():
+    torch = pytest.importorskip("torch")
+    yield dict(x=torch.randn(2, 5, 64))
+    yield dict(lengths=[5, 2])
+    yield dict(model=torch.nn.Sequential(torch.nn.LSTM(3, 4)))
+
+
+def of_howto():
+    yield from of_shipping()
+    yield from of_training()
+    yield of_onnx() if find_spec("onnx") else "onnx"
+    yield dict(keras_model=keras_model())
+
+
+def of_shipping():
+    x = random(6, 2, 3)
+    if not find_spec("torch"):
+        yield "torch"
+        parts = {"lstm": fastrnn.LSTM(3, 5), "head": fastrnn.Linear(5, 2)}
+        fastrnn.save("model.safetensors", parts)
+        yield dict(x=x)
+        return
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(3, 5, num_layers=2, dropout=0.3)
+            self.head = torch.nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    yield dict(net=Net(), torch=torch, x=x)
+    yield {}
+
+
+def of_training():
+    rng = np.random.default_rng(1)
+    labels = np.arange(60) % 3
+    sequences = [random(rng.integers(3, 9), 8, seed=i) + label for i, label in enumerate(labels)]
+    yield {}
+    yield dict(
+        sequences=sequences[:45],
+        labels=labels[:45],
+        valid_sequences=sequences[45:],
+        valid_labels=labels[45:],
+    )
+
+
+def of_onnx():
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = {"W": random(2, 20, 3), "R": random(2, 20, 5), "B": random(2, 40)}
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 3])]
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 2, "B", 5])]
+    options = dict(hidden_size=5, direction="bidirectional")
+    node = helper.make_node("LSTM", ["X", *weights], ["Y"], **options)
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph([node], "graph", inputs, outputs, stored)
+    save(helper.make_model(graph), "model.onnx")
+    return {}
+
+
+def keras_model():
+    """the attributes of Keras that the page reads, without Keras"""
+
+    def layer(kind, *weights, **attributes):
+        made = type(kind, (), attributes | {"use_bias": True})()
+        made.get_weights = lambda: [random(*shape) for shape in weights]
+        return made
+
+    gru = layer("GRU", units=4, return_sequences=True)
+    both = layer("Bidirectional", *[(3, 12), (4, 12), (2, 12)] * 2, forward_layer=gru)
+    lstm = layer("LSTM", (8, 20), (5, 20), (20,), units=5, return_sequences=False)
+    dense = layer("Dense", (5, 2), (2,))
+    return SimpleNamespace(layers=[layer("Masking", mask_value=0.0), both, lstm, dense])
+
+
+PAGES = {
+    "README.md": of_readme,
+    "docs/api.md": of_api,
+    "docs/howto.md": of_howto,
+    "docs/streaming.md": of_streaming,
+    "docs/torch.md": of_torch,
+}
+
+
+@pytest.fixture
+def blocks(request, tmp_path, monkeypatch):
+    """the Python of a page, compiled; it runs in an empty folder"""
+    page = ROOT / request.param
     if not page.is_file():
         pytest.skip("a test of the source tree")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     text = page.read_text(encoding="utf-8")
-    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert blocks
-    for block, names in zip(blocks, given(), strict=True):
+    found = []
+    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         line = text.count("\n", 0, block.start()) + 1
-        code = compile("\n" * line + block[1], str(page), "exec")  # errors name the page's line
-        exec(code, {"fastrnn": fastrnn, "np": np} | names)
+        found.append(compile("\n" * line + block[1], str(page), "exec"))  # errors name the line
+    return found
+
+
+def run(blocks, given, **more):
+    """one block after the other; the names that are there then, and the packages that are not"""
+    space, missing = {"fastrnn": fastrnn, "np": np} | more, []
+    for block, names in zip(blocks, given, strict=True):
+        if isinstance(names, str):
+            missing.append(names)
+        else:
+            space.update(names)
+            exec(block, space)
+    return space, missing
+
+
+@pytest.mark.parametrize(("blocks", "given"), PAGES.items(), indirect=["blocks"], ids=PAGES)
+def test_every_block_runs(blocks, given):
+    _, missing = run(blocks, given())
+    if missing:
+        pytest.skip(f"the other blocks ran; not installed: {', '.join(missing)}")
+
+
+@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
+def test_training_goes_on_from_its_checkpoint(blocks):
+    """with the same bits, and it learns"""
+
+    class InterruptionError(Exception):
+        pass
+
+    def print_until(epoch):
+        def show(line):
+            lines.append(line)
+            if line.startswith(f"epoch {epoch}:"):
+                raise InterruptionError
+
+        return show
+
+    lines, results = [], []
+    for stops in ([], [7, 15]):
+        Path("checkpoint.pkl").unlink(missing_ok=True)
+        for epoch in stops:
+            with pytest.raises(InterruptionError):
+                run(blocks[2:4], of_training(), print=print_until(epoch))
+        space, _ = run(blocks[2:4], of_training(), print=print_until(None))
+        results.append({**space["lstm"].state_dict(), "best": np.array(space["best"])})
+    assert_same_bits(*results)
+    assert results[0]["best"] > 0.9 and len(lines) == 20 + 7 + 9 + 6
+
+
+@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
+def test_the_keras_recipe_reads_no_padding(blocks):
+    space, _ = run(blocks[-1:], [dict(keras_model=keras_model())])
+    x = random(2, 6, 3)
+    x[1, 4:] = 0
+    y = space["predict"](x)
+    assert y.shape == (2, 2)
+    np.testing.assert_array_equal(y[1], space["predict"](x[1:, :4])[0])
