@@ -1,4 +1,4 @@
-"""The rule of the rooms: an include points to the same or a lower layer, and what each may use.
+"""The rule of the layers: an include points to the same or a lower layer, and what each may use.
 
 docs/design.md says why: layers 0 to 2 are compiled once per instruction set, and whatever the
 linker could merge between those copies may hand AVX-512 code to a machine without it.
@@ -60,7 +60,7 @@ def resolve(name, path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_has_a_room(name):
+def test_every_file_has_a_layer(name):
     assert layer_of(name) is not None, "put it into a folder of the design, or amend LAYERS"
 
 
