@@ -112,14 +112,14 @@ def test_a_forward_that_was_wrapped_since_keeps_what_it_calls(name, made):
 
 
 def test_subclasses_of_ours_are_named():
-    """whoever asks for torch's layers alone is to know what is left"""
+    """who asks for torch's own layers learns what is left"""
 
     class Own(ours.GRU):
         pass
 
     report = ours.restore(nn.Sequential(Own(3, 4)), made=True)
     assert not report.replaced and [(e.path, e.reason) for e in report.left] == [
-        ("0", "a subclass, which torch has not")
+        ("0", "a subclass: torch has no class for it")
     ]
 
 

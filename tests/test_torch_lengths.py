@@ -156,7 +156,7 @@ def test_lengths_without_values():
 
 def test_lengths_are_for_padded_batches():
     layer = fastrnn.torch.LSTM(3, 4)
-    match = r"lengths: expected None, but for a padded batch \[T, B, input\]"
+    match = r"lengths: expected None, except for a padded batch \[T, B, input\]"
     with pytest.raises(ValueError, match=match):
         layer(torch.zeros(5, 3), lengths=[2])
     packed = PackedSequence(torch.zeros(3, 3), torch.tensor([2, 1]))

@@ -3,10 +3,10 @@
 ::
 
     import fastrnn.torch
-    lstm = fastrnn.torch.LSTM(64, 128, num_layers=2)   # a torch.nn.LSTM in everything but its speed
+    lstm = fastrnn.torch.LSTM(64, 128, num_layers=2)   # used like a torch.nn.LSTM, but faster
     print(fastrnn.torch.accelerate(model))             # the recurrent layers of an existing model
 
-`import fastrnn` alone never imports torch.
+`import fastrnn` never imports torch.
 """
 
 from ._accelerate import Entry, Report, accelerate, restore

@@ -1,6 +1,6 @@
 """`accelerate` makes the recurrent layers of an existing model ours, `restore` makes them torch's.
 
-A module is not exchanged for another one: it changes its class. It stays the same object with the
+A module is not replaced by another one; it changes its class. It stays the same object with the
 same Parameters, buffers, hooks, mode and attributes, so whatever refers to it (its parent under
 one or several names, a plain list, a wrapper such as DistributedDataParallel, an optimizer)
 goes on working, also in the middle of training, and names and order of a state_dict cannot change.
@@ -28,17 +28,17 @@ __all__ = ["Entry", "Report", "accelerate", "restore"]
 _OURS = {getattr(torch.nn, c.__name__): c for c in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
 _TORCHS = {ours: torchs for torchs, ours in _OURS.items()}
 _NAME = re.compile(r"(RNN|LSTM|GRU)(Base|Cell|CellBase)?")
-_MARK = "_accelerated"  # an attribute of the modules that `restore` puts back, and of no other
+_MARK = "_accelerated"  # an attribute only of the modules that `restore` changes back
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A recurrent module of a model: where and what it is, and what became of it.
+    """A recurrent module of a model: where it is, what it was, and what happened to it.
 
     Attributes:
         path: its name in the model, as in `named_modules()`; "" is the model itself.
         cls: its class before the call, such as "torch.nn.LSTM".
-        reason: what it is now, or why it was left alone.
+        reason: what it is now, or why it was left as it is.
         also: other names of the same module, where it is shared.
     """
 
@@ -85,14 +85,14 @@ def accelerate(model: torch.nn.Module) -> Report:
     and state_dicts are not touched, and it may be done at any time, also between two steps of
     training. A second call finds nothing to do. Results differ from torch's by rounding; the masks
     of dropout between layers come from another generator. A layer is a torch.nn.RNNBase as before,
-    but no instance of torch.nn.LSTM any more, since torch.compile refuses those.
+    but not an instance of torch.nn.LSTM any more, because torch.compile refuses those.
 
     Left as they are, with the reason in the report: subclasses and modules whose `forward` was
     replaced (they may compute something else), quantized and scripted ones, and those with a
     weight that is not a plain dense float32 or float64 tensor on the CPU.
 
-    Call `restore` before what looks for torch's own classes: `torch.jit.script`, quantization,
-    and exporters that do not know our operators. A pickled model needs fastrnn to be loaded.
+    Call `restore` before using what expects torch's own classes: `torch.jit.script`, quantization,
+    and exporters that do not support our operators. Loading a pickled model needs fastrnn.
 
     Returns:
         A report; printed, it has a line for each module.
@@ -116,11 +116,11 @@ def accelerate(model: torch.nn.Module) -> Report:
 def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
     """Make the modules that `accelerate` changed torch's again, in place.
 
-    They have the values, hooks, modes and attributes that they have now. Layers that were made
-    as `fastrnn.torch` ones stay so, and are listed as left; with `made` they turn into torch's too,
-    with the same Parameters. Those whose `forward` was wrapped since then are left as well: what
-    wraps it calls ours. Take it off, and call `restore` again. A copy of an accelerated model, and
-    one that was pickled, can be restored as well.
+    They keep their present values, hooks, modes and attributes. Layers that were created as
+    `fastrnn.torch` ones stay so, and are listed as left; with `made` they turn into torch's too,
+    with the same Parameters. Modules whose `forward` was wrapped in the meantime are left as well,
+    because the wrapper calls ours: remove it, and call `restore` again. Copies and pickles of an
+    accelerated model can be restored as well.
 
     Returns:
         A report; printed, it has a line for each module.
@@ -135,11 +135,11 @@ def restore(model: torch.nn.Module, *, made: bool = False) -> Report:
         cls, name = _base(module), _name(module)
         if cls not in _TORCHS:
             if issubclass(cls, tuple(_TORCHS)):
-                left.append(Entry(path, name, "a subclass, which torch has not", also))
+                left.append(Entry(path, name, "a subclass: torch has no class for it", also))
             continue
         reason = None
         if not made and _MARK not in vars(module):
-            reason = "was not accelerated, but made as what it is"
+            reason = "was created so, not accelerated"
         elif "forward" in vars(module):
             reason = "its forward was replaced, and may call ours"
         else:

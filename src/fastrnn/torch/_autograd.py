@@ -35,8 +35,8 @@ class Recurrent(torch.autograd.Function):
         """Return y, hn, cn; None as in Kernel.forward."""
         y, hn, cn, reserve, lease = kernel.forward(x, h0, c0, weights, call, True)
         ctx.set_materialize_grads(False)
-        # A cell's h is its caller's to overwrite, unless backward reads it; second derivatives read
-        # h0 and c0. Of the last three one is to be told, too, when somebody changes them.
+        # The caller may overwrite a cell's h, unless backward reads it; second derivatives read h0
+        # and c0. Saving the last three makes a change of them an error, too.
         read = y if kernel.reads_step or call.layout != STEP else None
         ctx.save_for_backward(
             x, read, reserve, h0, c0, *weights, call.batch_sizes, call.seed, call.lengths
@@ -48,7 +48,7 @@ class Recurrent(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         """Return the gradients in the order of forward's arguments, for those of its results."""
         if upstream[0] is None and upstream[1] is None and upstream[2] is None:
-            return (None,) * len(ctx.needs_input_grad)  # no gradient at all, as torch's layers
+            return (None,) * len(ctx.needs_input_grad)  # as torch's layers
         kernel, call, lease = ctx.call
         if lease and not _keeps_graph():
             # y may outlive its graph, and the next forward is to pack in place.
@@ -73,8 +73,8 @@ _apply = super(torch.autograd.Function, Recurrent).apply
 
 
 def _beyond(kernel: Any, upstream: tuple[Tensor | None, ...]) -> bool:
-    """Whether one of these is many gradients, as vmap and is_grads_batched hand them out, or of a
-    class that keeps its values elsewhere; where operators run, they have to know that."""
+    """Whether one of these is many gradients, as vmap and is_grads_batched pass them, or of a class
+    without its own storage; where operators run, they have to support that."""
     for dy in upstream:
         if dy is None:
             continue
@@ -86,9 +86,9 @@ def _beyond(kernel: Any, upstream: tuple[Tensor | None, ...]) -> bool:
 
 
 def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any) -> bool:
-    """Whether somebody may ask for a gradient, so that a tape has to be kept."""
+    """Whether a gradient may be asked for, so that a tape has to be kept."""
     if forward_ad._current_level >= 0:
-        return True  # autograd itself will say that there is no forward mode
+        return True  # autograd itself raises the error of forward mode
     if not torch.is_grad_enabled():
         return False
     if x.requires_grad or (h0 is not None and h0.requires_grad):
@@ -102,12 +102,12 @@ def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any
 
 
 def observed(x: Tensor) -> bool:
-    """Whether somebody records what is done with x: then only operators may touch it."""
+    """Whether operations on x are recorded: then only operators may touch it."""
     return recording() or (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter)
 
 
 def recording() -> bool:
-    """Whether somebody records what is done, whatever the class of the tensors."""
+    """Whether operations are recorded, whatever the class of the tensors."""
     return bool(
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -124,7 +124,7 @@ def direct(
     weights: list[Tensor],
     call: Call,
 ) -> Any:
-    """y, hn, cn of checked arguments that nobody observes, straight from the core."""
+    """y, hn, cn of checked arguments that are not observed, directly from the core."""
     if differentiable(x, h0, c0, weights):
         return _apply(kernel, call, x, h0, c0, *weights)
     return kernel.forward(x, h0, c0, weights, call, False)[:3]

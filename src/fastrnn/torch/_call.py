@@ -13,7 +13,7 @@ TIME, BATCH, UNBATCHED, STEP, PACKED = range(5)
 
 
 class Call(NamedTuple):
-    """What a pass forward and the one back have in common, but for differentiable tensors."""
+    """What a forward pass and its backward pass share, except differentiable tensors."""
 
     layout: int
     batch: Any  # B of a packed input, -1: batch_sizes[0]; the shape of others says it

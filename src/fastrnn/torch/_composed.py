@@ -1,7 +1,7 @@
 """The layers' equations in torch's own operators, for derivatives that the kernels do not have.
 
-Some ten operators a step: slow, but differentiable as often as one likes, and under vmap. Backward
-computes by them what somebody wants to differentiate again, or for many gradients at once.
+Some ten operators a step: slow, but differentiable any number of times, and under vmap. Backward
+uses them for gradients that are to be differentiated again, and for many gradients at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def gradients(
     create_graph = torch.is_grad_enabled()
     with torch.autocast("cpu", enabled=False):  # the caller's; forward has none either
         with torch.enable_grad():
-            # Views: h0 may come from x, whose gradient is to have no part that went through h0.
+            # Views: h0 may come from x, whose gradient must not have a part that went through h0.
             views = [None if t is None else t.view_as(t) for t in inputs]
             x, h0, c0, *weights = views
             results = _forward(config, call, x, h0, c0, weights)

@@ -21,7 +21,7 @@ _making = threading.Lock()
 
 
 def is_exact(value: Any) -> bool:
-    """Whether this is no tensor, or one that the core takes: it refuses other subclasses."""
+    """Whether this is not a tensor, or one that the core takes: it refuses other subclasses."""
     return not isinstance(value, torch.Tensor) or type(value) in (torch.Tensor, torch.nn.Parameter)
 
 
@@ -34,7 +34,7 @@ def exact_tensor(value: Any) -> Any:
 
 
 def has_memory(value: Any) -> bool:
-    """Whether this is no tensor, or one whose class does not keep its values elsewhere."""
+    """Whether this is not a tensor, or one with its own storage."""
     if is_exact(value):
         return True
     with torch._C.DisableTorchFunctionSubclass():
@@ -127,7 +127,8 @@ class Kernel:
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, _core.Lease | None]:
         """Return y, hn, cn, and with `keep` the tape and a lease of the packed weights.
 
-        hn is None for a single step (it is y), cn but for LSTM. The lease is for one pass back.
+        hn is None for a single step (it is y), cn except for LSTM. The lease is for one backward
+        pass.
 
         Raises:
             TypeError, ValueError: a tensor is not what the kernels take; the message names it.
@@ -148,9 +149,9 @@ class Kernel:
         """Return the gradients of x, h0, c0 and every weight.
 
         Args:
-            x, weights, call: those of the pass forward; y, reserve, lease: what it returned.
+            x, weights, call: those of the forward pass; y, reserve, lease: what it returned.
                 Without the lease the weights are fingerprinted again. y may be None for a single
-                step, but where `reads_step`.
+                step, unless `reads_step`.
             upstream: the gradients of y, hn and cn, or None.
             wanted: of x, h0, c0, and of the weights together; the others are None.
 

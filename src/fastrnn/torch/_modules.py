@@ -26,11 +26,11 @@ CELL_BIASES = ("bias_ih", "bias_hh")
 
 
 class IrregularCallError(Exception):
-    """A call that torch's own code shall answer: with its error, or with what kernels cannot."""
+    """A call for torch's own code, which raises its error or computes what the kernels cannot."""
 
 
 class ForeignTensorsError(IrregularCallError):
-    """One with another dtype, device or class of tensors than kernels are for."""
+    """One with a dtype, device or class of tensors that the kernels do not support."""
 
 
 def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
 
     Raises:
         ValueError: weights of different dtypes or devices; the message names one.
-        ForeignTensorsError: a dtype or device that the kernels are not for; the user is warned
+        ForeignTensorsError: a dtype or device that the kernels do not support; the user is warned
             once.
     """
     first = weights[0]
@@ -118,7 +118,7 @@ def _one_kind(names: Sequence[str], weights: list[Tensor]) -> None:
 
 
 def _warn_once(module: Any, weight: Tensor, x: Any) -> None:
-    """Warn once for each reason to leave a call to torch that is no error of the caller."""
+    """Warn once for each reason to leave a call to torch that is not the caller's error."""
     devices = {t.device.type for t in (weight, x) if isinstance(t, torch.Tensor)} - {"cpu", "meta"}
     if devices:
         reason = f"tensors on {', '.join(sorted(devices))}, and fastrnn's kernels are for the CPU"
@@ -167,10 +167,10 @@ def compute(
     weights: list[Tensor],
     call: Call,
 ) -> Any:
-    """y, hn, cn: by an operator where somebody records it, else straight from the core.
+    """y, hn, cn: by an operator where it is recorded, else directly from the core.
 
     The core refuses what it cannot compute; then, and for operators, `check` says why. It also
-    refuses tensors whose class may want to see what is done with them.
+    refuses tensors whose class may handle operations itself.
     """
     if observed(x):
         check(module, config, x, states, names, weights, call)
@@ -201,14 +201,14 @@ def _kernel_of(module: Any, config: tuple[Any, ...]) -> Kernel:
 def _seen(
     x: Tensor, states: tuple[Any, Any], weights: list[Tensor], call: Call, config: tuple[Any, ...]
 ) -> Any:
-    """By an operator, which classes of tensors may want to see; else as torch computes it."""
+    """By an operator, which the tensors' class may handle; else as torch computes it."""
     try:
         return recurrent(x, *states, weights, call, config)
     except (TypeError, ValueError, NotImplementedError) as error:
         given = (x, *states, *weights, *call)
         if isinstance(error, ValueError) and all(map(has_memory, given)):
             raise
-    raise ForeignTensorsError  # a class that does not know our operators
+    raise ForeignTensorsError  # a class that does not support our operators
 
 
 def check(
@@ -257,6 +257,6 @@ def check_lengths(lengths: Tensor, steps: Any, rows: Any) -> None:
     if recording() or isinstance(lengths, FakeTensor):
         return
     if lengths.is_meta or not has_memory(lengths):
-        kind = "of the device meta" if lengths.is_meta else f"of the class {type(lengths).__name__}"
-        raise ValueError(f"lengths: expected values, got a tensor {kind}, without any")
+        kind = "on the device meta" if lengths.is_meta else f"of the class {type(lengths).__name__}"
+        raise ValueError(f"lengths: expected values, got a tensor {kind}, which has none")
     as_lengths(exact_tensor(lengths).cpu().numpy(), steps, rows)

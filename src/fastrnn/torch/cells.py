@@ -44,7 +44,7 @@ class _Cell(torch.nn.RNNCellBase, ABC):
 
     @abstractmethod
     def _kind(self) -> str:
-        """Return the cell's name among the kernels; IrregularCallError where it has none."""
+        """Return the kernels' name of the cell; IrregularCallError where there is none."""
 
     def _run(self, input: Any, hx: Any) -> Any:
         names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS

@@ -49,13 +49,14 @@ class _Layer(torch.nn.RNNBase):
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """Run over whole sequences; see torch.nn for arguments, results and errors.
 
-        One argument is ours. With a padded batch, [T, B, input] or [B, T, input], `lengths` are
-        integers [B] in 0..T, in any order: row b has lengths[b] steps, where its final state is
-        taken; what comes behind them is not read, and its outputs are zero. That computes what a
-        PackedSequence does, without packing and padding, a quarter of a step of training.
+        `lengths` is not an argument of torch's. For a padded batch, [T, B, input] or [B, T, input],
+        it holds integers [B] in 0..T, in any order: row b has lengths[b] steps, and its final state
+        is taken after them; later inputs are not read, and their outputs are zero. The results are
+        those of a PackedSequence, without packing and padding, which take a quarter of a training
+        step.
 
         Raises:
-            TypeError, ValueError: lengths that are no such integers, or with another input.
+            TypeError, ValueError: lengths that are not such integers, or for another kind of input.
         """
         if lengths is not None:
             lengths = _as_lengths(lengths, input)
@@ -70,7 +71,7 @@ class _Layer(torch.nn.RNNBase):
             self._check_states(input.data, hx, input.batch_sizes)
         result = self._torch.forward(self, input, hx)
         if lengths is not None and not foreign:
-            raise ValueError("lengths: torch's own layer, which takes this call, has none")
+            raise ValueError("lengths: torch's own layer computes this call, and takes none")
         return result
 
     def _packed(self, x: Any, hx: Any, lengths: Any) -> Any:
@@ -83,7 +84,7 @@ class _Layer(torch.nn.RNNBase):
         return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
 
     def _check_states(self, x: Any, hx: Any, batch_sizes: Any) -> None:
-        """Torch's own check. Its packed LSTM has none, and reads past states that are too small."""
+        """Torch's own check. Its packed LSTM omits it, and reads past states that are too small."""
         if hx is None:
             self.check_input(x, batch_sizes)
         else:
@@ -123,7 +124,7 @@ class _Layer(torch.nn.RNNBase):
         return PackedSequence(y, call.batch_sizes, order, back), self.permute_hidden(state, back)
 
     def _padded(self, x: Any, lengths: Any) -> Call:
-        """How an input of tensors lies; IrregularCallError where it has other axes, or no steps."""
+        """The layout of an input; IrregularCallError where it has other axes, or no steps."""
         if not isinstance(x, torch.Tensor):
             raise IrregularCallError
         shape = x.shape
@@ -134,10 +135,10 @@ class _Layer(torch.nn.RNNBase):
 
 
 def _as_lengths(value: Any, input: Any) -> Any:
-    """A tensor of int64 of what may be a list, or of other integers; our own, for backward."""
+    """Integers, maybe in a list, as a tensor of int64 that is a copy, for backward."""
     if isinstance(input, PackedSequence) or (isinstance(input, torch.Tensor) and input.dim() < 3):
         raise ValueError(
-            "lengths: expected None, but for a padded batch [T, B, input] or [B, T, input]"
+            "lengths: expected None, except for a padded batch [T, B, input] or [B, T, input]"
         )
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
         value = value.astype(np.int64)  # any byte order and strides

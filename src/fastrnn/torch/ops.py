@@ -1,14 +1,14 @@
-"""The operators `torch.ops.fastrnn.*`, for whoever records what a model does: torch.compile,
-torch.export, tracing, dispatch modes, functorch.
+"""The operators `torch.ops.fastrnn.*`, for what records a model: torch.compile, torch.export,
+tracing, dispatch modes, functorch.
 
 `recurrent` runs a stack of layers over whole sequences and can be differentiated; below autograd it
 becomes `recurrent_train`, which keeps a tape, and `recurrent_backward`. Arguments:
 
 * input, floating point: [T, B, I] (layout 0), [B, T, I] (1), [T, I] (2), one step
   [B, I] of one layer in one direction (3), or the data [rows, I] of a PackedSequence (4) with its
-  batch_sizes [T], int64, and batch = B, the first of them; -1 on the CPU alone: as they say.
+  batch_sizes [T], int64, and batch = B, the first of them, or only on the CPU -1: as they say.
 * lengths, int64 [B], of a padded batch (layouts 0 and 1): row b has lengths[b] <= T steps, its
-  output is zero behind them. None: all have T.
+  output is zero after them. None: all have T.
 * h0, c0: initial states [L * D, B, P] and [L * D, B, H], or None for zeros; without the batch axis
   in layout 2, without the first in layout 3.
 * weights: in the order of `torch.nn.RNNBase`, of the input's dtype.
@@ -120,12 +120,12 @@ def _backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> list[Te
     return [_present(x, g) for g in grads]
 
 
-# ---- shapes alone
+# ---- only shapes
 
 
 def _sizes(call: Call, x: Tensor) -> tuple[Any, Any]:
     steps, batch = call.sizes(x)
-    if call.layout == PACKED and isinstance(batch, int) and batch < 1:  # and no symbol
+    if call.layout == PACKED and isinstance(batch, int) and batch < 1:  # not a symbol
         raise ValueError(
             f"batch: expected batch_sizes[0], at least 1: their values are not known, got {batch}"
         )
