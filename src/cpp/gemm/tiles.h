@@ -6,6 +6,8 @@
 namespace fastrnn {
 namespace {
 
+constexpr int kMostWidth = 8;
+
 // Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them
 // better. Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight
 // sums under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16
@@ -15,7 +17,7 @@ struct Widest {
   int at[kMaxRows + 1];
   constexpr Widest() : at() {
     for (int height = 1; height <= kMaxRows; ++height) {
-      int width = 8;
+      int width = kMostWidth;
       while (width > 1 && height * A * width > kAccumulators) width /= 2;
       if (A == 1 && width == 2 && height * 3 <= kAccumulators) width = 3;
       if (height * A > kAccumulators && Count % kPass) width = kPass / (Count % kPass);
@@ -63,50 +65,43 @@ struct RowTiles {
   }
 };
 
+// The tiles by which cover() covers any number of rows with up to MostBlocks blocks: found by cutting them as it does.
+// More rows or blocks than are tried here are cut into no other heights and widths.
+template <int A, int Count, int MostBlocks>
+struct NeededTiles {
+  bool at[kMaxRows + 1][kMostWidth + 1];
+
+  constexpr NeededTiles() : at() {
+    for (int n = 1; n <= 16 * kMaxRows; ++n) {
+      for (int blocks = 1; blocks <= MostBlocks; ++blocks) {
+        const RowTiles rows(n, row_tiles<Count>(n, blocks));
+        int width = kWidest<A, Count>.at[rows.height];
+        for (int left = blocks; left > 0; left -= width) {
+          width = narrowed(width, left);
+          at[rows.height][width] = true;
+          if (rows.tall < rows.count) at[rows.height - 1][width] = true;
+        }
+      }
+    }
+  }
+};
+template <int A, int Count, int MostBlocks>
+constexpr NeededTiles<A, Count, MostBlocks> kNeeded = {};
+
 // The tiles of one kind of product by height and width.
 template <class First, class Rest, class Vector, int A>
 struct TileTable {
   using Function = void (*)(const Start<element<Vector>>&, const Operand<element<Vector>>*, int, Vector*);
-  static constexpr int widths = 8;
-  Function at[kMaxRows + 1][widths + 1];
+  static constexpr int most_blocks = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * kMostWidth;  // one half at most
+  Function at[kMaxRows + 1][kMostWidth + 1];
 
-  constexpr TileTable() : at() {
-    fill<kMaxRows * widths - 1>();
-    static_assert(complete(), "cover() asks for a tile that there is not");
-  }
-
-  // Of the widths that are used at this height, or at the next, beside whose tiles those of this one stand.
-  static constexpr bool used(int height, int width) {
-    if (sizeof(Vector) < FASTRNN_VECTOR_BYTES) return width == 1;  // one half at most
-    const auto& widest = kWidest<A, First::count>.at;
-    const bool apart = !kFewRegisters && First::count > kPass && height == kFullRows;  // seven rows are one tile
-    const int own = widest[height], taller = widest[height < kMaxRows && !apart ? height + 1 : height];
-    return width == 3 ? own == 3 || taller == 3 : (width & (width - 1)) == 0 && (width <= own || width <= taller);
-  }
-
-  // Whether cover() finds all tiles it asks for, and sums has room for theirs: the heights of so many rows repeat, and
-  // the widths of so many blocks.
-  static constexpr bool complete() {
-    constexpr int most = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * widths;  // blocks that are left
-    constexpr int count = kVectorsOf<First, Vector>;
-    for (int n = 1; n <= 16 * kMaxRows; ++n) {
-      for (int blocks = 1; blocks <= most; ++blocks) {
-        const RowTiles rows(n, row_tiles<count>(n, blocks));
-        int width = kWidest<A, count>.at[rows.height];
-        for (int left = blocks; left > 0; left -= width) {
-          width = narrowed(width, left);
-          if (!used(rows.height, width) || rows.height * width * A > kMostSums) return false;
-          if (rows.tall < rows.count && !used(rows.height - 1, width)) return false;
-        }
-      }
-    }
-    return true;
-  }
+  constexpr TileTable() : at() { fill<kMaxRows * kMostWidth - 1>(); }
 
   template <int I>
   constexpr void fill() {
-    constexpr int R = I / widths + 1, V = I % widths + 1;
-    if constexpr (used(R, V)) {
+    constexpr int R = I / kMostWidth + 1, V = I % kMostWidth + 1;
+    if constexpr (kNeeded<A, kVectorsOf<First, Vector>, most_blocks>.at[R][V]) {
+      static_assert(R * V * A <= kMostSums, "a phase has room for the sums");
       if constexpr (kPairsUp<First, Vector>) {
         at[R][V] = half_tile<First, Rest, element<Vector>, R, A>;
       } else {
