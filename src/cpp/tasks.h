@@ -1,6 +1,7 @@
 // What a kernel is asked to do: plain pointers and sizes, shared by the kernels (which know vectors) and the network
 // (which does not). Letters: T steps, B batch rows, I inputs, H hidden units, P outputs (H, or proj_size),
-// A accumulators per unit, K depth of a product. A "place" is a row's position in the batch ordered by length.
+// A accumulators per unit, K depth of a product, L lanes of a vector.
+// A "place" is a row's position in the batch ordered by length.
 #pragma once
 
 #include <stddef.h>
@@ -73,13 +74,13 @@ struct ForwardTask {
   int pitch;                  // padded(H)
   int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps
   Rows<const T> x;   // [T, B, I]
-  const T* w;        // packed [H/W][group][I][gates of the group][W] (gemm/pack.h); not read with `hoisted`
+  const T* w;        // packed [H/L][group][I][gates of the group][L] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
   bool handed_over;       // most of it by another thread, in whose cache it lies
   const T* bias;          // [A][pitch]
-  const T* u;             // packed [H/W][group][P][gates of the group][W]
-  const T* projection;    // packed [P/W][H][W], or null
+  const T* u;             // packed [H/L][group][P][gates of the group][L]
+  const T* projection;    // packed [P/L][H][L], or null
   Rows<T> y;              // [T, B, P]
   BatchRows<const T> h0;  // [B, P] before step 0
   BatchRows<const T> c0;  // [B][whole vectors] before step 0
@@ -107,8 +108,8 @@ struct BackwardTask {
   int64_t step_begin, step_end;  // walked downwards
   int hidden, output;
   int pitch, output_pitch;  // padded(H), padded(P)
-  const T* ut;              // packed [P/W][gates * H][W]
-  const T* projection_t;    // packed [H/W][P][W], or null
+  const T* ut;              // packed [P/L][gates * H][L]
+  const T* projection_t;    // packed [H/L][P][L], or null
   Rows<const T> dy;         // [T, B, P], data null: zero
   Rows<const T> y;          // [T, B, P]
   BatchRows<const T> h0;    // [B, P] before step 0
@@ -128,7 +129,7 @@ struct ProductTask {
   T* const* out;
   int segments, depth;
   const int* segment_offset;
-  const T* packed;  // [outputs/W][segments * depth][W]
+  const T* packed;  // [outputs/L][segments * depth][L]
   const T* bias;    // [padded(outputs)], or null: zero
   int outputs;
   bool add;
@@ -140,7 +141,7 @@ struct InputTask {
   const T* const* in;  // [rows] of [depth]
   T* const* out;       // [rows] of [input gates][pitch]
   int depth, hidden, pitch;
-  const T* packed;  // [H/W][group][depth][gates of the group][W]
+  const T* packed;  // [H/L][group][depth][gates of the group][L]
   const T* bias;    // [A][pitch]
 };
 

@@ -23,9 +23,9 @@ FASTRNN_INLINE int lanes_of(int units, int block) {
 }
 
 // The part of `blocks` blocks that belongs to one of several threads.
-struct Blocks {
+struct BlockRange {
   int begin = 0, end;
-  Blocks(int blocks, int part, int parts) : end(blocks) {
+  BlockRange(int blocks, int part, int parts) : end(blocks) {
     if (parts == 1) return;  // a step of a small stream notices the divisions: 10 ns each
     begin = int(int64_t(blocks) * part / parts);
     end = int(int64_t(blocks) * (part + 1) / parts);
@@ -41,10 +41,10 @@ constexpr bool ends_in_half(int units) {
 
 // The units of a cell that belong to one of several threads: whole vectors, and maybe half a vector behind them.
 template <class T>
-struct UnitBlocks : Blocks {
+struct UnitBlocks : BlockRange {
   int half = -1;  // the half among blocks of its own width
 
-  UnitBlocks(int units, int part, int parts) : Blocks(blocks_of<T>(units), part, parts) {
+  UnitBlocks(int units, int part, int parts) : BlockRange(blocks_of<T>(units), part, parts) {
     if (part == parts - 1 && ends_in_half<T>(units)) half = 2 * --end;
   }
 

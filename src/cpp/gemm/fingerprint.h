@@ -33,12 +33,12 @@ FASTRNN_INLINE Words load_words(const char* from) {
 }
 
 uint64_t fingerprint(const char* data, size_t bytes) {
-  constexpr int W = kLanes<uint64_t>, chains = 8;  // a step waits eight cycles for the one before
+  constexpr int L = kLanes<uint64_t>, chains = 8;  // a step waits eight cycles for the one before
   constexpr size_t size = sizeof(Words), stripe = 2 * chains * size;
   Chain chain[chains];
-  for (int i = 0; i < chains * W; ++i) {
-    chain[i / W].one[i % W] = kOdd * uint64_t(2 * i + 1);
-    chain[i / W].two[i % W] = kOdd * uint64_t(2 * i + 2);
+  for (int i = 0; i < chains * L; ++i) {
+    chain[i / L].one[i % L] = kOdd * uint64_t(2 * i + 1);
+    chain[i / L].two[i % L] = kOdd * uint64_t(2 * i + 2);
   }
   const auto take = [&](const char* from) {
 #pragma GCC unroll 8
@@ -55,7 +55,7 @@ uint64_t fingerprint(const char* data, size_t bytes) {
     for (int j = 0; j < half; ++j) chain[j].take(chain[j + half].one, chain[j + half].two);
   }
   uint64_t one = bytes, two = kOdd;
-  for (int i = 0; i < W; ++i) {
+  for (int i = 0; i < L; ++i) {
     one = (one ^ chain[0].one[i]) * kOdd, two = (two ^ chain[0].two[i]) * kOdd;
     one ^= one >> 29, two ^= two >> 29;
   }

@@ -45,10 +45,10 @@ constexpr int kVectorsOf = kPairsUp<G, V> ? (G::count + 1) / 2 : G::count;
 template <class G, class T>
 FASTRNN_INLINE void add_half(vec<T> x, const T* w, vec<T> (&pairs)[kHalfPairs], half_vec<T>& odd) {
   static_assert(!kHalvesPay || kSide >= kMaxGates, "all gates of a step of the depth lie side by side");
-  constexpr int W = kLanes<T>, P = G::count / 2;
+  constexpr int L = kLanes<T>, joined = G::count / 2;
 #pragma GCC unroll 2
-  for (int p = 0; p < P; ++p) pairs[p] = fma(x, load(w + p * W), pairs[p]);
-  if constexpr (G::count % 2) odd = fma(low_half<T>(x), load<half_vec<T>>(w + P * W), odd);
+  for (int p = 0; p < joined; ++p) pairs[p] = fma(x, load(w + p * L), pairs[p]);
+  if constexpr (G::count % 2) odd = fma(low_half<T>(x), load<half_vec<T>>(w + joined * L), odd);
 }
 
 // One row, a whole block and the half behind it.

@@ -12,9 +12,9 @@ namespace {
 // groups of a go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s,
 // so / by tiles of a half the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162),
 // AVX2 80 / 76. The taller groups are also copied in two thirds of the time.
-constexpr int kOuterBlocks = 2, kOuterHeight = kAccumulators / kOuterBlocks;
+constexpr int kOuterVectors = 2, kOuterHeight = kAccumulators / kOuterVectors;
 template <class T>
-constexpr int kPanel = kOuterBlocks * kLanes<T>;  // columns of b in one panel
+constexpr int kPanel = kOuterVectors * kLanes<T>;  // columns of b in one panel
 static_assert(kPanel<float> <= kOuterColumns, "scratch has room for a panel");
 template <class T>
 constexpr int kOuterGroups = kOuterRows<T> / kOuterHeight + kMaxGates - 1;  // all but one gate may end in a lower one
@@ -91,57 +91,58 @@ void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
   const int width = columns - j < kPanel<T> ? columns - j : kPanel<T>;
   for (int n = 0; n < rows; ++n, out += kPanel<T>) {
     const T* b = rows_of_b[n] + j;
-    for (int v = 0; v < kOuterBlocks; ++v) {
+    for (int v = 0; v < kOuterVectors; ++v) {
       const int left = width - v * kLanes<T>;
       store(out + v * kLanes<T>, load_first(b + v * kLanes<T>, left < 0 ? 0 : left < kLanes<T> ? left : kLanes<T>));
     }
   }
 }
 
-// R rows of c x V blocks. Copies of a and panels of b are padded with zeros; only `height` x `width` is stored.
-template <int R, int V, class T>
+// R rows of c x so many vectors of columns. Copies of a and panels of b are padded with zeros; only `height` x `width`
+// is stored.
+template <int R, int Vectors, class T>
 void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width,
                 bool add) {
-  constexpr int W = kLanes<T>;
-  vec<T> acc[R][V] = {};
+  constexpr int L = kLanes<T>;
+  vec<T> acc[R][Vectors] = {};
   for (int r = 0; r < height; ++r) {  // c comes from far away, once a block of time
-    for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * c_step + v * W, 1);
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(c + r * c_step + v * L, 1);
   }
   for (int n = 0; n < rows; ++n, a += a_step, b += kPanel<T>) {
-    vec<T> bv[V];
+    vec<T> bv[Vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) bv[v] = load(b + v * W);
+    for (int v = 0; v < Vectors; ++v) bv[v] = load(b + v * L);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const vec<T> x = broadcast(a[r]);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = fma(x, bv[v], acc[r][v]);
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(x, bv[v], acc[r][v]);
     }
   }
-  if (height == R && width == V * W) {  // nearly every tile: without the way over the stack
+  if (height == R && width == Vectors * L) {  // nearly every tile: without the way over the stack
 #pragma GCC unroll 24
-    for (int i = 0; i < R * V; ++i) {
-      T* const out = c + i / V * c_step + i % V * W;
-      store(out, add ? load(out) + acc[i / V][i % V] : acc[i / V][i % V]);
+    for (int i = 0; i < R * Vectors; ++i) {
+      T* const out = c + i / Vectors * c_step + i % Vectors * L;
+      store(out, add ? load(out) + acc[i / Vectors][i % Vectors] : acc[i / Vectors][i % Vectors]);
     }
     return;
   }
-  vec<T> sums[R * V];
+  vec<T> sums[R * Vectors];
 #pragma GCC unroll 24
-  for (int i = 0; i < R * V; ++i) sums[i] = acc[i / V][i % V];
-  for (int i = 0; i < height * V; ++i) {
-    const int left = width - i % V * W, lanes = left < 0 ? 0 : left < W ? left : W;
-    T* const out = c + i / V * c_step + i % V * W;
+  for (int i = 0; i < R * Vectors; ++i) sums[i] = acc[i / Vectors][i % Vectors];
+  for (int i = 0; i < height * Vectors; ++i) {
+    const int left = width - i % Vectors * L, lanes = left < 0 ? 0 : left < L ? left : L;
+    T* const out = c + i / Vectors * c_step + i % Vectors * L;
     store_first(out, add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
   }
 }
 
 // The tile for a group's height: kOuterHeight, of the last one of columns side by side maybe less.
-template <int V, class T>
+template <int Vectors, class T>
 constexpr auto outer_tile_of(int height) {
-  return height > 2 * kOuterThird ? outer_tile<kOuterHeight, V, T>
-         : height > kOuterThird   ? outer_tile<2 * kOuterThird, V, T>
-                                  : outer_tile<kOuterThird, V, T>;
+  return height > 2 * kOuterThird ? outer_tile<kOuterHeight, Vectors, T>
+         : height > kOuterThird   ? outer_tile<2 * kOuterThird, Vectors, T>
+                                  : outer_tile<kOuterThird, Vectors, T>;
 }
 
 // Some rows of c: groups of a times one right side, panel by panel of b's columns.
@@ -185,16 +186,16 @@ void outer(const OuterTask<T>& t) {
 // sums[j] += the sum over rows of a[n][j], j in [begin, end): whole vectors, several side by side.
 template <class T>
 void column_sums(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* sums) {
-  constexpr int W = kLanes<T>, V = 8;
-  for (int j = begin; j < end; j += V * W) {
-    const int vectors = (end - j) / W < V ? (end - j) / W : V;
+  constexpr int L = kLanes<T>, most = 8;
+  for (int j = begin; j < end; j += most * L) {
+    const int vectors = (end - j) / L < most ? (end - j) / L : most;
     for (int first = 0, last; first < rows; first = last) {
       last = rows - first < kSumBlock ? rows : first + kSumBlock;
-      vec<T> sum[V] = {};
+      vec<T> sum[most] = {};
       for (int n = first; n < last; ++n) {
-        for (int v = 0; v < vectors; ++v) sum[v] = sum[v] + load(a + n * a_step + j + v * W);
+        for (int v = 0; v < vectors; ++v) sum[v] = sum[v] + load(a + n * a_step + j + v * L);
       }
-      for (int v = 0; v < vectors; ++v) store(sums + j + v * W, load(sums + j + v * W) + sum[v]);
+      for (int v = 0; v < vectors; ++v) store(sums + j + v * L, load(sums + j + v * L) + sum[v]);
     }
   }
 }

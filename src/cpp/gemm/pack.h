@@ -1,5 +1,5 @@
 // Weights in the order a register tile reads them: blocks of one vector of outputs, the depth running, their gates
-// interleaved, kSide at a time, [outputs/W][group][K][gates of the group][W]; outputs past the last are zero. The last
+// interleaved, kSide at a time, [outputs/L][group][K][gates of the group][L]; outputs past the last are zero. The last
 // block of a cell's units may be half as wide (UnitBlocks).
 #pragma once
 
@@ -10,18 +10,18 @@ namespace fastrnn {
 namespace {
 
 // Rows become columns: each round takes one bit of the index of a vector for one of the index of a lane.
-template <class V, int W = kLanesOf<V>>
-FASTRNN_INLINE void transpose(V (&v)[W]) {
+template <class V, int L = kLanesOf<V>>
+FASTRNN_INLINE void transpose(V (&v)[L]) {
 #pragma GCC unroll 4
-  for (int round = 1; round < W; round *= 2) {
-    V next[W];
+  for (int round = 1; round < L; round *= 2) {
+    V next[L];
 #pragma GCC unroll 8
-    for (int i = 0; i < W / 2; ++i) {
-      next[2 * i] = zip_low(v[i], v[i + W / 2]);
-      next[2 * i + 1] = zip_high(v[i], v[i + W / 2]);
+    for (int i = 0; i < L / 2; ++i) {
+      next[2 * i] = zip_low(v[i], v[i + L / 2]);
+      next[2 * i + 1] = zip_high(v[i], v[i + L / 2]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < W; ++i) v[i] = next[i];
+    for (int i = 0; i < L; ++i) v[i] = next[i];
   }
 }
 
@@ -29,22 +29,22 @@ FASTRNN_INLINE void transpose(V (&v)[W]) {
 template <class V, class T>
 void pack_row_blocks(const T* w,  // [gates * outputs, depth]
                      int gates, int outputs, int depth, int begin, int end, T* packed) {
-  constexpr int W = kLanesOf<V>;
+  constexpr int L = kLanesOf<V>;
   for (int block = begin; block < end; ++block) {
     const int lanes = lanes_in<V>(outputs, block);
-    T* const panel = packed + ptrdiff_t(block) * depth * gates * W;
+    T* const panel = packed + ptrdiff_t(block) * depth * gates * L;
     for (int g = 0; g < gates; ++g) {
-      const T* const rows = w + (ptrdiff_t(g) * outputs + block * W) * depth;
-      T* const to = panel + gate_start(g, depth) * W;
-      const ptrdiff_t step = group_size(gates, group_of(g)) * W;
+      const T* const rows = w + (ptrdiff_t(g) * outputs + block * L) * depth;
+      T* const to = panel + gate_start(g, depth) * L;
+      const ptrdiff_t step = group_size(gates, group_of(g)) * L;
       int k = 0;
-      for (; lanes == W && k + W <= depth; k += W) {
-        V square[W];
+      for (; lanes == L && k + L <= depth; k += L) {
+        V square[L];
 #pragma GCC unroll 16
-        for (int j = 0; j < W; ++j) square[j] = load<V>(rows + ptrdiff_t(j) * depth + k);
+        for (int j = 0; j < L; ++j) square[j] = load<V>(rows + ptrdiff_t(j) * depth + k);
         transpose(square);
 #pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
+        for (int i = 0; i < L; ++i) store(to + (k + i) * step, square[i]);
       }
       for (; k < depth; ++k) {
         V column = {};
@@ -57,7 +57,7 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
 
 template <class T>
 void pack_rows(const T* w, int outputs, int depth, int part, int parts, T* packed) {
-  const Blocks blocks(blocks_of<T>(outputs), part, parts);
+  const BlockRange blocks(blocks_of<T>(outputs), part, parts);
   pack_row_blocks<vec<T>>(w, 1, outputs, depth, blocks.begin, blocks.end, packed);
 }
 
@@ -72,16 +72,16 @@ void pack_gates(const T* w, int gates, int outputs, int depth, int part, int par
 template <class T>
 void pack_columns(const T* w,  // [depth, outputs]
                   int outputs, int depth, int part, int parts, T* packed) {
-  constexpr int W = kLanes<T>,
+  constexpr int L = kLanes<T>,
                 most = 16;  // a few rows at once: reads and writes in runs, a quarter less time than either
-  const Blocks blocks(blocks_of<T>(outputs), part, parts);
+  const BlockRange blocks(blocks_of<T>(outputs), part, parts);
   for (int first = 0; first < depth; first += most) {
     const int end = first + most < depth ? first + most : depth;
     for (int block = blocks.begin; block < blocks.end; ++block) {
       const int lanes = lanes_of<T>(outputs, block);
-      T* const panel = packed + ptrdiff_t(block) * depth * W;
+      T* const panel = packed + ptrdiff_t(block) * depth * L;
       for (int k = first; k < end; ++k) {
-        store(panel + ptrdiff_t(k) * W, load_first(w + ptrdiff_t(k) * outputs + block * W, lanes));
+        store(panel + ptrdiff_t(k) * L, load_first(w + ptrdiff_t(k) * outputs + block * L, lanes));
       }
     }
   }

@@ -15,7 +15,7 @@ struct ProductPhase {
   int row_begin;
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
-    constexpr int W = kLanes<T>;
+    constexpr int L = kLanes<T>;
     row += row_begin;
     vec<T> sums[kMostSums];
     Operand<T> ops[kMaxGates] = {};
@@ -23,17 +23,17 @@ struct ProductPhase {
     // LSTM 11.0 / 10.5, GRU 8.5 / 8.0, RNN 3.5 / 3.0.
     const T* ahead[kMaxRows];
     ops[0].ahead = ahead, ops[0].aheads = height;
-    for (int r = 0; r < height; ++r) ahead[r] = a.out[row + r] + block * W;
-    const ptrdiff_t segment = ptrdiff_t(a.depth) * W, panel = segment * a.segments;
+    for (int r = 0; r < height; ++r) ahead[r] = a.out[row + r] + block * L;
+    const ptrdiff_t segment = ptrdiff_t(a.depth) * L, panel = segment * a.segments;
     for (int s = 0; s < a.segments; ++s) {
       for (int r = 0; r < height; ++r) ops[s].rows[r] = a.in[row + r] + a.segment_offset[s];
       ops[s].weights(a.packed + s * segment, panel, a.depth, block, coming);
     }
-    const Start<T> start = a.bias ? Start<T>(a.bias + block * W, nullptr, 0) : kFromZero<T>;
+    const Start<T> start = a.bias ? Start<T>(a.bias + block * L, nullptr, 0) : kFromZero<T>;
     kPlainTiles<T>.at[height][width](start, ops, a.segments, sums);
-    each_sum(height, width, [&](int i, int r, int v) {
-      const int lanes = lanes_of<T>(a.outputs, block + v);
-      T* const out = a.out[row + r] + (block + v) * W;
+    each_sum(height, width, [&](int i, int r, int b) {
+      const int lanes = lanes_of<T>(a.outputs, block + b);
+      T* const out = a.out[row + r] + (block + b) * L;
       store_first(out, a.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
     });
   }
@@ -41,7 +41,7 @@ struct ProductPhase {
 
 template <class T>
 void product(const ProductTask<T>& task, const Share& share) {
-  const Blocks blocks(blocks_of<T>(task.outputs), share.unit_part, share.unit_parts);
+  const BlockRange blocks(blocks_of<T>(task.outputs), share.unit_part, share.unit_parts);
   cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
 }
 
@@ -55,16 +55,16 @@ struct InputPhase {
   int row_begin;
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
-    constexpr int W = kLanesOf<V>;
+    constexpr int L = kLanesOf<V>;
     row += row_begin;
     V sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
-    op.weights(a.packed, ptrdiff_t(a.depth) * of_weights * W, a.depth, block, coming);
-    const T* const bias = a.bias + block * W;  // that of the state's sums as well, which are not used
+    op.weights(a.packed, ptrdiff_t(a.depth) * of_weights * L, a.depth, block, coming);
+    const T* const bias = a.bias + block * L;  // that of the state's sums as well, which are not used
     kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
-    each_sum(height, width, [&](int i, int r, int v) {
-      T* const out = a.out[row + r] + (block + v) * W;
+    each_sum(height, width, [&](int i, int r, int b) {
+      T* const out = a.out[row + r] + (block + b) * L;
       for (int g = 0; g < of_weights; ++g) store(out + g * a.pitch, sums[i * A + g]);
     });
   }

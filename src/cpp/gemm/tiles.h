@@ -89,31 +89,31 @@ template <int A, int Count, int MostBlocks>
 constexpr NeededTiles<A, Count, MostBlocks> kNeeded = {};
 
 // The tiles of one kind of product by height and width.
-template <class First, class Rest, class Vector, int A>
+template <class First, class Rest, class V, int A>
 struct TileTable {
-  using Function = void (*)(const Start<element<Vector>>&, const Operand<element<Vector>>*, int, Vector*);
-  static constexpr int most_blocks = sizeof(Vector) < FASTRNN_VECTOR_BYTES ? 1 : 2 * kMostWidth;  // one half at most
+  using Function = void (*)(const Start<element<V>>&, const Operand<element<V>>*, int, V*);
+  static constexpr int most_blocks = sizeof(V) < FASTRNN_VECTOR_BYTES ? 1 : 2 * kMostWidth;  // one half at most
   Function at[kMaxRows + 1][kMostWidth + 1];
 
   constexpr TileTable() : at() { fill<kMaxRows * kMostWidth - 1>(); }
 
   template <int I>
   constexpr void fill() {
-    constexpr int R = I / kMostWidth + 1, V = I % kMostWidth + 1;
-    if constexpr (kNeeded<A, kVectorsOf<First, Vector>, most_blocks>.at[R][V]) {
-      static_assert(R * V * A <= kMostSums, "a phase has room for the sums");
-      if constexpr (kPairsUp<First, Vector>) {
-        at[R][V] = half_tile<First, Rest, element<Vector>, R, A>;
+    constexpr int R = I / kMostWidth + 1, Blocks = I % kMostWidth + 1;
+    if constexpr (kNeeded<A, kVectorsOf<First, V>, most_blocks>.at[R][Blocks]) {
+      static_assert(R * Blocks * A <= kMostSums, "a phase has room for the sums");
+      if constexpr (kPairsUp<First, V>) {
+        at[R][Blocks] = half_tile<First, Rest, element<V>, R, A>;
       } else {
-        at[R][V] = tile<First, Rest, Vector, R, V, A>;
+        at[R][Blocks] = tile<First, Rest, V, R, Blocks, A>;
       }
     }
     if constexpr (I > 0) fill<I - 1>();
   }
 };
 
-template <class First, class Rest, class Vector, int A>
-constexpr TileTable<First, Rest, Vector, A> kTiles = {};
+template <class First, class Rest, class V, int A>
+constexpr TileTable<First, Rest, V, A> kTiles = {};
 
 template <class Cell, class V>
 constexpr const auto& kCellTiles = kTiles<typename Cell::InputGates, typename Cell::HiddenGates, V, Cell::accumulators>;

@@ -35,8 +35,9 @@ template <class T>
 using half_vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES / 2>::type;
 constexpr bool kHalvesPay = FASTRNN_VECTOR_BYTES == 64;
 
+// In all templates V is vec<T> or half_vec<T>, and L its lanes.
 template <class V>
-using element = decltype(+V{}[0]);  // V is vec<T> or half_vec<T>
+using element = decltype(+V{}[0]);
 
 template <class V>
 constexpr int kLanesOf = int(sizeof(V) / sizeof(element<V>));
@@ -189,14 +190,14 @@ struct FirstLanes<0, I...> {
   using type = Lanes<I...>;
 };
 
-// a[0] b[0] a[1] b[1] ... from lane First of either on.
-template <int First, class V, int... I>
+// a[0] b[0] a[1] b[1] ... from lane From of either on.
+template <int From, class V, int... I>
 FASTRNN_INLINE V zip(V a, V b, Lanes<I...>) {
-  constexpr int W = kLanesOf<V>;
+  constexpr int L = kLanesOf<V>;
 #if defined(__clang__)
-  return __builtin_shufflevector(a, b, (First + I / 2 + I % 2 * W)...);
+  return __builtin_shufflevector(a, b, (From + I / 2 + I % 2 * L)...);
 #else
-  return __builtin_shuffle(a, b, ivec<V>{(First + I / 2 + I % 2 * W)...});
+  return __builtin_shuffle(a, b, ivec<V>{(From + I / 2 + I % 2 * L)...});
 #endif
 }
 

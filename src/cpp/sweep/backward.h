@@ -10,7 +10,7 @@ namespace {
 template <class Cell, class T>
 struct BackwardPhase {
   static constexpr int accumulators = 1, gates = 1;
-  using H = typename Cell::HiddenGates;
+  using HiddenGates = typename Cell::HiddenGates;
   const BackwardTask<T>& a;
   const Share& share;
   int64_t step;    // -1: before the first step, only dh is wanted
@@ -23,32 +23,32 @@ struct BackwardPhase {
   }
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
-    constexpr int W = kLanes<T>;
+    constexpr int L = kLanes<T>;
     const int first = share.row_begin + (row + skip) * share.row_stride;
     vec<T> sums[kMostSums];
     if (ends_here) {
-      each_sum(height, width, [&](int i, int r, int v) {
-        sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_stride) * a.output_pitch + (block + v) * W);
+      each_sum(height, width, [&](int i, int r, int b) {
+        sums[i] = load(a.dstate + ptrdiff_t(first + r * share.row_stride) * a.output_pitch + (block + b) * L);
       });
     } else {
       multiply_dgates(first, height, block, width, coming, sums);
     }
-    each_sum(height, width, [&](int i, int r, int v) { finish(sums[i], first + r * share.row_stride, block + v); });
+    each_sum(height, width, [&](int i, int r, int b) { finish(sums[i], first + r * share.row_stride, block + b); });
   }
 
   void multiply_dgates(int first, int height, int block, int width, const Coming& coming, vec<T>* sums) const {
-    const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * H::count;
-    Operand<T> ops[H::count];
+    const ptrdiff_t segment = ptrdiff_t(a.hidden) * kLanes<T>, panel = segment * HiddenGates::count;
+    Operand<T> ops[HiddenGates::count];
     const T* ahead[kMaxRows * kReads];
     const int reads = step < 0 ? 0 : will_read(first, height, block * kLanes<T>, ahead);
-    for (int g = 0; g < H::count; ++g) {
+    for (int g = 0; g < HiddenGates::count; ++g) {
       for (int r = 0; r < height; ++r)
-        ops[g].rows[r] = dgates(step + 1, first + r * share.row_stride) + H::index[g] * a.pitch;
+        ops[g].rows[r] = dgates(step + 1, first + r * share.row_stride) + HiddenGates::index[g] * a.pitch;
       ops[g].weights(a.ut + g * segment, panel, a.hidden, block, coming);
-      const int begin = reads * g / H::count;
-      ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / H::count - begin;
+      const int begin = reads * g / HiddenGates::count;
+      ops[g].ahead = ahead + begin, ops[g].aheads = reads * (g + 1) / HiddenGates::count - begin;
     }
-    kPlainTiles<T>.at[height][width](kFromZero<T>, ops, H::count, sums);
+    kPlainTiles<T>.at[height][width](kFromZero<T>, ops, HiddenGates::count, sums);
   }
 
   // What is read once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
@@ -136,15 +136,15 @@ struct UnprojectPhase {
     }
     op.weights(a.projection_t, ptrdiff_t(a.output) * kLanes<T>, a.output, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
-    each_sum(height, width, [&](int i, int r, int v) { through_cell(phase, sums[i], first + r * stride, block + v); });
+    each_sum(height, width, [&](int i, int r, int b) { through_cell(phase, sums[i], first + r * stride, block + b); });
   }
 };
 
 // Steps [step_begin, step_end) downwards; when step_begin is 0 also dh before the first step, into dstate.
 template <class Cell, class T>
 void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t steps) {
-  const Blocks hidden(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
-  const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
+  const BlockRange hidden(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
+  const BlockRange output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
   for (int64_t step = task.step_end - 1; step >= (task.step_begin ? task.step_begin : -1); --step) {
     const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
     const bool down = step & 1;

@@ -15,32 +15,32 @@ struct ForwardPhase {
   const RowStep<T>* rows;
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
-    constexpr int W = kLanesOf<V>;
+    constexpr int L = kLanesOf<V>;
     V sums[kMostSums];
     Operand<T> ops[2];
-    const ptrdiff_t w_step = ptrdiff_t(a.input) * Cell::InputGates::count * W;
-    const ptrdiff_t u_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * W;
+    const ptrdiff_t w_step = ptrdiff_t(a.input) * Cell::InputGates::count * L;
+    const ptrdiff_t u_step = ptrdiff_t(a.output) * Cell::HiddenGates::count * L;
     ops[0].weights(a.w, w_step, a.hoisted ? 0 : a.input, block, coming);
     ops[1].weights(a.u, u_step, a.output, block, coming);
-    Start<T> start(a.bias, a.bias + block * W, a.pitch);
+    Start<T> start(a.bias, a.bias + block * L, a.pitch);
     // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4 (into the first level), time over without: B64 H128
     // 0.98, H256 and H512 0.99, training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
     const T* ahead[kMaxRows * (1 + kWrites)];
     ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) {
-      ahead[r] = rows[row + r].h + block * W;
-      start.rows[r] = rows[row + r].start + block * W;
+      ahead[r] = rows[row + r].h + block * L;
+      start.rows[r] = rows[row + r].start + block * L;
       ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     }
     if (kAsksForWeights<V> && rows[row].saved && height * gates <= kAccumulators) {
-      ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * W, ahead + height);
+      ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * L, ahead + height);
     }
     kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
     if constexpr (kPairsUp<typename Cell::InputGates, V>) {
       finish_pairs(rows + row, height, block, sums);
     } else {
       finish<V>([&](auto visit) {
-        each_sum(height, width, [&](int i, int r, int v) { visit(rows[row + r], block + v, sums + i * A); });
+        each_sum(height, width, [&](int i, int r, int b) { visit(rows[row + r], block + b, sums + i * A); });
       });
     }
   }
@@ -118,17 +118,17 @@ struct ProjectionPhase {
   int64_t step;
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {
-    constexpr int W = kLanes<T>;
+    constexpr int L = kLanes<T>;
     const int first = share.row_begin + row * share.row_stride;
     const int64_t base = a.tape_cell ? a.schedule.first[step] : 0;
     vec<T> sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.unprojected + (base + first + r * share.row_stride) * a.pitch;
-    op.weights(a.projection, ptrdiff_t(a.hidden) * W, a.hidden, block, coming);
+    op.weights(a.projection, ptrdiff_t(a.hidden) * L, a.hidden, block, coming);
     kPlainTiles<T>.at[height][width](kFromZero<T>, &op, 1, sums);
-    each_sum(height, width, [&](int i, int r, int v) {
+    each_sum(height, width, [&](int i, int r, int b) {
       T* const y = row_at(a.y, a.schedule, step, first + r * share.row_stride);
-      store_first(y + (block + v) * W, sums[i], lanes_of<T>(a.output, block + v));
+      store_first(y + (block + b) * L, sums[i], lanes_of<T>(a.output, block + b));
     });
   }
 };
@@ -136,7 +136,7 @@ struct ProjectionPhase {
 template <class Cell, class T>
 void forward_sweep(const ForwardTask<T>& task, const Share& share) {
   const UnitBlocks<T> hidden(task.hidden, share.unit_part, share.unit_parts);
-  const Blocks output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
+  const BlockRange output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
   RowWalk<Cell, T> walk(task, share);
   for (int64_t step = task.step_begin; step < task.step_end; ++step) {
     const int rows = places(share, live_rows(task.schedule, step));

@@ -6,35 +6,35 @@
 namespace fastrnn {
 namespace {
 
-// One row alone: no other row hides its latencies, so the sums of N blocks never leave the registers, and the gates of
-// all come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates:
+// One row alone: no other row hides its latencies, so the sums of the blocks never leave the registers, and the gates
+// of all come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates:
 // row_end below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
-template <int N, class Cell, class V, class T>
+template <int Blocks, class Cell, class V, class T>
 FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
-  using X = typename Cell::InputGates;
-  using H = typename Cell::HiddenGates;
-  constexpr int W = kLanesOf<V>, A = Cell::accumulators;
-  V sums[N * A], acc[1][N][A];
+  using InputGates = typename Cell::InputGates;
+  using HiddenGates = typename Cell::HiddenGates;
+  constexpr int L = kLanesOf<V>, A = Cell::accumulators;
+  V sums[Blocks * A], acc[1][Blocks][A];
 #pragma GCC unroll 8
-  for (int v = 0; v < N; ++v) start_row<Cell>(a, r, block + v, sums + v * A);
+  for (int b = 0; b < Blocks; ++b) start_row<Cell>(a, r, block + b, sums + b * A);
 #pragma GCC unroll 8
-  for (int i = 0; i < N * A; ++i) acc[0][i / A][i % A] = sums[i];
+  for (int i = 0; i < Blocks * A; ++i) acc[0][i / A][i % A] = sums[i];
   Operand<T> op;
   if (r.x) {
-    op.rows[0] = r.x, op.depth = a.input, op.block_step = ptrdiff_t(a.input) * X::count * W;
+    op.rows[0] = r.x, op.depth = a.input, op.block_step = ptrdiff_t(a.input) * InputGates::count * L;
     op.w = a.w + block * op.block_step;
-    multiply<X>(acc, op);
+    multiply<InputGates>(acc, op);
   }
-  op.rows[0] = r.h_prev, op.depth = a.output, op.block_step = ptrdiff_t(a.output) * H::count * W;
+  op.rows[0] = r.h_prev, op.depth = a.output, op.block_step = ptrdiff_t(a.output) * HiddenGates::count * L;
   op.w = a.u + block * op.block_step;
-  multiply<H>(acc, op);
+  multiply<HiddenGates>(acc, op);
 #pragma GCC unroll 8
-  for (int i = 0; i < N * A; ++i) sums[i] = acc[0][i / A][i % A];
-  CellForward<V> s[N];
+  for (int i = 0; i < Blocks * A; ++i) sums[i] = acc[0][i / A][i % A];
+  CellForward<V> s[Blocks];
 #pragma GCC unroll 8
-  for (int v = 0; v < N; ++v) s[v] = run_gates<Cell>(a, r, block + v, sums + v * A);
+  for (int b = 0; b < Blocks; ++b) s[b] = run_gates<Cell>(a, r, block + b, sums + b * A);
 #pragma GCC unroll 8
-  for (int v = 0; v < N; ++v) run_output<Cell>(a, r, block + v, s[v]);
+  for (int b = 0; b < Blocks; ++b) run_output<Cell>(a, r, block + b, s[b]);
 }
 
 // The last whole block and the half behind it. Alone the half would wait for its latencies
@@ -42,7 +42,7 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
 // whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20 0.98, H40 0.91, H50 0.95.
 template <class Cell, class T>
 FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
-  constexpr int W = kLanes<T>, A = Cell::accumulators;
+  constexpr int L = kLanes<T>, A = Cell::accumulators;
   vec<T> whole[A], pairs[kHalfPairs];
   half_vec<T> half[A];
   start_row<Cell>(a, r, block, whole);
@@ -50,8 +50,8 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   join_pairs<typename Cell::InputGates, T>(half, pairs);
   const auto add = [&](auto gates, const T* row, const T* w, int depth) {
     using G = decltype(gates);
-    const T* const panel = w + block * ptrdiff_t(depth) * G::count * W;
-    const T* const panel_half = panel + ptrdiff_t(depth) * G::count * W;
+    const T* const panel = w + block * ptrdiff_t(depth) * G::count * L;
+    const T* const panel_half = panel + ptrdiff_t(depth) * G::count * L;
     multiply_both<G>(whole, pairs, half[G::index[G::count - 1]], row, panel, panel_half, depth);
   };
   if (r.x) add(typename Cell::InputGates{}, r.x, a.w, a.input);
@@ -63,12 +63,12 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   run_output<Cell>(a, r, 2 * block + 2, s_half);
 }
 
-// Blocks [begin, end), N at once as long as there are as many, then half of that.
-template <int N, class Cell, class T>
+// Blocks [begin, end), so many at once as long as there are as many, then half of that.
+template <int Blocks, class Cell, class T>
 FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down) {
-  const int groups = (end - begin) / N;
-  for (int i = 0; i < groups; ++i) row_blocks<N, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * N);
-  if constexpr (N > 1) row_groups<N / 2, Cell>(a, r, begin + groups * N, end, down);
+  const int groups = (end - begin) / Blocks;
+  for (int i = 0; i < groups; ++i) row_blocks<Blocks, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * Blocks);
+  if constexpr (Blocks > 1) row_groups<Blocks / 2, Cell>(a, r, begin + groups * Blocks, end, down);
 }
 
 // Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come
@@ -88,13 +88,13 @@ FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, 
 template <class Cell, class T>
 [[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
                                    bool down) {
-  constexpr int N = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
-  const bool paired = kHalvesPay && N == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
+  constexpr int at_once = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
+  const bool paired = kHalvesPay && at_once == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
   const int end = blocks.end - paired;
-  if (kPairsPay && N == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
+  if (kPairsPay && at_once == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
     row_groups<2, Cell>(a, r, blocks.begin, end, down);
   } else {
-    row_groups<N, Cell>(a, r, blocks.begin, end, down);
+    row_groups<at_once, Cell>(a, r, blocks.begin, end, down);
   }
   if constexpr (kHalvesPay) {
     if (paired) return row_end<Cell>(a, r, blocks.end - 1);

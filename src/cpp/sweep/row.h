@@ -62,23 +62,23 @@ FASTRNN_INLINE bool on_tape(const RowPair<T>& r) {
 // Onto the tape, where there is one: the vectors of `Which`, a bit each.
 template <class Cell, unsigned Which, class V, class T, class Row>
 FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const Row& r, int unit, const CellForward<V>& s) {
-  constexpr int W = kLanesOf<typename PartOf<V, Row>::type>;
+  constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
   if (Which == 0 || Cell::saved == 0 || !on_tape(r)) return;
 #pragma GCC unroll 4
   for (int g = 0; g < Cell::saved; ++g) {
-    if (Which >> g & 1) write(r, W, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
+    if (Which >> g & 1) write(r, L, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
   }
 }
 
 // A cell's equations up to c, and what is kept of them.
 template <class Cell, class V, class T, class Row>
 FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, int block, const V* sums) {
-  constexpr int W = kLanesOf<typename PartOf<V, Row>::type>;
-  const int unit = block * W;
+  constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
+  const int unit = block * L;
   CellForward<V> s;
-  if constexpr (Cell::has_cell_state) s.c_prev = read<V>(r, W, [&](auto& row) { return row.c_prev + unit; });
+  if constexpr (Cell::has_cell_state) s.c_prev = read<V>(r, L, [&](auto& row) { return row.c_prev + unit; });
   Cell::gates(sums, s);
-  if constexpr (Cell::has_cell_state) write(r, W, s.c, [&](auto& row) { return row.c + unit; });
+  if constexpr (Cell::has_cell_state) write(r, L, s.c, [&](auto& row) { return row.c + unit; });
   store_saved<Cell, ~Cell::saved_by_output>(a, r, unit, s);
   return s;
 }
