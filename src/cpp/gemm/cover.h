@@ -1,4 +1,11 @@
-// How a matrix is covered with register tiles.
+// How a matrix is covered with register tiles. What happens at a tile is a phase, a struct with
+//   accumulators  sums of each unit that a tile ends with
+//   vectors       vectors of weights that a tile multiplies for each block at each step of k: one a gate, but of half a
+//                 block one for two gates (gemm/half.h). With `accumulators` it says which tiles fit the registers.
+//   tile(row, height, block, width, coming) const
+//                 all there is to do for rows [row, row + height) x blocks [block, block + width): calls the tile of
+//                 that size (tiles.h), then does what follows its sums, the cell's equations or a store. `coming` is
+//                 for Operand::weights.
 #pragma once
 
 #include "gemm/tiles.h"
@@ -14,9 +21,9 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
   }
 }
 
-// phase.tile(first row, rows, first block, blocks, what is coming) for rows [0, n) x blocks [begin, end). Blocks are
-// the outer loop: a block's weights stay in the nearest cache while the rows pass. What is coming is a part of the next
-// blocks for each tile, and where all are asked for, or there are no others, the start of its own, which it has.
+// phase.tile() for rows [0, n) x blocks [begin, end). Blocks are the outer loop: a block's weights stay in the nearest
+// cache while the rows pass. Each tile asks for another part of the weights of the blocks that come next; where those
+// are all asked for, or nothing comes next, for the start of its own, which is in the cache already.
 //
 // Down: the widest tiles from the last to the first. A sweep walks so at every other step, and finds in its caches what
 // the step before read last; one that always walks up finds nothing of weights that exceed them. T100 on one thread,
@@ -26,20 +33,20 @@ FASTRNN_INLINE void each_sum(int height, int width, Visit visit) {
 template <class Phase>
 FASTRNN_INLINE void cover(const Phase& phase, int n, int begin, int end, bool down = false) {
   if (n <= 0 || begin == end) return;
-  const RowTiles rows(n, row_tiles<Phase::gates>(n, end - begin));
-  int width = narrowed(kWidest<Phase::accumulators, Phase::gates>.at[rows.height], end - begin);
+  const RowTiles rows(n, row_tiles<Phase::vectors>(n, end - begin));
+  int width = narrowed(kWidest<Phase::accumulators, Phase::vectors>.at[rows.height], end - begin);
   const int turned = begin + widest_blocks(width, end - begin), mirror = begin + turned - width;
   const auto on_the_way = [&](int block) { return down && block < turned ? mirror - block : block; };
   for (int walked = begin; walked < end; walked += width) {
     width = narrowed(width, end - walked);
     const int block = on_the_way(walked);
     const int next = walked + width < end ? on_the_way(walked + width) : down ? block : begin;
-    const int asked = next == block ? 0 : width * Phase::gates;
+    const int asked = next == block ? 0 : width * Phase::vectors;
     int row = 0;
     for (int i = 0; i < rows.count; ++i) {
       const int height = i < rows.tall ? rows.height : rows.height - 1;
-      const int there = next + i / Phase::gates;
-      const Coming others = {there < end ? there : end - 1, i % Phase::gates};
+      const int there = next + i / Phase::vectors;
+      const Coming others = {there < end ? there : end - 1, i % Phase::vectors};
       const Coming coming = i < asked ? others : Coming{block, 0};
       phase.tile(row, height, block, width, coming);
       row += height;

@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 struct ProductPhase {
-  static constexpr int accumulators = 1, gates = 1;
+  static constexpr int accumulators = 1, vectors = 1;
   const ProductTask<T>& a;
   int row_begin;
 
@@ -49,8 +49,8 @@ void product(const ProductTask<T>& task, const Share& share) {
 template <class Cell, class V>
 struct InputPhase {
   using T = element<V>;
-  static constexpr int accumulators = Cell::accumulators, A = accumulators, of_weights = Cell::InputGates::count;
-  static constexpr int gates = kVectorsOf<typename Cell::InputGates, V>;
+  using InputGates = typename Cell::InputGates;
+  static constexpr int accumulators = Cell::accumulators, vectors = kVectorsOf<InputGates, V>;
   const InputTask<T>& a;
   int row_begin;
 
@@ -60,12 +60,12 @@ struct InputPhase {
     V sums[kMostSums];
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
-    op.weights(a.packed, ptrdiff_t(a.depth) * of_weights * L, a.depth, block, coming);
+    op.weights(a.packed, ptrdiff_t(a.depth) * InputGates::count * L, a.depth, block, coming);
     const T* const bias = a.bias + block * L;  // that of the state's sums as well, which are not used
     kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int b) {
       T* const out = a.out[row + r] + (block + b) * L;
-      for (int g = 0; g < of_weights; ++g) store(out + g * a.pitch, sums[i * A + g]);
+      for (int g = 0; g < InputGates::count; ++g) store(out + g * a.pitch, sums[i * accumulators + g]);
     });
   }
 };

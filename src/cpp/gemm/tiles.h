@@ -12,7 +12,7 @@ constexpr int kMostWidth = 8;
 // better. Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight
 // sums under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16
 // steps of k and gained nothing from 64 to 512 units.)
-template <int A, int Count>
+template <int A, int Vectors>
 struct Widest {
   int at[kMaxRows + 1];
   constexpr Widest() : at() {
@@ -20,13 +20,13 @@ struct Widest {
       int width = kMostWidth;
       while (width > 1 && height * A * width > kAccumulators) width /= 2;
       if (A == 1 && width == 2 && height * 3 <= kAccumulators) width = 3;
-      if (height * A > kAccumulators && Count % kPass) width = kPass / (Count % kPass);
+      if (height * A > kAccumulators && Vectors % kPass) width = kPass / (Vectors % kPass);
       at[height] = width;
     }
   }
 };
-template <int A, int Count>
-constexpr Widest<A, Count> kWidest = {};
+template <int A, int Vectors>
+constexpr Widest<A, Vectors> kWidest = {};
 constexpr int kMostSums = 3 * kMaxRows * kMaxGates;  // of the tallest tile of three blocks
 
 // The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
@@ -41,16 +41,16 @@ constexpr int widest_blocks(int width, int blocks) {
 }
 
 // Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures).
-// Products (Count 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
+// Products (Vectors 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
 // four. Where blocks are left over they would be a tile of one block, six chains of FMAs that do not hide their own
 // latency: T100, one thread, by eights / by sixes, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64
 // H112 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the
 // same. With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is
 // enough: AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
-template <int Count>
+template <int Vectors>
 constexpr int row_tiles(int rows, int blocks) {
-  const bool few = kFewRegisters ? Count > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
-  const int height = few || (Count == 1 ? blocks % kFullBlocks != 0 : Count <= kPass) ? kMaxRows : kFullRows;
+  const bool few = kFewRegisters ? Vectors > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
+  const int height = few || (Vectors == 1 ? blocks % kFullBlocks != 0 : Vectors <= kPass) ? kMaxRows : kFullRows;
   return (rows + height - 1) / height;
 }
 
@@ -67,15 +67,15 @@ struct RowTiles {
 
 // The tiles by which cover() covers any number of rows with up to MostBlocks blocks: found by cutting them as it does.
 // More rows or blocks than are tried here are cut into no other heights and widths.
-template <int A, int Count, int MostBlocks>
+template <int A, int Vectors, int MostBlocks>
 struct NeededTiles {
   bool at[kMaxRows + 1][kMostWidth + 1];
 
   constexpr NeededTiles() : at() {
     for (int n = 1; n <= 16 * kMaxRows; ++n) {
       for (int blocks = 1; blocks <= MostBlocks; ++blocks) {
-        const RowTiles rows(n, row_tiles<Count>(n, blocks));
-        int width = kWidest<A, Count>.at[rows.height];
+        const RowTiles rows(n, row_tiles<Vectors>(n, blocks));
+        int width = kWidest<A, Vectors>.at[rows.height];
         for (int left = blocks; left > 0; left -= width) {
           width = narrowed(width, left);
           at[rows.height][width] = true;
@@ -85,8 +85,8 @@ struct NeededTiles {
     }
   }
 };
-template <int A, int Count, int MostBlocks>
-constexpr NeededTiles<A, Count, MostBlocks> kNeeded = {};
+template <int A, int Vectors, int MostBlocks>
+constexpr NeededTiles<A, Vectors, MostBlocks> kNeeded = {};
 
 // The tiles of one kind of product by height and width.
 template <class First, class Rest, class V, int A>

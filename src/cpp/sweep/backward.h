@@ -6,10 +6,17 @@
 namespace fastrnn {
 namespace {
 
+template <class Cell, class T>
+struct BackwardPhase;
+
+// From dh: dgates of one vector of units, and the carry for the step before.
+template <class Cell, class T>
+void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block);
+
 // dh from the step after, or from the caller for rows that end here.
 template <class Cell, class T>
 struct BackwardPhase {
-  static constexpr int accumulators = 1, gates = 1;
+  static constexpr int accumulators = 1, vectors = 1;
   using HiddenGates = typename Cell::HiddenGates;
   const BackwardTask<T>& a;
   const Share& share;
@@ -87,7 +94,6 @@ struct BackwardPhase {
   }
 };
 
-// dgates of one vector of units, and the carry for the step before.
 template <class Cell, class T>
 void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block) {
   const BackwardTask<T>& a = phase.a;
@@ -119,7 +125,7 @@ void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int
 // dh before the projection: dh W_hr, then the cell.
 template <class Cell, class T>
 struct UnprojectPhase {
-  static constexpr int accumulators = 1, gates = 1;
+  static constexpr int accumulators = 1, vectors = 1;
   const BackwardPhase<Cell, T>& phase;
 
   void tile(int row, int height, int block, int width, const Coming& coming) const {

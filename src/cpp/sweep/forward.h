@@ -1,4 +1,15 @@
-// Steps upwards: the tile of a step, the projection behind it, and the loop over time.
+// The recurrent sweep: a loop over time in which every step multiplies with the same packed weights and ends, in
+// registers, with the cell's equations. Forward and backward, any cell, any direction of time.
+//
+//              walks time   multiplies                starts from         ends with
+//   forward    up           x[t] by W, h[t-1] by U    the bias            Cell::gates, output
+//   backward   down         dgates[t+1] by U^T        zero, dy[t] is      Cell::backward
+//                                                     added at the end
+// dy comes last so that dh can be handed over between chunks of time without a change of bits.
+//
+// Here are the steps upwards, from `forward_sweep` at the end of the file: many rows in tiles, one row by itself
+// (one_row.h), the projection behind them. walk.h finds where rows lie, row.h has what the equations read and write.
+// Steps downwards are in backward.h.
 #pragma once
 
 #include "sweep/one_row.h"
@@ -10,7 +21,7 @@ template <class Cell, class V>
 struct ForwardPhase {
   using T = element<V>;
   static constexpr int accumulators = Cell::accumulators, A = accumulators;
-  static constexpr int gates = kVectorsOf<typename Cell::InputGates, V>;
+  static constexpr int vectors = kVectorsOf<typename Cell::InputGates, V>;
   const ForwardTask<T>& a;
   const RowStep<T>* rows;
 
@@ -32,7 +43,7 @@ struct ForwardPhase {
       start.rows[r] = rows[row + r].start + block * L;
       ops[0].rows[r] = rows[row + r].x, ops[1].rows[r] = rows[row + r].h_prev;
     }
-    if (kAsksForWeights<V> && rows[row].saved && height * gates <= kAccumulators) {
+    if (kAsksForWeights<V> && rows[row].saved && height * vectors <= kAccumulators) {
       ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * L, ahead + height);
     }
     kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
@@ -112,7 +123,7 @@ template <class Cell, class T>
 // h = W_hr (o tanh(c)): the second phase of a step with projection (Sak, Senior & Beaufays 2014).
 template <class T>
 struct ProjectionPhase {
-  static constexpr int accumulators = 1, gates = 1;
+  static constexpr int accumulators = 1, vectors = 1;
   const ForwardTask<T>& a;
   const Share& share;
   int64_t step;

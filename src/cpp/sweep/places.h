@@ -1,11 +1,4 @@
-// The recurrent sweep: a loop over time in which every step multiplies with the same packed weights and ends, in
-// registers, with the cell's equations. Forward and backward, any cell, any direction of time.
-//
-//              walks time   multiplies                starts from         ends with
-//   forward    up           x[t] by W, h[t-1] by U    the bias            Cell::gates, output
-//   backward   down         dgates[t+1] by U^T        zero, dy[t] is      Cell::backward
-//                                                     added at the end
-// dy comes last so that dh can be handed over between chunks of time without a change of bits.
+// Which rows of a thread are alive at a step.
 #pragma once
 
 #include "gemm/blocks.h"
