@@ -16,8 +16,8 @@ static constexpr int padded(int n) { return (n + kPad - 1) / kPad * kPad; }
 
 static constexpr int kMaxGates = 4;
 
-// A [T, B, n] array of the caller: element (t, b, j) is data[t * step + b * row + j]. When packed, only live rows are
-// there, one behind the other, and batch rows come longest first: row (t, b) is number first[t] + b of the schedule.
+// A [T, B, n] array of the caller: element (t, b, j) is data[t * step + b * row + j]. Packed, it holds the live rows
+// alone, one after the other, longest batch row first: (t, b) is row first[t] + b, `first` being the schedule's.
 template <class T>
 struct Rows {
   T* data;
@@ -25,14 +25,14 @@ struct Rows {
   bool packed = false;
 };
 
-// A state of the caller's or of a pass: a row for each batch row, so far apart; 0: they all have the same one.
+// A state, of the caller or of a pass: a row of values for each batch row.
 template <class T>
 struct BatchRows {
   T* data;
-  ptrdiff_t row;
+  ptrdiff_t row;  // elements from one row to the next; 0 where all batch rows share one, of zeros for example
 };
 
-// Which rows live at which step. Longest rows first, so that the rows alive at a step are a prefix of the places.
+// Which rows are alive at which step: always the first places, as these are ordered by length, longest first.
 struct Schedule {
   const int32_t* order;   // [B] batch row at a place
   const int32_t* length;  // [B] steps of the row at a place, descending
@@ -52,12 +52,13 @@ static inline T* row_of(const BatchRows<T>& rows, int32_t batch_row) {
   return rows.data + batch_row * rows.row;
 }
 
-// One thread's part of a task: some places, and some blocks of units. Who has a part of the units of several steps, or
-// of a projection's, meets the others at `wait`.
+// One thread's part of a task: every row_stride-th place of [row_begin, row_end), and of the blocks of units one of
+// `unit_parts` equal parts. Threads that split units call `wait` after each step, and after its projection, because
+// what follows reads h of all units.
 struct Share {
   int row_begin, row_end, row_stride;
   int unit_part, unit_parts;
-  void (*wait)(void* barrier);  // null where nobody is met: all units, or those of one step
+  void (*wait)(void* barrier);  // null where no thread need wait: it has all units, or the task is one plain step
   void* barrier;
 };
 
@@ -69,15 +70,15 @@ template <class T>
 struct ForwardTask {
   Schedule schedule;
   int64_t step_begin, step_end;
-  bool odd;                   // whether an odd number of steps came before step 0 (of a stream or pool, a task each)
+  bool odd;  // whether an odd number of steps came before step 0: a stream's or pool's steps are a task each
   int input, hidden, output;  // I, H, P
   int pitch;                  // padded(H)
-  int near;          // bytes of the first-level cache, 0 where other layers' weights are read between two steps
+  int near;          // bytes of the first-level cache; 0 where other layers' weights are read between two steps
   Rows<const T> x;   // [T, B, I]
   const T* w;        // packed [H/L][group][I][gates of the group][L] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
-  bool handed_over;       // most of it by another thread, in whose cache it lies
+  bool handed_over;       // `hoisted` was mostly written by another core, and lies in its cache
   const T* bias;          // [A][pitch]
   const T* u;             // packed [H/L][group][P][gates of the group][L]
   const T* projection;    // packed [P/L][H][L], or null
@@ -93,7 +94,7 @@ struct ForwardTask {
 // Where one row of a forward step finds and leaves its values, each at unit 0.
 template <class T>
 struct RowStep {
-  const T* x;       // [I], or null when the input part is in `start`
+  const T* x;       // [I], or null where `start` has W x already
   const T* h_prev;  // [P]
   const T* start;   // [input gates][pitch] bias, or bias + W x
   const T* c_prev;  // [pitch]
@@ -116,16 +117,17 @@ struct BackwardTask {
   BatchRows<const T> c0;    // [B][pitch] before step 0
   const T* tape_gates;      // [live rows][saved][pitch]
   const T* tape_cell;       // [live rows][pitch]
-  T* dgates;                // [live rows from step_begin to step_end, and those at step_end][A][pitch]
-  T* dprojected;            // [live rows of the chunk][output_pitch] dh, or null
+  T* dgates;                // [live rows of the steps, and of step_end][A][pitch]
+  T* dprojected;            // [live rows of the steps][output_pitch] dh of the projected h, or null
   T* dstate;                // [B][output_pitch] by place: dh after the row's end; dh before its start when done
-  T* carry;                 // [B][pitch] by place: what reaches the step before past the matrix (dc, or dh z), or null
+  T* carry;                 // [B][pitch] by place: what the step before gets beside dgates U (dc, or dh z), or null
 };
 
-// out[n] = [out[n] +] bias + in[n] M for n in [0, rows): each in row is `segments` runs of `depth` values.
+// out[n] = [out[n] +] bias + in[n] M. Row n of the left side is `segments` runs of `depth` values, run s of them at
+// in[n] + segment_offset[s].
 template <class T>
 struct ProductTask {
-  const T* const* in;
+  const T* const* in;  // [rows], as many as the share says
   T* const* out;
   int segments, depth;
   const int* segment_offset;
@@ -169,13 +171,12 @@ struct OuterTask {
   T* scratch;  // kOuterScratch elements
 };
 
-// Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise.
+// Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise of
+// equal bits.
 static constexpr int kSumBlock = 256;
-static constexpr int kOuterColumns = 32;  // at least a panel of every ISA
-// So many columns of a are read again and again at once, whole groups of every ISA, and stay in the
-// second-level cache or are read from behind it at a few bytes a cycle: half the gates of LSTM
-// H256. Emerald Rapids (2 MB), GFLOP/s of LSTM's weight gradients with 384 / 516 / 1,032: H256
-// 148 / 150 / 147, H512 147 / 150 / 142. Not measured where that cache is smaller.
+static constexpr int kOuterColumns = 32;  // a panel of b has no more on any ISA
+// Columns of a that are multiplied with all of b before the next: whole groups on every ISA, and few enough for the
+// second-level cache. LSTM H512, Emerald Rapids (2 MB): 150 GFLOP/s, with twice as many 142.
 template <class T>
 static constexpr int kOuterRows = sizeof(T) == sizeof(float) ? 516 : 384;
 // A panel of b, and groups of at most kPad columns of a, of which each gate may end in one that is not full.

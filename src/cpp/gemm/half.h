@@ -7,7 +7,7 @@
 namespace fastrnn {
 namespace {
 
-// Gates 0 and 1, 2 and 3 are pairs. What an odd number of gates leaves alone stays a half.
+// Gates 0 and 1, and 2 and 3, are pairs. The last of an odd number of gates stays a half.
 constexpr int kHalfPairs = kMaxGates / 2;
 
 template <class G>
@@ -32,12 +32,12 @@ FASTRNN_INLINE void split_pairs(const vec<T> (&pairs)[kHalfPairs], half_vec<T>* 
   }
 }
 
-// Whether that is for a block of such vectors. RNN's single gate has nothing to pair, and one tanh for two rows takes
-// longer than twice its half: B16 H20 1.06 (Emerald Rapids).
+// Whether the gates of G are paired in a block of V: in halves only. RNN's single gate has nothing to pair with, and
+// one tanh for two rows took longer than two of a half: B16 H20 1.06 (Emerald Rapids).
 template <class G, class V>
 constexpr bool kPairsUp = sizeof(V) < FASTRNN_VECTOR_BYTES && G::count > 1;
 
-// Vectors that a tile multiplies at a step of the depth for each block.
+// Vectors of weights that a tile multiplies at a step of the depth for each block.
 template <class G, class V>
 constexpr int kVectorsOf = kPairsUp<G, V> ? (G::count + 1) / 2 : G::count;
 
@@ -75,7 +75,7 @@ FASTRNN_INLINE void multiply_half(vec<T> (&pairs)[R][kHalfPairs], half_vec<T> (&
   }
 }
 
-// The tile of R rows, as tile() is for whole blocks.
+// What tile() is for whole blocks, for R rows of the half.
 template <class First, class Rest, class T, int R, int A>
 void half_tile(const Start<T>& start, const Operand<T>* ops, int count, half_vec<T>* sums) {  // [R][A]
   using V = half_vec<T>;

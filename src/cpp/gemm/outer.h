@@ -8,29 +8,27 @@
 namespace fastrnn {
 namespace {
 
-// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) lies in the first-level cache while all
-// groups of a go by. The weight gradients of LSTM H256, 256 rows at a time, on one thread of Emerald Rapids, GFLOP/s,
-// so / by tiles of a half the height and four vectors (64 KB): AVX-512 150 / 142 of 177 (its tiles alone 166 / 162),
-// AVX2 80 / 76. The taller groups are also copied in two thirds of the time.
+// A tile is tall and two vectors wide, so that a panel of b (32 KB at most) stays in the first-level cache while all
+// groups of a go by: LSTM H256, AVX-512, 150 GFLOP/s; by tiles of half the height and four vectors (64 KB) 142. Tall
+// groups are also copied in two thirds of the time.
 constexpr int kOuterVectors = 2, kOuterHeight = kAccumulators / kOuterVectors;
 template <class T>
 constexpr int kPanel = kOuterVectors * kLanes<T>;  // columns of b in one panel
 static_assert(kPanel<float> <= kOuterColumns, "scratch has room for a panel");
 template <class T>
-constexpr int kOuterGroups = kOuterRows<T> / kOuterHeight + kMaxGates - 1;  // all but one gate may end in a lower one
+constexpr int kOuterGroups = kOuterRows<T> / kOuterHeight + kMaxGates - 1;  // all gates but one may end in a lower one
 static_assert(kOuterRows<float> % kOuterHeight == 0 && kOuterRows<double> % kOuterHeight == 0, "whole groups");
 
-// From one copied group of a to the next: padded by a cache line, or all groups would fall into the same few sets.
+// From one copied group of a to the next: padded by a cache line, or all groups would share the same few sets.
 constexpr ptrdiff_t group_step(int rows) { return ptrdiff_t(rows) * kOuterHeight + kPad; }
 
 template <class T>
 constexpr bool kScratchIsEnough = kOuterGroups<T> * group_step(kSumBlock) + kSumBlock * kPanel<T> <= kOuterScratch<T>;
 static_assert(kScratchIsEnough<float> && kScratchIsEnough<double>, "room for all groups' copies and a panel");
 
-// Rows of a no farther from each other than this are read where they lie: the columns of a group fall into many sets of
-// the first-level cache then. Training, T100 B16 on one thread, Emerald Rapids, time over that with all groups copied
-// (a row in bytes): LSTM H16 (256) 0.94, GRU H32 (512) 0.89, LSTM H64 (1,024) 0.95, H96 (1,536) 0.97, H112 (1,792)
-// 1.00, H128 (2,048) 1.00, H256 (4,096) 1.06; AVX2 LSTM H32 (512) 0.96, H64 0.98, H128 1.02.
+// Bytes: rows of a no farther from each other are read where they lie, as a group's columns fall into many sets of the
+// first-level cache then. Training LSTM B16, time over that with all groups copied, by the bytes of a row: 1,024 (H64)
+// 0.95, 1,792 (H112) 1.00, 4,096 (H256) 1.06.
 constexpr ptrdiff_t kNearRows = 1536;
 
 // Columns of a side by side, which become as many rows of c.
@@ -66,8 +64,8 @@ int outer_groups(const OuterTask<T>& t, int begin, int end, int first, int rows,
   return n;
 }
 
-// Row by row: down the columns, whose step is often a multiple of 4096 bytes, each read would evict the one before.
-// With the padding of group_step: 117 -> 217 GFLOP/s (LSTM H256).
+// Row by row: column by column each read would evict the one before, as the step is often a multiple of 4096 bytes.
+// Together with the padding of group_step: 117 to 217 GFLOP/s (LSTM H256).
 template <class T>
 void copy_groups(const OuterGroup<T>* groups, int count, ptrdiff_t a_step, int rows) {
   constexpr int R = kOuterHeight;
@@ -85,7 +83,7 @@ void copy_groups(const OuterGroup<T>* groups, int count, ptrdiff_t a_step, int r
   }
 }
 
-// columns [j, j + kPanel) of the rows b, zeros past the last: [rows][kPanel]
+// Columns [j, j + kPanel) of the rows of b, zeros past the last: [rows][kPanel].
 template <class T>
 void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
   const int width = columns - j < kPanel<T> ? columns - j : kPanel<T>;

@@ -1,6 +1,6 @@
-// Weights in the order a register tile reads them: blocks of one vector of outputs, the depth running, their gates
-// interleaved, kSide at a time, [outputs/L][group][K][gates of the group][L]; outputs past the last are zero. The last
-// block of a cell's units may be half as wide (UnitBlocks).
+// Weights in the order in which a register tile reads them, [outputs/L][group][depth][gates of the group][L], where
+// kSide gates are a group; outputs past the last are zero. The last block of a cell's units may be half as wide
+// (UnitBlocks).
 #pragma once
 
 #include "gemm/blocks.h"
@@ -72,8 +72,7 @@ void pack_gates(const T* w, int gates, int outputs, int depth, int part, int par
 template <class T>
 void pack_columns(const T* w,  // [depth, outputs]
                   int outputs, int depth, int part, int parts, T* packed) {
-  constexpr int L = kLanes<T>,
-                most = 16;  // a few rows at once: reads and writes in runs, a quarter less time than either
+  constexpr int L = kLanes<T>, most = 16;  // rows at once: reads and writes in runs take a quarter less time
   const BlockRange blocks(blocks_of<T>(outputs), part, parts);
   for (int first = 0; first < depth; first += most) {
     const int end = first + most < depth ? first + most : depth;

@@ -19,7 +19,7 @@ struct ProductPhase {
     row += row_begin;
     vec<T> sums[kMostSums];
     Operand<T> ops[kMaxGates] = {};
-    // Where the sums go is asked for beforehand. Emerald Rapids, two threads, dx of T100 B64 H256, ms without / with:
+    // Where the sums go is prefetched. Emerald Rapids, two threads, dx of T100 B64 H256, ms without / with:
     // LSTM 11.0 / 10.5, GRU 8.5 / 8.0, RNN 3.5 / 3.0.
     const T* ahead[kMaxRows];
     ops[0].ahead = ahead, ops[0].aheads = height;
@@ -45,7 +45,8 @@ void product(const ProductTask<T>& task, const Share& share) {
   cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
 }
 
-// bias + W x of all gates of a cell, for rows of many steps.
+// bias + W x of all gates of a cell, for rows of many steps. The tile is the cell's own: its further sums start at
+// their bias, and stay unused.
 template <class Cell, class V>
 struct InputPhase {
   using T = element<V>;
@@ -61,7 +62,7 @@ struct InputPhase {
     Operand<T> op;
     for (int r = 0; r < height; ++r) op.rows[r] = a.in[row + r];
     op.weights(a.packed, ptrdiff_t(a.depth) * InputGates::count * L, a.depth, block, coming);
-    const T* const bias = a.bias + block * L;  // that of the state's sums as well, which are not used
+    const T* const bias = a.bias + block * L;
     kCellTiles<Cell, V>.at[height][width](Start<T>(bias, bias, a.pitch), &op, 1, sums);
     each_sum(height, width, [&](int i, int r, int b) {
       T* const out = a.out[row + r] + (block + b) * L;

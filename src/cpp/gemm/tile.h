@@ -3,8 +3,8 @@
 // In templates here First and Rest are the gates that the first product of a step adds to, and every further one: of a
 // cell forward its InputGates and HiddenGates. G is either.
 //
-// Each output element is one chain of FMAs in the order of k, from the value it starts at;
-// vectors run across outputs and K is never split: this is where the promise of equal bits is kept.
+// Each output element is one chain of FMAs in the order of k, from the value it starts at; vectors run across outputs,
+// and K is never split: this is where the promise of equal bits is kept.
 #pragma once
 
 #include "cells/cell.h"
@@ -12,29 +12,36 @@
 namespace fastrnn {
 namespace {
 
-// The tallest tile has eight rows, four where there are 16 registers: it walks
-// three gates of one block after the other, then the fourth gate, if there is one,
-// of three blocks. Rows whose four gates fill the registers are six, or three.
+// Tiles that fill the registers, rows x blocks. Where there are two kinds, row_tiles in tiles.h chooses; fewer rows
+// take more blocks (kWidest there).
+//
+//   gates of the weights   32 registers, 24 sums                    16 registers, 12 sums
+//   4 (LSTM)               6 x 1 at once, or 8 x 3 in four passes   4 x 3 in four passes
+//   3 (GRU)                8 x 1 at once                            4 x 1 at once
+//   1 (RNN, products)      8 x 3 or 6 x 4 at once                   4 x 3 or 3 x 4 at once
+//
+// Four passes: kPass gates of the first block, of the second, of the third, then the fourth gate of all three.
 constexpr bool kFewRegisters = kAccumulators <= 12;
 constexpr int kPass = 3, kMaxRows = kAccumulators / kPass, kFullRows = kAccumulators / kMaxGates;
-constexpr int kFullBlocks = kAccumulators / kFullRows;  // of one gate, in tiles of so many rows
+constexpr int kFullBlocks = kAccumulators / kFullRows;  // of one gate, beside kFullRows rows
 
-// The gates that lie side by side in packed weights: with 16 registers those of a pass, so that 8 rows are 4 4. Three
-// rows of all gates would make them 3 3 2, and two rows are fed 32 bytes a cycle, more than a second-level cache gives
-// (AVX2 on Zen 3, LSTM B8 H256 6.0 ms so, 7.3 then; docs/experiments.md has the rest). With 32, where a vector is a
-// cache line of its own or tiles of all gates are as frequent, all gates: [group][depth][gates of the group][L].
+// Packed weights are [group][depth][gates of the group][L], where a group is the gates that a pass multiplies. With 16
+// registers these are three, so that LSTM's tiles can be four rows high. With all four side by side, hence in one pass,
+// 8 rows would be tiles of 3, 3 and 2 instead of 4 and 4, and the tile of two takes 32 bytes of weights a cycle, more
+// than a second-level cache delivers: LSTM B8 H256 7.3 instead of 6.0 ms (AVX2 on Zen 3). With 32 registers a group is
+// all gates: what a pass skips is whole cache lines (AVX-512), or most tiles multiply all gates in any case (NEON).
 constexpr int kSide = kFewRegisters ? kPass : kMaxGates;
 constexpr int group_of(int g) { return g / kSide; }
 constexpr int group_size(int gates, int group) { return gates - group * kSide < kSide ? gates - group * kSide : kSide; }
 // Where gate g starts in the panel of a block, in vectors.
 FASTRNN_INLINE ptrdiff_t gate_start(int g, int depth) { return ptrdiff_t(group_of(g)) * kSide * depth + g % kSide; }
 
-// Weights of the blocks that come after a tile's own: of one of them a part, of as many equal ones as it has gates. A
-// tile asks for as many lines as it has steps of k, into the second-level cache, so that the first tile of the next
-// block need not wait for what lies behind it. Emerald Rapids, two threads, time over that without: LSTM B64 H512 0.85,
-// H256 0.90; where weights lie in the caches, 1.00.
+// The weights that a tile prefetches into the second-level cache, so that the first tile of rows at the next block need
+// not wait for the third level or memory: one cache line at each of its steps of k, so of a block as much as is one
+// gate's. Emerald Rapids, two threads, time over that without: LSTM B64 H512 0.85, H256 0.90; where weights lie in the
+// caches, 1.00.
 struct Coming {
-  int block, part;
+  int block, part;  // lines [part * depth, (part + 1) * depth) of the block's
 };
 
 // One product of a step: R rows of the left side, and a packed matrix.
@@ -44,8 +51,8 @@ struct Operand {
   const T* w;               // [Blocks, block_step apart][group][depth][gates of the group][L]
   ptrdiff_t block_step;
   int depth;
-  const T* coming;                  // [depth][L] asked for while the tile multiplies (kAsksForWeights)
-  const T* const* ahead = nullptr;  // [aheads] what the caller reads or writes after the tile: a vector for each block
+  const T* coming;                  // [depth][L] prefetched while the tile multiplies (kAsksForWeights)
+  const T* const* ahead = nullptr;  // [aheads] where the caller will read or write after the tile, a vector a block
   int aheads = 0;
 
   // From `block` on, of a packed matrix.
@@ -55,13 +62,12 @@ struct Operand {
   }
 };
 
-// Where the sums of a tile start, read into the registers straight away (by way of the
-// stack LSTM T100 B8 H256 took 7,625 us, 7,596 so; GRU B16 H20 1 % less, LSTM with AVX2 B12
-// H128 8 % less, B8 H128 1 % more). Rows differ in the gates of the first operand alone.
+// Where the sums of a tile start: at the bias, or at bias + W x, of each row its own, where that was multiplied ahead
+// of time. It is read straight into the registers: LSTM with AVX2, B12 H128, 8 % less time than by way of the stack.
 template <class T>
 struct Start {
-  const T* rows[kMaxRows];  // [R][gates, pitch apart][Blocks * L]
-  const T* rest;            // [A, pitch apart][Blocks * L], of which the gates beyond those are read
+  const T* rows[kMaxRows];  // [R][gates of the first operand, pitch apart][Blocks * L]
+  const T* rest;            // [A, pitch apart][Blocks * L]: the gates behind those, the same for all rows
   ptrdiff_t pitch;
 
   constexpr Start(const T* all, const T* rest, ptrdiff_t pitch) : rows(), rest(rest), pitch(pitch) {
@@ -75,8 +81,8 @@ constexpr T kZeros[8 * kLanes<T>] = {};  // for as many blocks as a tile has
 template <class T>
 constexpr Start<T> kFromZero{kZeros<T>, nullptr, 0};
 
-// acc[r][b][gate] += rows[r][k] * w[block + b][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G. Asks
-// for the part of the weights that come which lies so many behind the tile's first.
+// acc[r][b][gate] += rows[r][k] * w[block + b][k][gate][:] for k = 0 .. depth-1 and the gates [Begin, End) of G. A tile
+// of several passes calls it for each, with another `part` of what is to be prefetched, counted from op.coming.
 template <class G, int Begin = 0, int End = G::count, class T, class V, int R, int Blocks, int A>
 FASTRNN_INLINE void multiply(V (&acc)[R][Blocks][A], const Operand<T>& op, int block = 0, int part = 0) {
   constexpr int L = kLanesOf<V>, groups = group_of(G::count - 1) + 1;
@@ -123,10 +129,9 @@ FASTRNN_INLINE void multiply(V (&acc)[R][Blocks][A], const Operand<T>& op, int b
   }
 }
 
-// Asks for the vectors of `ahead`, which the caller needs when the tile is done: with vectors
-// of a cache line into the second-level cache, as what tiles read meanwhile leaves little of
-// the first. Emerald Rapids, two threads, so / into the first level: forward with a tape LSTM
-// B64 H256 23.2 / 23.5 ms, H128 6.3 / 6.4, GRU H256, the backward sweep and inference the same.
+// Prefetches the vectors of `ahead`, which the caller needs when the tile is done. Where a vector is a cache line, into
+// the second-level cache, as what a tile reads meanwhile leaves little of the first: forward with a tape LSTM B64 H256
+// took 23.2 ms, into the first level 23.5 (Emerald Rapids, two threads).
 template <class V, int Blocks>
 FASTRNN_INLINE void fetch(const Operand<element<V>>& op, int block) {
   constexpr int level = kAsksForWeights<V> ? 2 : 3;
@@ -136,9 +141,9 @@ FASTRNN_INLINE void fetch(const Operand<element<V>>& op, int block) {
   }
 }
 
-// sums = start + ops[0] through the gates First, then each further operand through
-// Rest, without leaving the registers. Of the gates [Begin, End) and the blocks
-// [block, block + Blocks) of the TileBlocks. What only Rest adds to enters behind ops[0].
+// The gates [Begin, End) and the blocks [block, block + Blocks) of a tile of TileBlocks: sums = start + ops[0] through
+// the gates First, then each further operand through Rest, without leaving the registers. A sum that only Rest adds to
+// (GRU's fourth) takes over the register of the one that only First adds to, which is stored when ops[0] is done.
 template <class First, class Rest, int Begin, int End, int TileBlocks, int R, int Blocks, int A, class V>
 FASTRNN_INLINE void pass(int block, const Start<element<V>>& start, const Operand<element<V>>* ops, int count,
                          V* sums) {  // [R][TileBlocks][A]
@@ -171,8 +176,7 @@ FASTRNN_INLINE void pass(int block, const Start<element<V>>& start, const Operan
   }
 }
 
-// The gates [Begin, End) of a tile: of all its blocks at once,
-// where the registers hold them, or of one after the other.
+// The gates [Begin, End) of a tile: of all its blocks at once where the registers hold their sums, or block by block.
 template <class First, class Rest, int Begin, int End, int R, int Blocks, int A, class V>
 FASTRNN_INLINE void passes(const Start<element<V>>& start, const Operand<element<V>>* ops, int count, V* sums) {
   constexpr int at_once = R * Blocks * (End - Begin) <= kAccumulators ? Blocks : 1;
@@ -181,8 +185,8 @@ FASTRNN_INLINE void passes(const Start<element<V>>& start, const Operand<element
   }
 }
 
-// A tile: all gates at once, or a group after the other. What follows the sums (the cell's equations) is the caller's:
-// it stands once a cell and not unrolled in every tile, which made the code eight times as large and no faster.
+// A tile: all gates at once, or in passes of kPass. The cell's equations, which follow, are the caller's, and so are
+// compiled once a cell: inlined in every tile they made the code eight times as large and no faster.
 template <class First, class Rest, class V, int R, int Blocks, int A, int Pass = 0>
 void tile(const Start<element<V>>& start, const Operand<element<V>>* ops, int count,
           V* sums) {  // [R][Blocks][A]

@@ -8,10 +8,10 @@ namespace {
 
 constexpr int kMostWidth = 8;
 
-// Blocks side by side in tiles of a height: 8, 4, 2, 1, as many as the registers hold, or 3 where those fill them
-// better. Where they do not hold one, as many as fill them with the gates of the last pass. One row alone needs eight
-// sums under way to hide the latency of an FMA. (Prefetching the weights ahead of such a row was tried at 4, 8 and 16
-// steps of k and gained nothing from 64 to 512 units.)
+// How many blocks a tile takes, by its height, where it ends with A sums a unit and multiplies Vectors vectors a block:
+// of 8, 4, 2 and 1 the most whose sums the registers hold, and 3 instead of 2 where there is room (A is 1). Where there
+// is none even for one block, the tile goes in passes, and takes as many blocks as fill the registers in the last pass.
+// (GRU ends with four sums, but only three of them are in registers at a time: it needs no passes.)
 template <int A, int Vectors>
 struct Widest {
   int at[kMaxRows + 1];
@@ -27,26 +27,27 @@ struct Widest {
 };
 template <int A, int Vectors>
 constexpr Widest<A, Vectors> kWidest = {};
-constexpr int kMostSums = 3 * kMaxRows * kMaxGates;  // of the tallest tile of three blocks
+constexpr int kMostSums = 3 * kMaxRows * kMaxGates;  // of the largest tile: the tallest, of three blocks
 
-// The width for so many blocks that are left, no wider than the one before; 4 are 2 and 2, not 3 and 1.
+// The width of the next tile where so many blocks are left: at most that of the one before. After threes the last four
+// blocks are 2 and 2, not 3 and 1.
 constexpr int narrowed(int width, int left) {
   while (width > left) width = width == 3 ? 2 : width / 2;
   return width == 3 && left == 4 ? 2 : width;
 }
 
-// How many of `blocks` blocks such tiles take before narrower ones follow.
+// How many of `blocks` blocks are covered by tiles of this width, before narrower ones follow.
 constexpr int widest_blocks(int width, int blocks) {
   return (width == 3 && blocks % 3 == 1 ? blocks - 4 : blocks) / width * width;
 }
 
-// Into how many tiles rows are cut: as few as can be, with two exceptions (docs/experiments.md has their figures).
-// Products (Vectors 1) of fours of blocks have six rows of four blocks rather than eight of three, or three rather than
-// four. Where blocks are left over they would be a tile of one block, six chains of FMAs that do not hide their own
-// latency: T100, one thread, by eights / by sixes, AVX-512 (Emerald Rapids) RNN B16 H20 0.69, H48 0.81, H80 0.90, B64
-// H112 0.94, training LSTM B16 H100 0.94; AVX2 RNN B32 H104 0.94, training LSTM B32 H72 0.95; by blocks of 4 + 3 the
-// same. With 32 registers, what has more than three gates (LSTM) has tiles of seven and eight rows only where one is
-// enough: AVX-512 on Cascade Lake, with eights over with sixes, LSTM B8 H128 0.94, but B64 H256 1.10.
+// Into how many tiles rows are cut. These are as tall as they can be (kMaxRows), with two exceptions, where many rows
+// have tiles of kFullRows. (docs/experiments.md has the figures.)
+// - One vector a block, and blocks in whole fours: 6 x 4 instead of 8 x 3, or 3 x 4 instead of 4 x 3 (see tile.h). But
+//   blocks left over from fours would be tiles of one block, whose six chains of FMAs do not hide their latency: RNN
+//   B16 H48, three blocks of AVX-512, takes 0.81 of the time by 8 x 3.
+// - More vectors than a pass has (LSTM) with 32 registers: 6 x 1, unless one tile of seven or eight rows is enough.
+//   LSTM B64 H256 takes 1.10 of the time by 8 x 3, B8 H128 0.94 (Cascade Lake).
 template <int Vectors>
 constexpr int row_tiles(int rows, int blocks) {
   const bool few = kFewRegisters ? Vectors > 1 || (rows <= 4 * kMaxRows && rows % kFullRows) : rows <= kMaxRows;
@@ -54,7 +55,7 @@ constexpr int row_tiles(int rows, int blocks) {
   return (rows + height - 1) / height;
 }
 
-// rows in tiles of nearly equal height: 32 rows are 6 6 5 5 5 5, never 6 6 6 6 6 2.
+// Rows in tiles of nearly equal height: 32 rows in six are 6 6 5 5 5 5, never 6 6 6 6 6 2.
 struct RowTiles {
   int count, height, tall;  // `tall` tiles of `height`, then the rest one row shorter
 

@@ -121,8 +121,8 @@ FASTRNN_INLINE V expm1_of_rest(V x, V n) {
   return fma(r * r, quadratic<1>(r), r);
 }
 
-// (e^2r - 1) / 2, where x = n ln2 / 2 + r, for tanh: its error counts most where n is 1, and soon not at all, so that
-// ln2 in one part may do. Where it takes the second, that is added last.
+// (e^2r - 1) / 2, where x = n ln2 / 2 + r, for tanh. An error of r counts most where n is 1, and less with every n, so
+// that one part of ln2 may be enough. Where it is not, what comes of the second is added last.
 template <class V>
 FASTRNN_INLINE V half_expm1_of_rest(V x, V n) {
   using E = Exp<element<V>>;

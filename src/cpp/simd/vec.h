@@ -53,19 +53,16 @@ constexpr int kAccumulators = 12;
 
 // Sums that one row alone keeps under way: as many as hide the latency of an FMA, four cycles, on one unit of 512 bits
 // or two narrower ones. More would put off the equations of the first block, which overlap with the product of the
-// next, and eight panels of a power of two share the sets of the first-level cache. One thread, T100, us, with four /
-// with eight: AVX-512 on Zen 4 RNN H128 90 / 103; AVX2 on Zen 3 LSTM H32 42 / 40, H40 70 / 58, GRU H64 113 / 95, H128
-// 425 / 363, RNN H64 37 / 29, H128 127 / 117.
+// next, and eight panels of a power of two share the sets of the first-level cache. T100 on one thread, us, with four /
+// with eight: RNN H128 with AVX-512 (Zen 4) 90 / 103, with AVX2 (Zen 3) 127 / 117.
 #if defined(__AVX512F__)
 constexpr int kChains = 4;
 #else
 constexpr int kChains = 8;
 #endif
-// With 512 bits eight of them pay for cells of four sums, as long as the weights come from the first-level cache
-// (`in_pairs` in sweep/one_row.h): two blocks share a broadcast, and the gates of both come before any h. T100 on one
-// thread, time over that with four: Zen 4 LSTM H32 0.97, GRU H32 0.88, H64 0.99; us, Cascade Lake, with four / with
-// eight (each h behind its gates): LSTM H32 37.0 / 31.9, GRU H32 32.0 / 25.2, H64 92 / 78, but LSTM H48 54 / 62, H64
-// 113 / 112, H128 425 / 442, RNN H128 99 / 115.
+// With 512 bits a cell of four sums still gains from eight, two blocks at once, where its weights come from the
+// first-level cache (`in_pairs` in sweep/one_row.h): the blocks share a broadcast, and the gates of both come before
+// either h. T100 on one thread, us, with four / with eight, Cascade Lake: GRU H32 32.0 / 25.2, but LSTM H128 425 / 442.
 constexpr bool kPairsPay = kChains == 4;
 
 // Whether a tile of rows asks for weights of the blocks that come next, a cache line for each step of k.
@@ -98,9 +95,8 @@ FASTRNN_INLINE void store(element<V>* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-// n lanes of some. With AVX-512 by a mask, which touches nothing of the others;
-// lane by lane a step of LSTM H12 took a third longer, of GRU H12 two fifths (what
-// AVX2 has for it takes longer than single lanes on the machines of one vendor).
+// The first n lanes; memory behind them is neither read nor written. With AVX-512 by a mask: lane by lane a step of
+// LSTM H12 took a third longer. (The masks of AVX2 take longer than single lanes on the machines of one vendor.)
 #if FASTRNN_VECTOR_BYTES == 64
 constexpr uint16_t first_lanes(int n) { return uint16_t((1u << n) - 1); }
 FASTRNN_INLINE vec<float> load_lanes(const float* p, int n, vec<float>) {
@@ -137,7 +133,7 @@ FASTRNN_INLINE void store_lanes(element<V>* p, V v, int n) {
 }
 #endif
 
-// First n lanes; the rest of the vector is zero. n is in [0, kLanesOf].
+// The first n lanes, n in [0, L]; the rest of the vector is zero.
 template <class V>
 FASTRNN_INLINE V load_first(const element<V>* p, int n) {
   return n == kLanesOf<V> ? load<V>(p) : load_lanes(p, n, V{});
@@ -224,9 +220,9 @@ constexpr bool kHasFma = true;
 constexpr bool kHasFma = false;
 #endif
 
-// a * b + c with one rounding. No vector expression says it, and lane by lane, as __builtin_fmaf, it depends on the
-// mood of GCC's vectoriser: in a kernel that starts, multiplies and finishes in one function it fell back to single
-// lanes. A machine without FMA rounds twice: correct, but outside the promise of equal bits.
+// a * b + c with one rounding. No vector expression says it, and __builtin_fmaf lane by lane is at the mercy of GCC's
+// vectoriser, which fell back to single lanes in a kernel that starts, multiplies and finishes in one function. A
+// machine without FMA rounds twice: correct, but outside the promise of equal bits.
 #if FASTRNN_VECTOR_BYTES == 64
 FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
 FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm512_fmadd_pd(a, b, c); }

@@ -13,7 +13,8 @@ struct BackwardPhase;
 template <class Cell, class T>
 void through_cell(const BackwardPhase<Cell, T>& phase, vec<T> dh, int place, int block);
 
-// dh from the step after, or from the caller for rows that end here.
+// dh, from the step after or for rows that end here from the caller, and on through the cell unless a projection lies
+// between.
 template <class Cell, class T>
 struct BackwardPhase {
   static constexpr int accumulators = 1, vectors = 1;
@@ -58,10 +59,10 @@ struct BackwardPhase {
     kPlainTiles<T>.at[height][width](kFromZero<T>, ops, HiddenGates::count, sums);
   }
 
-  // What is read once the tile is done, a vector of each for every block: it lies kilobytes apart, where no hardware
-  // prefetcher sees a pattern, so the tile asks for it, a part before each gate's product. LSTM T100, the sweep alone,
-  // ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once before the
-  // tile, nothing. (h, which GRU and RNN read too, was no gain for GRU and 10 % slower for RNN.)
+  // What is read once the tile is done, a vector of each for every block. It lies kilobytes apart, where no hardware
+  // prefetcher sees a pattern, so the tile prefetches it, a part before each gate's product. LSTM T100, the sweep
+  // alone, ms: B64 H256 18.3 to 17.5, B16 H256 4.4 to 4.1 (Zen 4, into the first level); the gates alone, at once
+  // before the tile: nothing. (h as well, which GRU and RNN read: nothing for GRU, RNN 10 % slower.)
   static constexpr int kReads = Cell::saved + Cell::has_cell_state + 1;
   int will_read(int first, int height, int unit, const T** ahead) const {
     int n = 0;

@@ -34,8 +34,8 @@ struct ForwardPhase {
     ops[0].weights(a.w, w_step, a.hoisted ? 0 : a.input, block, coming);
     ops[1].weights(a.u, u_step, a.output, block, coming);
     Start<T> start(a.bias, a.bias + block * L, a.pitch);
-    // Where h goes is asked for beforehand. LSTM, AVX-512 on Zen 4 (into the first level), time over without: B64 H128
-    // 0.98, H256 and H512 0.99, training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
+    // Where h goes is prefetched. LSTM, AVX-512 on Zen 4 (into the first level), time over that without: B64 H128 0.98,
+    // H256 and H512 0.99, training B64 H256 0.99; GRU, RNN and AVX2 0.99 to 1.00; c_prev as well: nothing.
     const T* ahead[kMaxRows * (1 + kWrites)];
     ops[0].ahead = ahead, ops[0].aheads = height;
     for (int r = 0; r < height; ++r) {
@@ -71,7 +71,7 @@ struct ForwardPhase {
     });
   }
 
-  // The equations: each_row(visit) visits (a row or two, a block, its sums) for all of a tile.
+  // The equations: each_row(visit) calls visit(a row or a pair, a block, its sums) for all of a tile.
   template <class Sum, class Each>
   FASTRNN_INLINE void finish(Each each_row) const {
     if constexpr (Cell::output_apart) {
@@ -93,10 +93,10 @@ struct ForwardPhase {
     }
   }
 
-  // What a row's equations write to the tape, a vector of each for every block, which a tile of
-  // one pass asks for. Emerald Rapids, two threads, time of forward over that without, in two or
-  // three sittings: LSTM B64 H256 0.95 to 0.98, H128 0.93 to 0.94, GRU B64 H256 0.93 to 0.97, B16
-  // H128 0.98; LSTM by eight rows, tiles of four passes, 0.99 to 1.08, GRU with AVX2 1.01 to 1.02.
+  // Where a row's equations write to the tape, a vector of each for every block. It pays for tiles of one pass with
+  // AVX-512 to prefetch that. Emerald Rapids, two threads, time of forward over that without, in two or three sittings:
+  // LSTM B64 H256 0.95 to 0.98, H128 0.93 to 0.94, GRU B64 H256 0.93 to 0.97, B16 H128 0.98; LSTM by eight rows, tiles
+  // of four passes, 0.99 to 1.08, GRU with AVX2 1.01 to 1.02.
   static constexpr int kWrites = Cell::saved + Cell::has_cell_state;
   int will_write(const RowStep<T>* tile_rows, int height, int unit, const T** ahead) const {
     int n = 0;

@@ -6,9 +6,9 @@
 namespace fastrnn {
 namespace {
 
-// One row alone: no other row hides its latencies, so the sums of the blocks never leave the registers, and the gates
-// of all come before any h, which waits for them. Zen 4, a step's time over that with each block's h behind its gates:
-// row_end below, and with AVX2 (two blocks) LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
+// So many blocks of one row. No other row hides its latencies, so the sums never leave the registers, and the gates of
+// all blocks come before the first h, which waits for its own. Zen 4, AVX2 (two blocks), a step's time over that with
+// each block's h behind its gates: LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
 template <int Blocks, class Cell, class V, class T>
 FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   using InputGates = typename Cell::InputGates;
@@ -37,9 +37,9 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
   for (int b = 0; b < Blocks; ++b) run_output<Cell>(a, r, block + b, s[b]);
 }
 
-// The last whole block and the half behind it. Alone the half would wait for its latencies
-// as long as a whole block. T100 on one thread, time over that with the gates and h of the
-// whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20 0.98, H40 0.91, H50 0.95.
+// The last whole block and the half behind it together, as a half alone has the latencies of a whole block. T100 on one
+// thread, time over that with the gates and h of the whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20
+// 0.98, H40 0.91, H50 0.95.
 template <class Cell, class T>
 FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   constexpr int L = kLanes<T>, A = Cell::accumulators;
@@ -63,7 +63,7 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
   run_output<Cell>(a, r, 2 * block + 2, s_half);
 }
 
-// Blocks [begin, end), so many at once as long as there are as many, then half of that.
+// Blocks [begin, end) of a row, so many at once as long as there are as many, then half of that.
 template <int Blocks, class Cell, class T>
 FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down) {
   const int groups = (end - begin) / Blocks;
@@ -71,11 +71,11 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
   if constexpr (Blocks > 1) row_groups<Blocks / 2, Cell>(a, r, begin + groups * Blocks, end, down);
 }
 
-// Whether blocks go in pairs where kPairsPay: none may be left over, and the weights have to come
-// from the first-level cache. Of several pairs it need hold five eighths only, as a step reads first
-// what the one before read last; of a single one all. A step's time over that with single blocks:
-// Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99, but I32 1.05, I64 (49 KB) 1.21, two layers of LSTM
-// H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB) LSTM H32 I32 0.89, H64 I1 0.93.
+// Whether two blocks are taken at once where kPairsPay: none may be left over, and the weights have to come from the
+// first-level cache. It must hold all of a single pair, but only five eighths of several, as a step reads first what
+// the one before read last. A step's time over that with single blocks: Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99,
+// but I32 1.05, I64 (49 KB) 1.21, two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB)
+// LSTM H32 I32 0.89, H64 I1 0.93.
 template <class Cell, class T>
 FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
@@ -83,8 +83,8 @@ FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, 
   return count % 2 == 0 && bytes <= (count > 2 ? near / 5 * 8 : near / 16 * 15);
 }
 
-// Every other step walks the blocks downwards: weights too large for a cache find there what the step before read last,
-// where a walk in one direction finds nothing of what it needs (LSTM H256, two threads: 12.4 -> 11.3 us).
+// A step of one row. Every other one walks the blocks downwards, and finds in the caches what the step before read
+// last; of weights too large for them a walk in one direction finds nothing (LSTM H256, two threads: 12.4 to 11.3 us).
 template <class Cell, class T>
 [[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
                                    bool down) {
@@ -108,9 +108,9 @@ void forward_step(const ForwardTask<T>& task, const RowStep<T>& row) {
   forward_row<Cell>(task, row, UnitBlocks<T>(task.hidden, 0, 1), task.odd);
 }
 
-// Asks for what another thread has multiplied for the next step of one row, and for the first of a chunk. Emerald
-// Rapids, where a line takes 100 ns from the other core's cache, pipelines of two, T100, us before / since: LSTM H64 80
-// / 70, GRU H64 50 / 41, RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
+// Prefetches W x of the next step of one row, and of a chunk's first, which another core has written. Pipelines of two
+// on Emerald Rapids, where a line takes 100 ns from the other core's cache, T100, us without / with: LSTM H64 80 / 70,
+// GRU H64 50 / 41, RNN H64 20 / 19; two or more steps ahead the same. Zen 4: nothing.
 template <class Cell, class T>
 FASTRNN_INLINE void fetch_hoisted(const ForwardTask<T>& a, int64_t step, int place) {
   constexpr ptrdiff_t line = 64 / sizeof(T);

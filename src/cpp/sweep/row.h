@@ -21,7 +21,7 @@ struct RowPair {
   const RowStep<T>&low, &high;
 };
 
-// What one row has of a vector.
+// The type of one row's values: V itself, or half of it where V holds those of a pair of rows.
 template <class V, class Row>
 struct PartOf {
   using type = V;
@@ -31,7 +31,7 @@ struct PartOf<V, RowPair<T>> {
   using type = half_vec<T>;
 };
 
-// The first lanes at place(row) of a row, or of each of two.
+// The first `lanes` values at place(row), of one row or of both of a pair.
 template <class V, class T, class Place>
 FASTRNN_INLINE V read(const RowStep<T>& r, int lanes, Place place) {
   return load_first<V>(place(r), lanes);
@@ -70,7 +70,7 @@ FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const Row& r, int unit,
   }
 }
 
-// A cell's equations up to c, and what is kept of them.
+// A cell's equations up to c. Returns what those behind them need.
 template <class Cell, class V, class T, class Row>
 FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, int block, const V* sums) {
   constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
@@ -83,7 +83,7 @@ FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, i
   return s;
 }
 
-// The others: h.
+// The equations from c to h.
 template <class Cell, class V, class T, class Row>
 FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const Row& r, int block, CellForward<V>& s) {
   using Part = typename PartOf<V, Row>::type;

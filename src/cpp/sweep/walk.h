@@ -6,7 +6,7 @@
 namespace fastrnn {
 namespace {
 
-constexpr int kMostRows = 16 * kMaxRows;  // whose places are known at once
+constexpr int kMostRows = 16 * kMaxRows;  // whose pointers are known at once
 
 template <class Cell, class T>
 FASTRNN_INLINE RowStep<T> row_step(const ForwardTask<T>& a, int64_t step, int place) {
@@ -26,17 +26,17 @@ FASTRNN_INLINE RowStep<T> row_step(const ForwardTask<T>& a, int64_t step, int pl
   return r;
 }
 
-// From an array's rows at a step, of which so many live, to those at the next. (Of packed arrays walked in reverse each
-// row has its own.)
+// How far an array's rows move from a step, at which so many live, to the next. (Not of packed arrays walked in
+// reverse: there each row has its own distance.)
 template <class T>
 FASTRNN_INLINE ptrdiff_t to_next_step(const Rows<T>& rows, const Schedule& s, ptrdiff_t live) {
   return rows.packed ? live * rows.row : s.reverse ? -rows.step : rows.step;
 }
 
-// The rows of a share, step after step. Most of the time all of them move on by the same distances: some additions
-// instead of the above, which is 20 cycles a row. T100 B16 on one thread, time over that, Emerald Rapids: LSTM H8 0.83,
-// H20 0.95, GRU H20 0.92, RNN H20 0.89, H32 0.88; H64 and more the same. (The same for the sweep downwards was 80 lines
-// more: training LSTM H16 0.99, H20 0.98, RNN H32 0.97.)
+// The rows of a share, step after step. Most of the time all pointers move by the same distances: a few additions,
+// where row_step takes 20 cycles a row. T100 B16 on one thread, time over that, Emerald Rapids: LSTM H8 0.83, H20 0.95,
+// GRU H20 0.92, RNN H20 0.89, H32 0.88; H64 and more the same. (The same for the sweep downwards was 80 lines more:
+// training LSTM H16 0.99, H20 0.98, RNN H32 0.97.)
 template <class Cell, class T>
 class RowWalk {
  public:
@@ -87,7 +87,7 @@ class RowWalk {
   const ForwardTask<T>& a_;
   const Share& share_;
   const bool moves_evenly_;
-  int known_ = 0;  // the first rows of the share stand at the step before
+  int known_ = 0;  // so many of rows_ are the first of the share, at the step before
   RowStep<T> rows_[kMostRows];
 };
 
