@@ -1,11 +1,12 @@
 // What every cell file provides: a struct with
-//   accumulators            sums per hidden unit that a step ends with
+//   accumulators            sums per hidden unit that a step ends with, and dgates backward; `Gate` numbers them
 //   InputGates, HiddenGates which of them W x and U h add to (in the order of the gates in the weight matrices)
-//   saved                   vectors per unit kept for backward
-//   saved_by_output         which of them output() makes, a bit each
+//   saved                   vectors per unit kept on the tape for backward; `Saved` numbers them
+//   saved_by_output         how many of them output() makes, the last ones; gates() makes the others
 //   has_cell_state          whether c travels beside h
 //   reads_h_prev, reads_h   whether forward or backward use the previous h elementwise, backward the new h
-//   gates, output, backward the equations; output: h, from what gates() left in kept
+//   carries_dh              whether backward hands a part of dh to the step before, elementwise
+//   gates, output, backward the equations; output: h, from what gates() left in kept (`Kept` numbers it)
 //   output_apart            whether a tile computes the gates of all its rows first, and then h of all
 #pragma once
 

@@ -7,11 +7,14 @@ namespace fastrnn {
 namespace {
 
 struct Lstm {
-  static constexpr int accumulators = 4;  // i f g o
-  static constexpr int saved = 4;         // i f g o
-  static constexpr unsigned saved_by_output = 0;
-  using InputGates = Gates<0, 1, 2, 3>;
-  using HiddenGates = Gates<0, 1, 2, 3>;
+  enum Gate { i, f, g, o };
+  using Saved = Gate;
+  struct Kept {
+    enum { o, c };
+  };
+  static constexpr int accumulators = 4, saved = 4, saved_by_output = 0;
+  using InputGates = Gates<i, f, g, o>;
+  using HiddenGates = Gates<i, f, g, o>;
   static constexpr bool has_cell_state = true, reads_h_prev = false, reads_h = false;
   static constexpr bool carries_dh = false;
   // h waits for c, and the next row's gates would wait with it: a core looks only so far ahead. AVX-512 on Zen 4, B16,
@@ -19,32 +22,35 @@ struct Lstm {
   static constexpr bool output_apart = true;
 
   template <class V>
-  FASTRNN_INLINE static void gates(const V* a, CellForward<V>& s) {
-    const V i = sigmoid(a[0]);
-    const V f = sigmoid(a[1]);
-    const V g = tanh(a[2]);
-    const V o = sigmoid(a[3]);
-    s.c = fma(i, g, f * s.c_prev);  // g is the last to be known
-    s.kept[0] = o, s.kept[1] = s.c;
-    s.saved[0] = i, s.saved[1] = f, s.saved[2] = g, s.saved[3] = o;
+  FASTRNN_INLINE static void gates(const V* sums, CellForward<V>& u) {
+    const V i = sigmoid(sums[Gate::i]);
+    const V f = sigmoid(sums[Gate::f]);
+    const V g = tanh(sums[Gate::g]);
+    const V o = sigmoid(sums[Gate::o]);
+    u.c = fma(i, g, f * u.c_prev);  // g is the last to be known
+    u.kept[Kept::o] = o;
+    u.kept[Kept::c] = u.c;
+    u.saved[Saved::i] = i;
+    u.saved[Saved::f] = f;
+    u.saved[Saved::g] = g;
+    u.saved[Saved::o] = o;
   }
 
   template <class V>
-  FASTRNN_INLINE static void output(CellForward<V>& s) {
-    const V o = s.kept[0], c = s.kept[1];
-    s.h = o * tanh(c);
+  FASTRNN_INLINE static void output(CellForward<V>& u) {
+    u.h = u.kept[Kept::o] * tanh(u.kept[Kept::c]);
   }
 
   template <class V>
-  FASTRNN_INLINE static void backward(CellBackward<V>& s) {
-    const V i = s.saved[0], f = s.saved[1], g = s.saved[2], o = s.saved[3];
-    const V tanh_c = tanh(s.c);
-    const V dc = fma(s.dh * o, d_tanh(tanh_c), s.carry);
-    s.dgates[0] = dc * g * d_sigmoid(i);
-    s.dgates[1] = dc * s.c_prev * d_sigmoid(f);
-    s.dgates[2] = dc * i * d_tanh(g);
-    s.dgates[3] = s.dh * tanh_c * d_sigmoid(o);
-    s.carry = dc * f;
+  FASTRNN_INLINE static void backward(CellBackward<V>& u) {
+    const V i = u.saved[Saved::i], f = u.saved[Saved::f], g = u.saved[Saved::g], o = u.saved[Saved::o];
+    const V tanh_c = tanh(u.c);
+    const V dc = fma(u.dh * o, d_tanh(tanh_c), u.carry);
+    u.dgates[Gate::i] = dc * g * d_sigmoid(i);
+    u.dgates[Gate::f] = dc * u.c_prev * d_sigmoid(f);
+    u.dgates[Gate::g] = dc * i * d_tanh(g);
+    u.dgates[Gate::o] = u.dh * tanh_c * d_sigmoid(o);
+    u.carry = dc * f;
   }
 };
 

@@ -32,26 +32,25 @@ struct Tanh {
 template <class Activation>
 struct Rnn {
   static constexpr int accumulators = 1;
-  static constexpr int saved = 0;  // the derivative needs h alone
-  static constexpr unsigned saved_by_output = 0;
+  static constexpr int saved = 0, saved_by_output = 0;  // the derivative needs h alone
   using InputGates = Gates<0>;
   using HiddenGates = Gates<0>;
   static constexpr bool has_cell_state = false, reads_h_prev = false, reads_h = true;
   static constexpr bool carries_dh = false, output_apart = false;
 
   template <class V>
-  FASTRNN_INLINE static void gates(const V* a, CellForward<V>& s) {
-    s.kept[0] = a[0];
+  FASTRNN_INLINE static void gates(const V* sums, CellForward<V>& u) {
+    u.kept[0] = sums[0];
   }
 
   template <class V>
-  FASTRNN_INLINE static void output(CellForward<V>& s) {
-    s.h = Activation::value(s.kept[0]);
+  FASTRNN_INLINE static void output(CellForward<V>& u) {
+    u.h = Activation::value(u.kept[0]);
   }
 
   template <class V>
-  FASTRNN_INLINE static void backward(CellBackward<V>& s) {
-    s.dgates[0] = Activation::backward(s.dh, s.h);
+  FASTRNN_INLINE static void backward(CellBackward<V>& u) {
+    u.dgates[0] = Activation::backward(u.dh, u.h);
   }
 };
 

@@ -59,14 +59,14 @@ FASTRNN_INLINE bool on_tape(const RowPair<T>& r) {
   return r.low.saved;
 }
 
-// Onto the tape, where there is one: the vectors of `Which`, a bit each.
-template <class Cell, unsigned Which, class V, class T, class Row>
+// Onto the tape, where there is one: the vectors [Begin, End) of what the cell saves.
+template <class Cell, int Begin, int End, class V, class T, class Row>
 FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const Row& r, int unit, const CellForward<V>& s) {
   constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
-  if (Which == 0 || Cell::saved == 0 || !on_tape(r)) return;
+  if (Begin == End || !on_tape(r)) return;
 #pragma GCC unroll 4
-  for (int g = 0; g < Cell::saved; ++g) {
-    if (Which >> g & 1) write(r, L, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
+  for (int g = Begin; g < End; ++g) {
+    write(r, L, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
   }
 }
 
@@ -79,7 +79,7 @@ FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, i
   if constexpr (Cell::has_cell_state) s.c_prev = read<V>(r, L, [&](auto& row) { return row.c_prev + unit; });
   Cell::gates(sums, s);
   if constexpr (Cell::has_cell_state) write(r, L, s.c, [&](auto& row) { return row.c + unit; });
-  store_saved<Cell, ~Cell::saved_by_output>(a, r, unit, s);
+  store_saved<Cell, 0, Cell::saved - Cell::saved_by_output>(a, r, unit, s);
   return s;
 }
 
@@ -90,7 +90,7 @@ FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const Row& r, int block,
   const int unit = block * kLanesOf<Part>, lanes = lanes_in<Part>(a.hidden, block);
   if constexpr (Cell::reads_h_prev) s.h_prev = read<V>(r, lanes, [&](auto& row) { return row.h_prev + unit; });
   Cell::output(s);
-  store_saved<Cell, Cell::saved_by_output>(a, r, unit, s);
+  store_saved<Cell, Cell::saved - Cell::saved_by_output, Cell::saved>(a, r, unit, s);
   write(r, a.projection ? kLanesOf<Part> : lanes, s.h, [&](auto& row) { return row.h + unit; });
 }
 
