@@ -86,7 +86,7 @@ FASTRNN_INLINE V polynomial(const element<V>* c, V x) {
 template <class V>
 struct Integer {
   V n;
-  ivec<V> biased;
+  uvec<V> biased;
 };
 
 // The integer nearest to x * factor. The sum with round_bits and the bias has no bits for a fraction.
@@ -94,12 +94,12 @@ template <class V>
 FASTRNN_INLINE Integer<V> nearest(V x, element<V> factor) {
   using E = Exp<element<V>>;
   const V shift = broadcast<V>(E::round_bits + E::bias), sum = fma(x, broadcast<V>(factor), shift);
-  return {sum - shift, (ivec<V>)sum};
+  return {sum - shift, (uvec<V>)sum};
 }
 
-// 2^n for n in [1 - bias, bias].
+// 2^n for n in [1 - bias, bias]. Of any other n, whose callers put in their result later, it is some number.
 template <class V>
-FASTRNN_INLINE V power_of_two(ivec<V> biased) {
+FASTRNN_INLINE V power_of_two(uvec<V> biased) {
   return (V)(biased << Exp<element<V>>::mantissa_bits);
 }
 
@@ -141,9 +141,9 @@ FASTRNN_INLINE V exp(V x) {
   const V a = at_least(at_most(x, E::highest), E::lowest);
   const Integer<V> e = nearest(a, E::log2e);
   // Two powers: one alone can neither overflow to inf nor reach the smallest numbers.
-  const ivec<V> n = e.biased - (ivec<V>)broadcast<V>(E::round_bits + E::bias), half = n >> 1;
-  const V scale = power_of_two<V>(half + E::bias);
-  return fma(expm1_of_rest(a, e.n), scale, scale) * power_of_two<V>(n - half + E::bias);
+  const ivec<V> n = (ivec<V>)e.biased - (ivec<V>)broadcast<V>(E::round_bits + E::bias), half = n >> 1;
+  const V scale = power_of_two<V>((uvec<V>)(half + E::bias));
+  return fma(expm1_of_rest(a, e.n), scale, scale) * power_of_two<V>((uvec<V>)(n - half + E::bias));
 }
 
 // 1 / (1 + e^-x). With e^-x = 2^n (1 + p) the denominator is 2^n (1 + (p + 2^-n)): one rounding in units of the result,
@@ -155,10 +155,10 @@ template <class V>
 FASTRNN_INLINE V sigmoid(V x) {
   using E = Exp<element<V>>;
   constexpr element<V> bound = E::one_power;
-  constexpr element<ivec<V>> exponents_of_one = element<ivec<V>>(2 * E::bias) << E::mantissa_bits;
+  constexpr element<uvec<V>> exponents_of_one = element<uvec<V>>(2 * E::bias) << E::mantissa_bits;
   const Integer<V> e = nearest(x, -E::log2e);
   const V p = expm1_of_rest(-x, e.n);
-  const V scale = power_of_two<V>(e.biased), inverse = (V)(exponents_of_one - (ivec<V>)scale);
+  const V scale = power_of_two<V>(e.biased), inverse = (V)(exponents_of_one - (uvec<V>)scale);
   const V y = broadcast<V>(1) / fma(p + inverse, scale, scale);
   const V below = x < broadcast<V>(-bound) ? V{} : y;
   return x > broadcast<V>(bound - 2) ? broadcast<V>(1) : below;
@@ -170,15 +170,15 @@ FASTRNN_INLINE V sigmoid(V x) {
 template <class V>
 FASTRNN_INLINE V tanh(V x) {
   using E = Exp<element<V>>;
-  const ivec<V> sign_bit = (ivec<V>)broadcast<V>(-0.0);
-  const V a = (V)((ivec<V>)x & ~sign_bit);
+  const uvec<V> sign_bit = (uvec<V>)broadcast<V>(-0.0);
+  const V a = (V)((uvec<V>)x & ~sign_bit);
   const Integer<V> e = nearest(a, 2 * E::log2e);
   const V p = half_expm1_of_rest(a, e.n), scale = power_of_two<V>(e.biased);
   const V h = fma(p, scale, fma(scale, broadcast<V>(0.5), broadcast<V>(-0.5)));
   const V quotient = h / (h + broadcast<V>(1));
   const V y = a < broadcast<V>(element<V>(0.35)) ? fma(-h, quotient, h) : quotient;
   const V bounded = a > broadcast<V>(E::tanh_is_one) ? broadcast<V>(1) : y;
-  return (V)((ivec<V>)bounded | ((ivec<V>)x & sign_bit));
+  return (V)((uvec<V>)bounded | ((uvec<V>)x & sign_bit));
 }
 
 }  // namespace

@@ -69,19 +69,24 @@ constexpr bool kPairsPay = kChains == 4;
 template <class V>
 constexpr bool kAsksForWeights = sizeof(V) == 64;
 
-// The integer vector as wide as V, for exponents and sign bits.
+// Integer vectors as wide as V, for exponents and sign bits. Unsigned lanes wrap around; overflow of signed ones is
+// undefined.
 template <class T>
 struct IntegerFor;
 template <>
 struct IntegerFor<float> {
-  using type = int32_t;
+  using Signed = int32_t;
+  using Unsigned = uint32_t;
 };
 template <>
 struct IntegerFor<double> {
-  using type = int64_t;
+  using Signed = int64_t;
+  using Unsigned = uint64_t;
 };
 template <class V>
-using ivec = typename VectorOf<typename IntegerFor<element<V>>::type, int(sizeof(V))>::type;
+using ivec = typename VectorOf<typename IntegerFor<element<V>>::Signed, int(sizeof(V))>::type;
+template <class V>
+using uvec = typename VectorOf<typename IntegerFor<element<V>>::Unsigned, int(sizeof(V))>::type;
 
 template <class V>
 FASTRNN_INLINE V load(const element<V>* p) {
