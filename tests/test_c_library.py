@@ -89,11 +89,9 @@ def test_files_both_ways(cell, dtype, tmp_path):
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
 @pytest.mark.skipif(os.name == "nt", reason="the command is that of GCC and Clang")
 def test_program_of_docs_cpp(tmp_path):
-    """docs/cpp.md prints a program: it compiles without a warning, and gives Python's bits"""
+    """docs/cpp.md prints a program: no warning, Python's bits, and no file of other sizes"""
     page = (Path(__file__).parents[1] / "docs" / "cpp.md").read_text()
     (tmp_path / "main.cpp").write_text(re.search(r"```cpp\n(.*?)```", page, re.DOTALL)[1])
-    lstm, head = fastrnn.LSTM(1, 32, seed=1), fastrnn.Linear(32, 1, seed=2)
-    fastrnn.save(tmp_path / "model.safetensors", {"lstm": lstm, "head": head})
     library = c_library.path()
     include = f"-I{library.parents[1] / 'include'}"
     warnings = "-Wall", "-Wextra", "-Werror"
@@ -101,9 +99,26 @@ def test_program_of_docs_cpp(tmp_path):
     subprocess.run([*command, f"-Wl,-rpath,{library.parent}"], cwd=tmp_path, check=True)
     x = np.sin(np.arange(9, dtype=np.float32))
     samples = "\n".join(map(repr, x.tolist()))
-    done = subprocess.run(
-        tmp_path / "main", cwd=tmp_path, input=samples, check=True, capture_output=True, text=True
-    )
+
+    def run(lstm, head):
+        fastrnn.save(tmp_path / "model.safetensors", {"lstm": lstm, "head": head})
+        return subprocess.run(
+            tmp_path / "main", cwd=tmp_path, input=samples, capture_output=True, text=True
+        )
+
+    lstm, head = fastrnn.LSTM(1, 32, seed=1), fastrnn.Linear(32, 1, seed=2)
     stream = lstm.stream()
     y = np.array([head(stream.step(x[i : i + 1]))[0] for i in range(len(x))])
+    done = run(lstm, head)
+    assert done.returncode == 0
     assert np.array(done.stdout.split(), np.float32).tobytes() == y.tobytes()
+    for lstm, head in [
+        (fastrnn.LSTM(1, 64), fastrnn.Linear(64, 1)),  # its 64 values on a stack of 32
+        (fastrnn.LSTM(2, 32), fastrnn.Linear(32, 1)),
+        (fastrnn.LSTM(1, 32), fastrnn.Linear(31, 1)),
+        (fastrnn.LSTM(1, 32), fastrnn.Linear(32, 2)),
+        (fastrnn.LSTM(1, 32, bidirectional=True), fastrnn.Linear(32, 1)),
+    ]:
+        done = run(lstm, head)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "expected" in done.stderr
