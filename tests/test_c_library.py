@@ -86,16 +86,61 @@ def test_files_both_ways(cell, dtype, tmp_path):
         c_library.load(tmp_path / "python.safetensors", other)
 
 
-@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
-@pytest.mark.skipif(os.name == "nt", reason="the command is that of GCC and Clang")
+INCLUDE = f"-I{c_library.path().parents[1] / 'include'}"
+compiled = pytest.mark.skipif(
+    not shutil.which("c++") or os.name == "nt", reason="needs a C++ compiler like GCC and Clang"
+)
+
+
+def compile_only(folder, standard, source):
+    """Return what the compiler has to say, as errors."""
+    name = "main.cpp" if "++" in standard else "main.c"
+    (folder / name).write_text(source)
+    language = "c++" if "++" in standard else "c"
+    warnings = "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"
+    flags = "-x", language, f"-std={standard}", *warnings
+    command = ["c++", *flags, "-fsyntax-only", INCLUDE, folder / name]
+    return subprocess.run(command, capture_output=True, text=True).stderr
+
+
+@compiled
+@pytest.mark.parametrize("standard", ["c99", "c11", "c++11", "c++17", "c++20"])
+def test_headers_by_themselves(standard, tmp_path):
+    assert compile_only(tmp_path, standard, "#include <fastrnn/fastrnn.h>\n") == ""
+    if standard in ("c++17", "c++20"):
+        assert compile_only(tmp_path, standard, "#include <fastrnn/fastrnn.hpp>\n") == ""
+
+
+@compiled
+@pytest.mark.parametrize(
+    "call",
+    [
+        "s.step(x, x)",
+        "s.process(1, x, 1, x, 1)",
+        "s.reset()",
+        "s.get_state(x)",
+        "s.set_state(x)",
+        "l.step(x, x)",
+        "n.prepare()",
+        "n.stream()",
+    ],
+)
+def test_errors_are_not_ignored(call, tmp_path):
+    """the compiler warns of a status or result that is dropped"""
+    arguments = "fastrnn::Stream<float>& s, fastrnn::Linear<float>& l, fastrnn::Layer<float>& n"
+    source = f"#include <fastrnn/fastrnn.hpp>\nvoid f({arguments}, float* x) {{ {call}; }}\n"
+    assert "unused-" in compile_only(tmp_path, "c++17", source)
+    assert compile_only(tmp_path, "c++17", source.replace(call, f"(void){call}")) == ""
+
+
+@compiled
 def test_program_of_docs_cpp(tmp_path):
     """docs/cpp.md prints a program: no warning, Python's bits, and no file of other sizes"""
     page = (Path(__file__).parents[1] / "docs" / "cpp.md").read_text()
     (tmp_path / "main.cpp").write_text(re.search(r"```cpp\n(.*?)```", page, re.DOTALL)[1])
     library = c_library.path()
-    include = f"-I{library.parents[1] / 'include'}"
     warnings = "-Wall", "-Wextra", "-Werror"
-    command = ["c++", "-std=c++17", *warnings, include, "main.cpp", library, "-o", "main"]
+    command = ["c++", "-std=c++17", *warnings, INCLUDE, "main.cpp", library, "-o", "main"]
     subprocess.run([*command, f"-Wl,-rpath,{library.parent}"], cwd=tmp_path, check=True)
     x = np.sin(np.arange(9, dtype=np.float32))
     samples = "\n".join(map(repr, x.tolist()))

@@ -68,9 +68,12 @@ void measure(int inputs, int hidden, double seconds, double clock) {
   const std::vector<float> x = wave(size_t(inputs) * 4096, 0.21);
   std::vector<float> y(static_cast<size_t>(hidden));
   const auto sample = [&](size_t i) { return x.data() + (i & 4095) * size_t(inputs); };
+  const auto step = [&](size_t i) {
+    if (stream.step(sample(i), y.data()) != fastrnn::Status::ok) std::exit(1);
+  };
   const auto run = [&](size_t steps) {
     const auto start = Clock::now();
-    for (size_t i = 0; i < steps; ++i) stream.step(sample(i), y.data());
+    for (size_t i = 0; i < steps; ++i) step(i);
     return ns(Clock::now() - start) / double(steps);
   };
   run(20000);  // warm
@@ -80,12 +83,12 @@ void measure(int inputs, int hidden, double seconds, double clock) {
   std::vector<double> single(std::min<size_t>(steps, 1000000)), block(std::max<size_t>(1, steps / kBlock));
   for (size_t i = 0; i < single.size(); ++i) {
     const auto start = Clock::now();
-    stream.step(sample(i), y.data());
+    step(i);
     single[i] = ns(Clock::now() - start) - clock;
   }
   for (size_t i = 0; i < block.size(); ++i) {
     const auto start = Clock::now();
-    for (size_t k = 0; k < kBlock; ++k) stream.step(sample(i * kBlock + k), y.data());
+    for (size_t k = 0; k < kBlock; ++k) step(i * kBlock + k);
     block[i] = ns(Clock::now() - start) / kBlock;
   }
   std::printf(

@@ -60,10 +60,13 @@ int run(const char* path) {
   auto stream = gru->stream();
   if (!stream) return failed(stream.error());
   float h[kHidden];
-  for (int t = 0; t < kSteps; ++t) {  // this loop could be an audio callback: it takes no memory and no lock
-    stream->step(x.data() + t * kInput, h);
-    head->step(h, &streamed[size_t(t)]);
+  fastrnn::Status done = fastrnn::Status::ok;
+  for (int t = 0; t < kSteps && done == fastrnn::Status::ok;
+       ++t) {  // this loop could be an audio callback: it takes no memory and no lock
+    done = stream->step(x.data() + t * kInput, h);
+    if (done == fastrnn::Status::ok) done = head->step(h, &streamed[size_t(t)]);
   }
+  if (done != fastrnn::Status::ok) return std::fprintf(stderr, "fastrnn: %s\n", fastrnn::name(done)), 1;
   const bool same = std::memcmp(whole.data(), streamed.data(), kSteps * sizeof(float)) == 0;
   std::printf("fastrnn %s (%s): last output %.6f, streamed %s\n", fastrnn::version(), fastrnn::isa(),
               double(whole.back()), same ? "with the same bits" : "DIFFERENTLY");

@@ -74,6 +74,12 @@ inline void required(const Result<void>& result) {
   if (!result) give_up(result.error());
 }
 
+inline void required(Status status) {
+  Error error;
+  error.raw()->status = fastrnn_status(status);
+  if (status != Status::ok) give_up(error);
+}
+
 // With drawn weights, prepared.
 template <class T>
 Layer<T> ready_layer(const Config& config, uint64_t seed = 1, double scale = 0.5) {

@@ -21,7 +21,7 @@ int main() {
   s.steps = 20, s.batch = 8, s.threads = 2;
   s.x = x.data(), s.x_step = 8 * 16, s.x_row = 16, s.y = y.data(), s.y_step = 8 * 64, s.y_row = 64;
   required(layer.run(s));
-  required(layer.stream()).step(x.data(), y.data());
+  required(required(layer.stream()).step(x.data(), y.data()));
   CHECK(fastrnn::available_threads() >= 1, "no thread");
   CHECK(std::fetestexcept(traps) == 0, "the flags %d", std::fetestexcept(traps));
   return failures != 0;

@@ -59,11 +59,13 @@ void stream_is_sequence(const Config& config) {
     T* const no_c = nullptr;
     CHECK(stream.set_state(all.h0.data(), lstm ? all.c0.data() : no_c) == Status::ok, "set_state");
     std::vector<T> y(all.y.size()), h(all.hn.size()), c(lstm ? all.cn.size() : 0);
-    for (int t = 0; t < 5; ++t) stream.step(all.x.data() + t * all.call.x_step, y.data() + t * all.call.y_step);
-    stream.process(kSteps - 5, all.x.data() + 5 * all.call.x_step, all.call.x_step, all.call.x_row,
-                   y.data() + 5 * all.call.y_step, all.call.y_step, all.call.y_row);
+    for (int t = 0; t < 5; ++t) {
+      required(stream.step(all.x.data() + t * all.call.x_step, y.data() + t * all.call.y_step));
+    }
+    required(stream.process(kSteps - 5, all.x.data() + 5 * all.call.x_step, all.call.x_step, all.call.x_row,
+                            y.data() + 5 * all.call.y_step, all.call.y_step, all.call.y_row));
     CHECK(equal_bits(y, all.y), "cell %d, %d threads: y of a stream", int(config.cell), threads);
-    stream.get_state(h.data(), lstm ? c.data() : no_c);
+    required(stream.get_state(h.data(), lstm ? c.data() : no_c));
     CHECK(equal_bits(h, all.hn) && (!lstm || equal_bits(c, all.cn)), "cell %d: state of a stream", int(config.cell));
   }
 }
@@ -161,21 +163,21 @@ void streams_keep_their_weights(int count) {
   for (int i = 0; i < count; ++i) streams.push_back(required(layer.stream()));
   const float x[2] = {0.3F, -0.7F};
   float y[5], again[5], changed[5];
-  streams.front().step(x, y);
+  required(streams.front().step(x, y));
   const std::vector<float> weights(30, 0.25F);
   required(layer.set("weight_ih_l0", weights.data(), weights.size()));
   CHECK(layer.stream().error().status() == Status::not_ready, "a stream of weights that are not prepared");
   required(layer.prepare());
-  streams.front().reset();
-  streams.back().step(x, again);
-  required(layer.stream()).step(x, changed);
+  required(streams.front().reset());
+  required(streams.back().step(x, again));
+  required(required(layer.stream()).step(x, changed));
   CHECK(std::memcmp(y, again, sizeof y) == 0, "one of %d old streams keeps its weights", count);
   CHECK(std::memcmp(y, changed, sizeof y) != 0, "a new stream has the new ones");
   {
     const Layer<float> gone = std::move(layer);
   }
-  streams.back().reset();
-  streams.back().step(x, again);
+  required(streams.back().reset());
+  required(streams.back().step(x, again));
   CHECK(std::memcmp(y, again, sizeof y) == 0, "reset, and a layer that is gone");
 }
 
@@ -187,10 +189,10 @@ void overlapping_row(int layers, int shift) {
   for (int t = 0; t < 3; ++t) {
     std::vector<float> y(40), both(120);
     std::memcpy(both.data() + 40, x.data() + 40 * t, 160);
-    apart.step(x.data() + 40 * t, y.data());
+    required(apart.step(x.data() + 40 * t, y.data()));
     float* const place = both.data() + 40 + shift;
     const bool whole = t == 1 && shift % 40 == 0;  // process takes y that is x, not one that laps over it
-    whole ? over.process(1, both.data() + 40, 40, place, 40) : over.step(both.data() + 40, place);
+    required(whole ? over.process(1, both.data() + 40, 40, place, 40) : over.step(both.data() + 40, place));
     CHECK(std::memcmp(place, y.data(), 160) == 0, "step %d of %d layers, y %d behind x", t, layers, shift);
   }
 }
@@ -201,16 +203,16 @@ void overlapping_and_rows() {
                 block = required(layer.stream(2));
   const auto x = draw<float>(24, 3);
   std::vector<float> y(24), z = x, b = x;
-  for (int t = 0; t < 2; ++t) apart.step(x.data() + 12 * t, y.data() + 12 * t);
-  for (int t = 0; t < 2; ++t) inplace.step(z.data() + 12 * t, z.data() + 12 * t);
-  block.process(2, b.data(), 12, 6, b.data(), 12, 6);
+  for (int t = 0; t < 2; ++t) required(apart.step(x.data() + 12 * t, y.data() + 12 * t));
+  for (int t = 0; t < 2; ++t) required(inplace.step(z.data() + 12 * t, z.data() + 12 * t));
+  required(block.process(2, b.data(), 12, 6, b.data(), 12, 6));
   CHECK(equal_bits(y, z) && equal_bits(y, b), "y over x");
-  apart.reset(1), inplace.reset();
+  required(apart.reset(1)), required(inplace.reset());
   std::vector<float> h(12), c(12), zero(12);
-  apart.get_state(h.data(), c.data());
+  required(apart.get_state(h.data(), c.data()));
   CHECK(std::memcmp(h.data(), y.data() + 12, 24) == 0, "row 0 is kept");
   CHECK(std::memcmp(h.data() + 6, zero.data(), 24) == 0 && std::memcmp(c.data() + 6, zero.data(), 24) == 0, "row 1");
-  inplace.get_state(h.data(), c.data());
+  required(inplace.get_state(h.data(), c.data()));
   CHECK(equal_bits(h, zero) && equal_bits(c, zero), "all rows");
 }
 
@@ -220,7 +222,7 @@ void linear_is_a_product() {
   required(linear.set(w.data(), b.data()));
   std::vector<float> y(20), step(20);
   required(linear.run(x.data(), y.data(), 4, 2));
-  for (int n = 0; n < 4; ++n) linear.step(x.data() + n * 33, step.data() + n * 5);
+  for (int n = 0; n < 4; ++n) required(linear.step(x.data() + n * 33, step.data() + n * 5));
   CHECK(equal_bits(y, step), "step and run of a dense layer");
   double expected = double(b[2]);
   for (int k = 0; k < 33; ++k) expected += double(w[size_t(66 + k)]) * double(x[size_t(33 + k)]);
@@ -232,7 +234,7 @@ void threads_share_a_layer() {
   const auto x = draw<float>(8 * 200, 9);
   const auto last = [&] {
     std::vector<float> y(40 * 200);
-    required(layer.stream()).process(200, x.data(), 8, y.data(), 40);
+    required(required(layer.stream()).process(200, x.data(), 8, y.data(), 40));
     return y;
   };
   const std::vector<float> alone = last();

@@ -216,7 +216,7 @@ void wrong_streams() {
       "strides that are fine");
   const Stream<float> moved = std::move(stream);
   CHECK(stream.step(x, y) == Status::invalid_argument, "a stream that was moved away");
-  moved.get_state(h, c);
+  required(moved.get_state(h, c));
   CHECK(y[0] == 9 && std::memcmp(h, zero, sizeof h) == 0, "nothing has changed");
   fastrnn_stream_free(nullptr), fastrnn_layer_free(nullptr), fastrnn_tape_free(nullptr);
   fastrnn_linear_free(nullptr), fastrnn_weights_free(nullptr);
@@ -236,9 +236,9 @@ void wrong_states() {
     CHECK(status == Status::invalid_argument, "%s", name(status));
   }
   CHECK(now[0] == 9 && h[1] == 2 && c[0] == 5, "something was written");
-  of_gru.get_state(now);
+  required(of_gru.get_state(now));
   CHECK(now[0] == 0 && now[2] == 0, "the state of the GRU was changed");
-  of_lstm.get_state(now, cells);
+  required(of_lstm.get_state(now, cells));
   CHECK(now[0] == 0 && cells[0] == 0, "the state of the LSTM was changed");
 }
 

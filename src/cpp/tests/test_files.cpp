@@ -43,7 +43,7 @@ Bytes saved(const char* file) {
     }
   }
   T x[3] = {1, 2, 3}, y[2], z[2];
-  head.step(x, y), required(Linear<T>::load(weights, "head.")).step(x, z);
+  required(head.step(x, y)), required(required(Linear<T>::load(weights, "head.")).step(x, z));
   CHECK(!std::memcmp(y, z, sizeof y), "the head");
   using Other = std::conditional_t<sizeof(T) == 4, double, float>;
   const auto other = Layer<Other>::load(weights, "gru.");
@@ -192,7 +192,7 @@ void use(const Bytes& file, long& accepted) {
   if (!head) said(head.error());
   if (!gru) return said(gru.error());
   std::vector<float> x(size_t(gru->config().input_size)), y(size_t(gru -> config().hidden_size));
-  required(gru->stream()).step(x.data(), y.data());
+  required(required(gru->stream()).step(x.data(), y.data()));
 }
 
 Bytes damaged(Bytes file, uint64_t seed) {

@@ -61,7 +61,7 @@ void as_a_head() {
   const auto head = required(Linear<float>::load(half_file("BF16", {"weight"})));
   std::vector<float> x(kSide), y(kSide);
   x[0x80] = 1;
-  head.step(x.data(), y.data());
+  required(head.step(x.data(), y.data()));
   CHECK(y[0x3f] == 1 && y[0x40] == 4 && y[0xbf] == -1, "%g %g %g", double(y[0x3f]), double(y[0x40]), double(y[0xbf]));
 }
 

@@ -115,8 +115,8 @@ void streams(const Config& config, const Layout& layout) {
     Stream<T> stream = required(c.layer.stream(layout.batch, threads));
     for (const int from : {0, 2}) {  // two blocks
       const ptrdiff_t x_from = from * layout.x.step, y_from = from * layout.y.step;
-      stream.process(from ? kTimes - from : 2, c.x.values.data() + x_from, layout.x.step, layout.x.row,
-                     y.values.data() + y_from, layout.y.step, layout.y.row);
+      required(stream.process(from ? kTimes - from : 2, c.x.values.data() + x_from, layout.x.step, layout.x.row,
+                              y.values.data() + y_from, layout.y.step, layout.y.row));
     }
     CHECK(y.is(c.y_values), "process, cell %d, %s, %d threads", int(config.cell), layout.name, threads);
   }

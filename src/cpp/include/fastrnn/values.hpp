@@ -9,7 +9,7 @@
 namespace fastrnn {
 inline namespace v1 {
 
-enum class Status : fastrnn_status {
+enum class [[nodiscard]] Status : fastrnn_status {
   ok = FASTRNN_OK,
   invalid_argument = FASTRNN_INVALID_ARGUMENT,
   out_of_memory = FASTRNN_OUT_OF_MEMORY,
