@@ -30,6 +30,14 @@ else()
 endif()
 set(package_place ${library_place}/cmake/fastrnn)
 
+# What a compiler of C that links the static library does not add of itself: stdc++ or c++, and m.
+set(cxx_libraries "")
+foreach(implicit IN LISTS CMAKE_CXX_IMPLICIT_LINK_LIBRARIES)
+  if(implicit MATCHES "^((std)?c\\+\\+|m$)")
+    list(APPEND cxx_libraries ${implicit})
+  endif()
+endforeach()
+
 # What both have in common. The API is compiled for each: in the static one it is as hidden as the rest, so that a
 # plug-in that contains it shows none of it to its host.
 function(fastrnn_library target kind export)
@@ -74,7 +82,7 @@ endif()
 if(FASTRNN_BUILD_STATIC)
   fastrnn_library(fastrnn_static STATIC static)
   target_compile_definitions(fastrnn_static PUBLIC FASTRNN_STATIC)
-  target_link_libraries(fastrnn_static PUBLIC ${fastrnn_threads})
+  target_link_libraries(fastrnn_static PUBLIC ${fastrnn_threads} INTERFACE "$<$<LINK_LANGUAGE:C>:${cxx_libraries}>")
   if(WIN32)
     set_target_properties(fastrnn_static PROPERTIES OUTPUT_NAME fastrnn_static) # fastrnn.lib is the import library
   endif()
@@ -86,19 +94,10 @@ endif()
 install(FILES ${public_headers} ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h
   DESTINATION ${header_place}/fastrnn)
 
-# What a C compiler that links the static library does not add of itself; -lstdc++ or -lc++ among it.
-set(pc_private "")
 set(needs_openmp OFF)
 if(TARGET OpenMP::OpenMP_CXX)
   set(needs_openmp ON)
-  set(pc_private "${OpenMP_CXX_FLAGS} ")
 endif()
-foreach(implicit IN LISTS CMAKE_CXX_IMPLICIT_LINK_LIBRARIES)
-  if(implicit MATCHES "^(std)?c\\+\\+")
-    string(APPEND pc_private "-l${implicit} ")
-  endif()
-endforeach()
-string(APPEND pc_private "-lm -lpthread")
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fastrnn-config.cmake.in fastrnn-config.cmake
   INSTALL_DESTINATION ${package_place} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(fastrnn-config-version.cmake VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
@@ -107,6 +106,20 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn-config.cmake ${CMAKE_CURRENT_B
 
 file(RELATIVE_PATH pc_prefix "/${library_place}/pkgconfig" "/")
 if(NOT under_scikit_build AND NOT IS_ABSOLUTE "${library_place}")
+  list(TRANSFORM cxx_libraries PREPEND -l OUTPUT_VARIABLE pc_private)
+  if(needs_openmp)
+    list(PREPEND pc_private ${OpenMP_CXX_FLAGS})
+  endif()
+  list(JOIN pc_private " " pc_private)
+  string(APPEND pc_private " -lpthread")
+  set(pc_flags "")
+  set(pc_libraries -lfastrnn)
+  if(TARGET fastrnn_static AND NOT TARGET fastrnn_shared) # then its needs are nothing private
+    get_target_property(pc_name fastrnn_static OUTPUT_NAME)
+    set(pc_flags " -DFASTRNN_STATIC")
+    set(pc_libraries "-l${pc_name} ${pc_private}")
+    set(pc_private "")
+  endif()
   configure_file(${PROJECT_SOURCE_DIR}/cmake/fastrnn.pc.in fastrnn.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastrnn.pc DESTINATION ${library_place}/pkgconfig)
 endif()
