@@ -47,7 +47,7 @@ Value required(fastrnn::Result<Value> result) {
     std::fprintf(stderr, "fastrnn: %s\n", result.error().message());
     std::exit(1);
   }
-  return std::move(*result);
+  return *std::move(result);
 }
 
 fastrnn::Stream<float> lstm(int inputs, int hidden) {

@@ -22,7 +22,7 @@ namespace {
 template <class Value>
 Value made(fastrnn::Result<Value> result, const std::string& what) {
   if (!result) throw std::runtime_error(what + ": " + result.error().message());
-  return std::move(*result);
+  return *std::move(result);
 }
 
 class Amp {

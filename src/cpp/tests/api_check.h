@@ -67,7 +67,7 @@ inline Config config_of(Cell cell, int input, int hidden, int layers = 1, int pr
 template <class Value>
 Value required(Result<Value> result) {
   if (!result) give_up(result.error());
-  return std::move(*result);
+  return *std::move(result);
 }
 
 inline void required(const Result<void>& result) {

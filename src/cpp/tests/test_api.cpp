@@ -229,6 +229,13 @@ void linear_is_a_product() {
   CHECK(std::abs(double(y[7]) - expected) < 1e-5, "%g, expected %g", double(y[7]), expected);
 }
 
+// A value moves out of its result as out of a std::optional.
+void results_are_moved_from() {
+  Result<Layer<float>> made = Layer<float>::make(config_of(Cell::gru, 2, 3));
+  const Layer<float> layer = *std::move(made), other = *Layer<float>::make(config_of(Cell::gru, 2, 3));
+  CHECK(layer.handle() && !made->handle() && other.count() == 4, "a layer");
+}
+
 void threads_share_a_layer() {
   const Layer<float> layer = ready_layer<float>(config_of(Cell::lstm, 8, 40));
   const auto x = draw<float>(8 * 200, 9);
@@ -259,6 +266,7 @@ void test_api() {
     for (int shift : {-40, -39, -1, 0, 1, 39, 40}) overlapping_row(layers, shift);
   }
   linear_is_a_product();
+  results_are_moved_from();
   threads_share_a_layer();
 }
 

@@ -108,7 +108,7 @@ void changes_nothing() {
   const auto forward = [&]() -> Result<void> {
     auto made = trains.forward(s);
     if (!made) return made.error();
-    tape = std::move(*made);
+    tape = *std::move(made);
     return {};
   };
   fails_one_after_another("forward", forward, untouched);

@@ -54,8 +54,9 @@ class [[nodiscard]] Result {
   }
 
   explicit operator bool() const noexcept { return ok_; }
-  Value& operator*() noexcept { return storage_.value; }
-  const Value& operator*() const noexcept { return storage_.value; }
+  Value& operator*() & noexcept { return storage_.value; }
+  const Value& operator*() const& noexcept { return storage_.value; }
+  Value&& operator*() && noexcept { return std::move(storage_.value); }  // Layer<float> l = *std::move(result);
   Value* operator->() noexcept { return &storage_.value; }
   const Value* operator->() const noexcept { return &storage_.value; }
   const Error& error() const noexcept { return storage_.error; }
