@@ -134,6 +134,26 @@ def test_errors_are_not_ignored(call, tmp_path):
 
 
 @compiled
+@pytest.mark.parametrize(
+    ("code", "fine"),
+    [
+        ("(void)n.run({5, 1, nullptr, d, 1, 0, d, 1});", True),
+        ("(void)n.run({5, 1, nullptr, f, 1, 0, d, 1});", False),
+        ("fastrnn::Sequence<float> s; (void)n.run(s);", False),
+        ("fastrnn::Sequence<double> s; s.hn = f;", False),
+        ("fastrnn::Gradients<double> g; g.dx = f;", False),
+        ("fastrnn::Gradients<double> g; g.weights = &d;", True),
+        ("fastrnn::Gradients<double> g; g.weights = &f;", False),
+    ],
+)
+def test_arrays_have_the_type_of_their_layer(code, fine, tmp_path):
+    arguments = "fastrnn::Layer<double>& n, double* d, float* f"
+    source = f"#include <fastrnn/fastrnn.hpp>\nvoid f({arguments}) {{ {code} }}\n"
+    said = compile_only(tmp_path, "c++17", source)
+    assert said == "" if fine else "float" in said
+
+
+@compiled
 def test_program_of_docs_cpp(tmp_path):
     """docs/cpp.md prints a program: no warning, Python's bits, and no file of other sizes"""
     page = (Path(__file__).parents[1] / "docs" / "cpp.md").read_text()

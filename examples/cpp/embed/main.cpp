@@ -50,8 +50,8 @@ int run(const char* path) {
 
   const std::vector<float> x = wave(kSteps * kInput, 0.37);  // [T, 1, I]
   std::vector<float> y(kSteps * kHidden), whole(kSteps), streamed(kSteps);
-  fastrnn::Sequence all = fastrnn::sequence();
-  all.steps = kSteps, all.batch = 1;
+  fastrnn::Sequence<float> all;  // of one row
+  all.steps = kSteps;
   all.x = x.data(), all.x_step = kInput;
   all.y = y.data(), all.y_step = kHidden;
   if (auto done = gru->run(all); !done) return failed(done.error());

@@ -1,5 +1,6 @@
 // Whole sequences: inference, and training forward and backward.
 #include <cstddef>
+#include <cstring>
 #include <new>
 
 #include "api/handles.h"
@@ -91,6 +92,14 @@ std::unique_ptr<fastrnn_tape> forward(const fastrnn_layer& layer, const fastrnn_
   return made;
 }
 
+// Pointer i of an array of them. The C++ header hands over an array of T*, which no void* may be read from.
+template <class T>
+T* pointer_at(void* const* pointers, size_t i) {
+  T* pointer;
+  std::memcpy(&pointer, pointers + i, sizeof pointer);
+  return pointer;
+}
+
 template <class T>
 void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gradients& g) {
   const Config& c = layer.config;
@@ -99,9 +108,11 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   const bool lstm = typed_of<T>(layer).network->cell().has_cell_state;
   if (!lstm && (g.dcn || g.dc0)) refuse("dcn, dc0: expected NULL, only an LSTM has a cell state");
   need(g.weights, "weights");
+  std::vector<T*> weights;
   for (size_t i = 0; i < layer.parameters.size(); ++i) {
-    need(g.weights[i], layer.parameters[i].name.c_str());
-    need_aligned<T>(g.weights[i], layer.parameters[i].name.c_str());
+    weights.push_back(pointer_at<T>(g.weights, i));
+    need(weights[i], layer.parameters[i].name.c_str());
+    need_aligned<T>(weights[i], layer.parameters[i].name.c_str());
   }
   Gradients<T> call = {};
   if (g.dy) call.dy = rows_of(static_cast<const T*>(g.dy), g.dy_step, g.dy_row, steps, batch, c.width(), false, "dy");
@@ -110,8 +121,6 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   need_aligned<T>(g.dc0, "dc0");
   call.dh = static_cast<const T*>(g.dhn), call.dc = static_cast<const T*>(g.dcn);
   call.dh0 = static_cast<T*>(g.dh0), call.dc0 = static_cast<T*>(g.dc0);
-  std::vector<T*> weights;
-  for (size_t i = 0; i < layer.parameters.size(); ++i) weights.push_back(static_cast<T*>(g.weights[i]));
   call.weights = weights.data();
   call.threads = check_threads(g.threads);
   typed_of<T>(layer).network->backward(tape, call);

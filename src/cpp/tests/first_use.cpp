@@ -31,20 +31,20 @@ void everything(Given& given, int threads, const std::string& path) {
     required(layer.set(required(layer.at(i)).name, given.weights[i].data(), given.weights[i].size()));
   }
   required(layer.prepare(threads));
-  Sequence s = sequence();
+  Sequence<float> s;
   s.steps = kSteps, s.batch = kBatch, s.threads = threads;
   s.x = given.x.data(), s.x_step = kBatch * kInput, s.x_row = kInput;
   s.y = given.y.data(), s.y_step = kBatch * kHidden, s.y_row = kHidden;
   required(layer.run(s));
   const Tape tape = required(layer.forward(s));
-  Gradients g = gradients();
-  std::vector<void*> dw;
+  Gradients<float> g;
+  std::vector<float*> dw;
   for (auto& w : given.dw) dw.push_back(w.data());
   g.dy = given.dy.data(), g.dy_step = s.y_step, g.dy_row = s.y_row, g.weights = dw.data(), g.threads = threads;
   required(layer.backward(tape, g));
   Stream<float> stream = required(layer.stream(kBatch, threads));
   for (int i = 0; i < 100; ++i) required(stream.step(given.x.data(), given.y.data()));  // helpers start, and sleep
-  required(stream.process(kSteps, given.x.data(), s.x_step, s.x_row, given.y.data(), s.y_step, s.y_row));
+  required(stream.process(kSteps, s.x, s.x_step, s.x_row, s.y, s.y_step, s.y_row));
   Linear<float> head = required(Linear<float>::make(kHidden, kInput));
   required(head.set(given.weights[0].data(), given.weights[2].data()));
   required(head.run(given.x.data(), given.y.data(), kSteps, threads));

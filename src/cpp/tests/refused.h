@@ -15,6 +15,9 @@ void refused(const Result<Value>& result, Status status, const char* text) {
   CHECK(std::strstr(result.error().message(), text), "'%s' has no '%s'", result.error().message(), text);
 }
 
-inline void* odd(void* pointer) { return static_cast<char*>(pointer) + 1; }
+template <class T>
+T* odd(T* pointer) {
+  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(pointer) + 1);
+}
 
 }  // namespace fastrnn::tests

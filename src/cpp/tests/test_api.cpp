@@ -28,7 +28,6 @@ struct Run {
     x = draw<T>(rows * size_t(config.input_size), 100), y.assign(rows * size_t(width), T(77));
     h0 = draw<T>(states * size_t(config.output_size()), 101), c0 = draw<T>(states * size_t(config.hidden_size), 102);
     hn.resize(h0.size()), cn.resize(c0.size());
-    call = sequence();
     call.steps = kSteps, call.batch = batch;
     call.x = x.data(), call.y = y.data();
     call.x_step = config.input_size, call.x_row = ptrdiff_t(kSteps) * config.input_size;
@@ -41,7 +40,7 @@ struct Run {
 
   Config config;
   std::vector<T> x, y, h0, c0, hn, cn;
-  Sequence call;
+  Sequence<T> call;
 };
 
 template <class T>
@@ -117,11 +116,11 @@ void gradients_are_differences() {
   const auto dy = draw<double>(run.y.size(), 7);
   const Tape tape = required(layer.forward(run.call));
   std::vector<std::vector<double>> dw;
-  std::vector<void*> pointers;
+  std::vector<double*> pointers;
   for (size_t i = 0; i < layer.count(); ++i) dw.emplace_back(required(layer.at(i)).bytes / sizeof(double));
   for (auto& w : dw) pointers.push_back(w.data());
   std::vector<double> dx(run.x.size()), dh0(run.h0.size());
-  Gradients g = gradients();
+  Gradients<double> g;
   g.dy = dy.data(), g.dy_step = run.call.y_step, g.dy_row = run.call.y_row;
   g.dx = dx.data(), g.dx_step = run.call.x_step, g.dx_row = run.call.x_row;
   g.dh0 = dh0.data(), g.weights = pointers.data();

@@ -69,7 +69,7 @@ void wrong_weights() {
   Layer<float> layer = required(Layer<float>::make(config_of(Cell::gru, 2, 3)));
   const float values[27] = {};
   refused(layer.prepare(), Status::not_ready, "weight_ih_l0 was never set");
-  refused(layer.run(sequence()), Status::not_ready, "prepare");
+  refused(layer.run({}), Status::not_ready, "prepare");
   refused(layer.stream(), Status::not_ready, "prepare");
   refused(layer.set("weight_ih_l1", values, 18), Status::invalid_argument,
           "expected one of weight_ih_l0, weight_hh_l0");
@@ -92,45 +92,52 @@ void wrong_weights() {
 void wrong_sequences() {
   const Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
   std::vector<float> x(40), y(60), more(61);
-  Sequence good = sequence();
+  Sequence<float> good;
   good.steps = 5, good.batch = 4, good.x = x.data(), good.y = y.data();
   good.x_step = 8, good.x_row = 2, good.y_step = 12, good.y_row = 3;
   required(layer.run(good));
   const auto bad = [&](auto change, const char* text) {
-    Sequence s = good;
+    Sequence<float> s = good;
     change(s);
     refused(layer.run(s), Status::invalid_argument, text);
     refused(layer.forward(s), Status::invalid_argument, text);
   };
   const int64_t lengths[] = {1, 2, 6, 0}, negative[] = {0, 5, 0, -1};
-  bad([](Sequence& s) { s.size = 0; }, "size");
-  bad([](Sequence& s) { s.steps = -1; }, "steps: expected an integer from 0 to 2147483647, got -1");
-  bad([](Sequence& s) { s.batch = (1 << 28) + 1; }, "batch: expected an integer from 0 to 268435456, got 268435457");
-  bad([](Sequence& s) { s.threads = 0; }, "threads");
-  bad([](Sequence& s) { s.x = nullptr; }, "x: expected a pointer, got NULL");
-  bad([](Sequence& s) { s.y = nullptr; }, "y: expected a pointer");
-  bad([](Sequence& s) { s.x_row = -2; }, "x_step, x_row: expected strides that are not negative");
-  bad([](Sequence& s) { s.y_row = 2; }, "y_step, y_row: expected rows of 3 elements that do not overlap");
-  bad([](Sequence& s) { s.y_step = 11; }, "y_step, y_row");
-  bad([](Sequence& s) { s.x_step = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
-  bad([](Sequence& s) { s.x_row = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
-  bad([](Sequence& s) { s.y_step = -3; }, "y_step, y_row: expected strides that are not negative");
-  bad([](Sequence& s) { s.y_row = 11, s.y_step = 2; }, "do not overlap, got strides of 2 and 11");  // rows outermost
-  bad([](Sequence& s) { s.y_row = 13, s.y_step = 3; }, "do not overlap, got strides of 3 and 13");
-  bad([](Sequence& s) { s.batch = 1, s.y_step = 2; }, "do not overlap, got strides of 2 and 0");
-  bad([](Sequence& s) { s.steps = 1, s.y_row = 2; }, "do not overlap, got strides of 0 and 2");
-  bad([&](Sequence& s) { s.c0 = x.data(); }, "c0, cn: expected NULL, only an LSTM");
-  bad([&](Sequence& s) { s.cn = more.data(); }, "c0, cn: expected NULL, only an LSTM");
-  bad([&](Sequence& s) { s.x = odd(more.data()); }, "x: expected a pointer aligned to 4 bytes");
-  bad([&](Sequence& s) { s.h0 = odd(more.data()); }, "h0: expected a pointer aligned to 4 bytes");
-  bad([&](Sequence& s) { s.hn = odd(more.data()); }, "hn: expected a pointer aligned to 4 bytes");
-  bad([](Sequence& s) { s.threads = 1025; }, "threads: expected an integer from 1 to 1024, got 1025");
-  bad([&](Sequence& s) { s.lengths = lengths; }, "lengths: expected from 0 to 5, got 6 for row 2");
-  bad([&](Sequence& s) { s.lengths = static_cast<const int64_t*>(odd(more.data())); },
+  bad([](Sequence<float>& s) { s.steps = -1; }, "steps: expected an integer from 0 to 2147483647, got -1");
+  bad([](Sequence<float>& s) { s.batch = (1 << 28) + 1; },
+      "batch: expected an integer from 0 to 268435456, got 268435457");
+  bad([](Sequence<float>& s) { s.threads = 0; }, "threads");
+  bad([](Sequence<float>& s) { s.x = nullptr; }, "x: expected a pointer, got NULL");
+  bad([](Sequence<float>& s) { s.y = nullptr; }, "y: expected a pointer");
+  bad([](Sequence<float>& s) { s.x_row = -2; }, "x_step, x_row: expected strides that are not negative");
+  bad([](Sequence<float>& s) { s.y_row = 2; }, "y_step, y_row: expected rows of 3 elements that do not overlap");
+  bad([](Sequence<float>& s) { s.y_step = 11; }, "y_step, y_row");
+  bad([](Sequence<float>& s) { s.x_step = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
+  bad([](Sequence<float>& s) { s.x_row = std::numeric_limits<ptrdiff_t>::max(); }, "address space");
+  bad([](Sequence<float>& s) { s.y_step = -3; }, "y_step, y_row: expected strides that are not negative");
+  bad([](Sequence<float>& s) { s.y_row = 11, s.y_step = 2; },
+      "do not overlap, got strides of 2 and 11");  // rows outermost
+  bad([](Sequence<float>& s) { s.y_row = 13, s.y_step = 3; }, "do not overlap, got strides of 3 and 13");
+  bad([](Sequence<float>& s) { s.batch = 1, s.y_step = 2; }, "do not overlap, got strides of 2 and 0");
+  bad([](Sequence<float>& s) { s.steps = 1, s.y_row = 2; }, "do not overlap, got strides of 0 and 2");
+  bad([&](Sequence<float>& s) { s.c0 = x.data(); }, "c0, cn: expected NULL, only an LSTM");
+  bad([&](Sequence<float>& s) { s.cn = more.data(); }, "c0, cn: expected NULL, only an LSTM");
+  bad([&](Sequence<float>& s) { s.x = odd(more.data()); }, "x: expected a pointer aligned to 4 bytes");
+  bad([&](Sequence<float>& s) { s.h0 = odd(more.data()); }, "h0: expected a pointer aligned to 4 bytes");
+  bad([&](Sequence<float>& s) { s.hn = odd(more.data()); }, "hn: expected a pointer aligned to 4 bytes");
+  bad([](Sequence<float>& s) { s.threads = 1025; }, "threads: expected an integer from 1 to 1024, got 1025");
+  bad([&](Sequence<float>& s) { s.lengths = lengths; }, "lengths: expected from 0 to 5, got 6 for row 2");
+  bad([&](Sequence<float>& s) { s.lengths = reinterpret_cast<const int64_t*>(odd(more.data())); },
       "lengths: expected a pointer aligned to 8 bytes");
-  bad([&](Sequence& s) { s.lengths = negative; }, "lengths: expected from 0 to 5, got -1 for row 3");
-  bad([&](Sequence& s) { s.y = odd(more.data()); }, "y: expected a pointer aligned to 4 bytes");
-  Sequence empty = good;
+  bad([&](Sequence<float>& s) { s.lengths = negative; }, "lengths: expected from 0 to 5, got -1 for row 3");
+  bad([&](Sequence<float>& s) { s.y = odd(more.data()); }, "y: expected a pointer aligned to 4 bytes");
+  fastrnn_sequence sized = good.raw();
+  Error error;
+  sized.size = offsetof(fastrnn_sequence, threads);
+  CHECK(fastrnn_layer_run(layer.handle(), &sized, error.raw()) == FASTRNN_INVALID_ARGUMENT &&
+            std::strstr(error.message(), "sequence: its size is not set"),
+        "%s", error.message());
+  Sequence<float> empty = good;
   empty.steps = 0, empty.x = empty.y = nullptr;
   required(layer.run(empty));
   empty = good, empty.batch = 0;
@@ -143,41 +150,48 @@ void wrong_gradients(Cell cell) {
   const bool lstm = cell == Cell::lstm;
   const std::vector<float> nines(200, 9);
   std::vector<float> x(9), y(13), out = nines;
-  Sequence s = sequence();
+  Sequence<float> s;
   s.steps = s.batch = 2, s.x = x.data(), s.y = y.data(), s.x_step = 4, s.x_row = 2, s.y_step = 6, s.y_row = 3;
   const Tape tape = required(layer.forward(s));
-  void* weights[4];
+  float* weights[4];
   for (int i = 0; i < 4; ++i) weights[i] = out.data() + 40 * i;
-  Gradients good = gradients();
+  Gradients<float> good;
   good.dy = y.data(), good.dy_step = 6, good.dy_row = 3, good.weights = weights;
   const auto bad = [&](auto change, const char* text) {
-    Gradients g = good;
+    Gradients<float> g = good;
     change(g);
     refused(layer.backward(tape, g), Status::invalid_argument, text);
   };
-  void* const free = out.data() + 180;
-  bad([](Gradients& g) { g.size = 0; }, "gradients: its size is not set");
-  bad([](Gradients& g) { g.size = offsetof(Gradients, threads); }, "gradients: its size is not set");
-  bad([](Gradients& g) { g.weights = nullptr; }, "weights: expected a pointer, got NULL");
-  bad([](Gradients& g) { g.threads = 0; }, "threads: expected an integer from 1 to 1024, got 0");
-  bad([&](Gradients& g) { g.dy = odd(y.data()); }, "dy: expected a pointer aligned to 4 bytes");
-  bad([](Gradients& g) { g.dy_row = -3; }, "dy_step, dy_row: expected strides that are not negative");
-  bad([&](Gradients& g) { g.dx = odd(free), g.dx_step = 4, g.dx_row = 2; }, "dx: expected a pointer aligned");
-  bad([&](Gradients& g) { g.dx = free, g.dx_step = 4, g.dx_row = 1; }, "dx_step, dx_row: expected rows of 2 elements");
+  float* const free = out.data() + 180;
+  for (const size_t size : {size_t(0), offsetof(fastrnn_gradients, threads)}) {
+    fastrnn_gradients sized = good.raw();
+    Error error;
+    sized.size = size;
+    CHECK(fastrnn_layer_backward(layer.handle(), tape.handle(), &sized, error.raw()) == FASTRNN_INVALID_ARGUMENT &&
+              std::strstr(error.message(), "gradients: its size is not set"),
+          "%s", error.message());
+  }
+  bad([](Gradients<float>& g) { g.weights = nullptr; }, "weights: expected a pointer, got NULL");
+  bad([](Gradients<float>& g) { g.threads = 0; }, "threads: expected an integer from 1 to 1024, got 0");
+  bad([&](Gradients<float>& g) { g.dy = odd(y.data()); }, "dy: expected a pointer aligned to 4 bytes");
+  bad([](Gradients<float>& g) { g.dy_row = -3; }, "dy_step, dy_row: expected strides that are not negative");
+  bad([&](Gradients<float>& g) { g.dx = odd(free), g.dx_step = 4, g.dx_row = 2; }, "dx: expected a pointer aligned");
+  bad([&](Gradients<float>& g) { g.dx = free, g.dx_step = 4, g.dx_row = 1; },
+      "dx_step, dx_row: expected rows of 2 elements");
   const char* const no_cells = "dcn, dc0: expected NULL, only an LSTM has a cell state";
   const char *const dcn = lstm ? "dcn: expected a pointer aligned to 4 bytes" : no_cells,
                     *const dc0 = lstm ? "dc0: expected a pointer aligned to 4 bytes" : no_cells;
-  bad([&](Gradients& g) { g.dhn = odd(free); }, "dhn: expected a pointer aligned to 4 bytes");
-  bad([&](Gradients& g) { g.dh0 = odd(free); }, "dh0: expected a pointer aligned to 4 bytes");
-  bad([&](Gradients& g) { g.dcn = lstm ? odd(free) : free; }, dcn);
-  bad([&](Gradients& g) { g.dc0 = lstm ? odd(free) : free; }, dc0);
+  bad([&](Gradients<float>& g) { g.dhn = odd(free); }, "dhn: expected a pointer aligned to 4 bytes");
+  bad([&](Gradients<float>& g) { g.dh0 = odd(free); }, "dh0: expected a pointer aligned to 4 bytes");
+  bad([&](Gradients<float>& g) { g.dcn = lstm ? odd(free) : free; }, dcn);
+  bad([&](Gradients<float>& g) { g.dc0 = lstm ? odd(free) : free; }, dc0);
   for (int i = 0; i < 4; ++i) {
-    void* const before = weights[i];
+    float* const before = weights[i];
     const std::string name = required(layer.at(size_t(i))).name;
     weights[i] = nullptr;
-    bad([](Gradients&) {}, (name + ": expected a pointer, got NULL").c_str());
+    bad([](Gradients<float>&) {}, (name + ": expected a pointer, got NULL").c_str());
     weights[i] = odd(before);
-    bad([](Gradients&) {}, (name + ": expected a pointer aligned to 4 bytes").c_str());
+    bad([](Gradients<float>&) {}, (name + ": expected a pointer aligned to 4 bytes").c_str());
     weights[i] = before;
   }
   CHECK(out == nines, "something was written");
@@ -228,7 +242,7 @@ void wrong_states() {
                      lstm = ready_layer<float>(config_of(Cell::lstm, 2, 3));
   Stream<float> of_gru = required(gru.stream()), of_lstm = required(lstm.stream());
   float h[4] = {1, 2, 3, 4}, c[4] = {5, 6, 7, 8}, now[3] = {9, 9, 9}, cells[3];
-  float *const odd_h = static_cast<float*>(odd(h)), *const odd_c = static_cast<float*>(odd(c));
+  float *const odd_h = odd(&h[0]), *const odd_c = odd(&c[0]);
   for (const Status status : {of_gru.set_state(h, c), of_gru.get_state(now, c), of_gru.set_state(nullptr),
                               of_gru.set_state(odd_h), of_gru.get_state(odd_h), of_lstm.set_state(odd_h, c),
                               of_lstm.set_state(h, odd_c), of_lstm.set_state(nullptr, c), of_lstm.set_state(h),

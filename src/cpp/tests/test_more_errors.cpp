@@ -20,7 +20,7 @@ void wrong_heads() {
   bad(without.set(w, w), "bias: expected NULL, the layer was made without");
   refused(without.run(x, y, 1), Status::not_ready, "linear: its weights were never set");
   required(with.set(w, w)), required(without.set(w, nullptr));
-  auto *const odd_x = static_cast<float*>(odd(x)), *const odd_y = static_cast<float*>(odd(y));
+  float *const odd_x = odd(&x[0]), *const odd_y = odd(&y[0]);
   bad(with.run(x, y, -1), "rows: expected an integer from 0 to 2147483647, got -1");
   bad(with.run(x, y, int64_t(1) << 31), "rows: expected an integer from 0 to 2147483647, got 2147483648");
   bad(with.run(x, y, 1, 0), "threads: expected an integer from 1 to 1024, got 0");
@@ -42,8 +42,8 @@ void wrong_heads() {
 
 // A handle that is not there.
 void no_handles() {
-  const Sequence s = sequence();
-  const Gradients g = gradients();
+  const fastrnn_sequence s = Sequence<float>().raw();
+  const fastrnn_gradients g = Gradients<float>().raw();
   fastrnn_config config;
   fastrnn_config_default(&config), fastrnn_config_default(nullptr);
   fastrnn_tensor tensor;

@@ -26,13 +26,13 @@ bool whole_life(const std::vector<char>& file) {
   if (!checked(layer) || !checked(head)) return false;
   float x[24], y[60], out[12], dw[4 * 5 * 12];
   std::memset(x, 0, sizeof x);
-  Sequence s = sequence();
+  Sequence<float> s;
   s.steps = 6, s.batch = 2, s.x = x, s.y = y, s.x_step = 4, s.x_row = 2, s.y_step = 10, s.y_row = 5;
   checked(layer->run(s));
   checked(head->run(y, out, 12));
   if (const auto tape = layer->forward(s); checked(tape)) {
-    Gradients g = gradients();
-    void* all[] = {dw, dw + 40, dw + 140, dw + 160};
+    Gradients<float> g;
+    float* all[] = {dw, dw + 40, dw + 140, dw + 160};
     g.dy = y, g.dy_step = 10, g.dy_row = 5, g.weights = all;
     checked(layer->backward(*tape, g));
   }
@@ -94,7 +94,7 @@ void changes_nothing() {
   const std::vector<float> x(kSteps * kBatch, 0.5f), first = draw<float>(kStates, 7), nines(kStates, 9.0f);
   const Config config = config_of(Cell::lstm, 1, kHidden, kLayers);
   std::vector<float> y(kSteps * kBatch * kHidden, 9.0f), h = first, c = first;
-  Sequence s = sequence();
+  Sequence<float> s;
   s.steps = kSteps, s.batch = kBatch, s.x = x.data(), s.x_step = kBatch, s.x_row = 1;
   s.y = y.data(), s.y_step = kBatch * kHidden, s.y_row = kHidden;
   s.h0 = s.hn = h.data(), s.c0 = s.cn = c.data();
@@ -115,10 +115,10 @@ void changes_nothing() {
 
   std::vector<float> dx(x.size(), 9.0f), dh = nines, dc = nines;
   std::vector<std::vector<float>> dw;
-  std::vector<void*> pointers;
+  std::vector<float*> pointers;
   for (size_t i = 0; i < trains.count(); ++i) dw.emplace_back(required(trains.at(i)).bytes / sizeof(float), 9.0f);
   for (std::vector<float>& one : dw) pointers.push_back(one.data());
-  Gradients g = gradients();
+  Gradients<float> g;
   g.dy = y.data(), g.dy_step = s.y_step, g.dy_row = s.y_row, g.dx = dx.data(), g.dx_step = kBatch, g.dx_row = 1;
   g.dh0 = dh.data(), g.dc0 = dc.data(), g.weights = pointers.data();
   fails_one_after_another(

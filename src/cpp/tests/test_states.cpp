@@ -28,7 +28,7 @@ Pass<T> run(const Layer<T>& layer, int steps, int batch, const int64_t* lengths,
   p.y.assign(size_t(steps * batch * width), T(77));
   p.h.assign(h0.size(), T(77)), p.c.assign(c0.size(), T(77));
   if (given && in_place) p.h = h0, p.c = c0;
-  Sequence call = sequence();
+  Sequence<T> call;
   call.steps = steps, call.batch = batch, call.lengths = lengths, call.threads = threads;
   call.x = x.data(), call.x_step = ptrdiff_t(batch) * kInputs, call.x_row = kInputs;
   call.y = p.y.data(), call.y_step = ptrdiff_t(batch) * width, call.y_row = width;

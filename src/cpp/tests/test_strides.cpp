@@ -66,8 +66,8 @@ struct Spread {
 };
 
 template <class T>
-Sequence sequence_of(int batch, const T* x, Strides x_at, T* y, Strides y_at) {
-  Sequence s = sequence();
+Sequence<T> sequence_of(int batch, const T* x, Strides x_at, T* y, Strides y_at) {
+  Sequence<T> s;
   s.steps = kTimes, s.batch = batch, s.x = x, s.y = y;
   s.x_step = x_at.step, s.x_row = x_at.row, s.y_step = y_at.step, s.y_row = y_at.row;
   return s;
@@ -95,14 +95,14 @@ struct Case {
   int width, dense_x, dense_y;
   Spread<T> x;
   std::vector<T> x_values, y_values;
-  Sequence dense;
+  Sequence<T> dense;
 };
 
 template <class T>
 void sequences(const Config& config, const Layout& layout) {
   const Case<T> c(config, layout);
   Spread<T> y(layout, layout.y, c.width);
-  const Sequence s = sequence_of(layout.batch, c.x.values.data(), layout.x, y.values.data(), layout.y);
+  const Sequence<T> s = sequence_of(layout.batch, c.x.values.data(), layout.x, y.values.data(), layout.y);
   required(c.layer.run(s));
   CHECK(y.is(c.y_values), "run, cell %d, %s", int(config.cell), layout.name);
 }
@@ -128,12 +128,12 @@ void gradients_with_gaps(const Config& config, const Layout& layout) {
   const Case<double> c(config, layout);
   const Tape tape = required(c.layer.forward(c.dense));
   std::vector<std::vector<double>> dw;
-  std::vector<void*> weights;
+  std::vector<double*> weights;
   for (size_t i = 0; i < c.layer.count(); ++i) dw.emplace_back(required(c.layer.at(i)).bytes / sizeof(double));
   for (auto& w : dw) weights.push_back(w.data());
   const auto dy = draw<double>(c.y_values.size(), 6);
   std::vector<double> dx(c.x_values.size());
-  Gradients g = gradients();
+  Gradients<double> g;
   g.weights = weights.data();
   g.dy = dy.data(), g.dy_step = c.dense_y, g.dy_row = c.width, g.dx = dx.data(), g.dx_step = c.dense_x, g.dx_row = 3;
   required(c.layer.backward(tape, g));
@@ -153,7 +153,7 @@ void strides_without_a_use() {
   constexpr ptrdiff_t most = std::numeric_limits<ptrdiff_t>::max();
   for (const bool one_step : {true, false}) {
     std::vector<float> expected(15), y(15);
-    Sequence s = sequence_of<float>(one_step ? 3 : 1, x.data(), {3, 3}, expected.data(), {5, 5});
+    Sequence<float> s = sequence_of<float>(one_step ? 3 : 1, x.data(), {3, 3}, expected.data(), {5, 5});
     s.steps = one_step ? 1 : 3;
     s.threads = 1;
     if (one_step) s.x_step = 9, s.y_step = 15;

@@ -196,14 +196,17 @@ class Layer {
     return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_prepare(handle_.get(), threads, e); });
   }
 
-  Result<void> run(const Sequence& s) const noexcept {
+  Result<void> run(const Sequence<T>& sequence) const noexcept {
+    const fastrnn_sequence s = sequence.raw();
     return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_run(handle(), &s, e); });
   }
-  Result<Tape> forward(const Sequence& s) const noexcept {
+  Result<Tape> forward(const Sequence<T>& sequence) const noexcept {
+    const fastrnn_sequence s = sequence.raw();
     return detail::made<Tape, fastrnn_tape>(
         [&](fastrnn_tape** out, fastrnn_error* e) { return fastrnn_layer_forward(handle(), &s, out, e); });
   }
-  Result<void> backward(const Tape& tape, const Gradients& g) const noexcept {
+  Result<void> backward(const Tape& tape, const Gradients<T>& gradients) const noexcept {
+    const fastrnn_gradients g = gradients.raw();
     return detail::checked([&](fastrnn_error* e) { return fastrnn_layer_backward(handle(), tape.handle(), &g, e); });
   }
   Result<Stream<T>> stream(int64_t batch = 1, int32_t threads = 1) const noexcept {

@@ -105,23 +105,45 @@ struct Config {
   int32_t directions() const noexcept { return bidirectional ? 2 : 1; }
 };
 
-using Tensor = fastrnn_tensor;      // a named array
-using Sequence = fastrnn_sequence;  // set its members; `size` is set by sequence()
-using Gradients = fastrnn_gradients;
+using Tensor = fastrnn_tensor;  // a named array
 
-inline Sequence sequence() noexcept {
-  Sequence s = {};
-  s.size = sizeof s;
-  s.threads = 1;
-  return s;
-}
+// What a call of a whole sequence is told: fastrnn_sequence, with pointers of the layer's type. One row where nothing
+// else is said.
+template <class T>
+struct Sequence {
+  int64_t steps = 0, batch = 1;
+  const int64_t* lengths = nullptr;
+  const T* x = nullptr;
+  ptrdiff_t x_step = 0, x_row = 0;
+  T* y = nullptr;
+  ptrdiff_t y_step = 0, y_row = 0;
+  const T *h0 = nullptr, *c0 = nullptr;
+  T *hn = nullptr, *cn = nullptr;
+  int32_t threads = 1;
 
-inline Gradients gradients() noexcept {
-  Gradients g = {};
-  g.size = sizeof g;
-  g.threads = 1;
-  return g;
-}
+  fastrnn_sequence raw() const noexcept {
+    return {
+        sizeof(fastrnn_sequence), steps, batch, lengths, x, x_step, x_row, y, y_step, y_row, h0, c0, hn, cn, threads};
+  }
+};
+
+// And fastrnn_gradients.
+template <class T>
+struct Gradients {
+  const T* dy = nullptr;
+  ptrdiff_t dy_step = 0, dy_row = 0;
+  const T *dhn = nullptr, *dcn = nullptr;
+  T* dx = nullptr;
+  ptrdiff_t dx_step = 0, dx_row = 0;
+  T *dh0 = nullptr, *dc0 = nullptr;
+  T* const* weights = nullptr;
+  int32_t threads = 1;
+
+  fastrnn_gradients raw() const noexcept {
+    const auto pointers = reinterpret_cast<void* const*>(weights);  // which the library reads as bytes
+    return {sizeof(fastrnn_gradients), dy, dy_step, dy_row, dhn, dcn, dx, dx_step, dx_row, dh0, dc0, pointers, threads};
+  }
+};
 
 }  // namespace v1
 }  // namespace fastrnn
