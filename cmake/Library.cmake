@@ -15,7 +15,8 @@ set(library_sources
   file/json.cpp
   file/replacing_file.cpp
   file/safetensors.cpp)
-set(public_headers include/fastrnn/fastrnn.h include/fastrnn/fastrnn.hpp include/fastrnn/values.hpp)
+set(public_headers include/fastrnn/fastrnn.h include/fastrnn/fastrnn.hpp include/fastrnn/macros.h
+  include/fastrnn/values.hpp)
 configure_file(include/fastrnn/version.h.in ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h @ONLY)
 
 # In a wheel everything lies inside the package, and links between files do not survive.

@@ -178,6 +178,7 @@ void assign(fastrnn_layer& layer, const Safetensors& file, const std::string& pr
 void prepare(fastrnn_layer& layer, int threads);
 fastrnn_config config_of(const Safetensors& file, const std::string& prefix);
 void copy_config(const fastrnn_config& from, fastrnn_config* to);
+void copy_config(const Config& from, int dtype, fastrnn_config* to);
 void need_ready(const fastrnn_layer& layer);
 
 }  // namespace fastrnn

@@ -171,6 +171,12 @@ void copy_config(const fastrnn_config& from, fastrnn_config* to) {
   to->size = size;
 }
 
+void copy_config(const Config& c, int dtype, fastrnn_config* to) {
+  const fastrnn_config from = {sizeof from, int(c.cell), dtype,           c.input,     c.hidden,
+                               c.layers,    c.bias,      c.bidirectional, c.projection};
+  copy_config(from, to);
+}
+
 }  // namespace fastrnn
 
 using namespace fastrnn;
@@ -209,10 +215,7 @@ void fastrnn_layer_free(fastrnn_layer* layer) noexcept { delete layer; }
 fastrnn_status fastrnn_layer_config(const fastrnn_layer* layer, fastrnn_config* config) noexcept {
   return guarded(nullptr, [&] {
     need(layer, "layer"), need(config, "config");
-    const Config& c = layer->config;
-    const fastrnn_config mine = {sizeof mine, int(c.cell), layer->dtype(),  c.input,     c.hidden,
-                                 c.layers,    c.bias,      c.bidirectional, c.projection};
-    copy_config(mine, config);
+    copy_config(layer->config, layer->dtype(), config);
   });
 }
 

@@ -26,6 +26,17 @@ fastrnn_status with(Handle* handle, Visit visit) noexcept {
   return visit(**std::get_if<1>(&handle->stream), double());
 }
 
+// size(stream), of no stream 0.
+template <class Size>
+int64_t size_of(const fastrnn_stream* handle, Size size) noexcept {
+  int64_t found = 0;
+  with(handle, [&](const auto& stream, auto) {
+    found = size(stream);
+    return FASTRNN_OK;
+  });
+  return found;
+}
+
 }  // namespace
 }  // namespace fastrnn
 
@@ -40,6 +51,26 @@ fastrnn_status fastrnn_stream_create(const fastrnn_layer* layer, int64_t batch, 
 }
 
 void fastrnn_stream_free(fastrnn_stream* stream) noexcept { delete stream; }
+
+int32_t fastrnn_stream_input_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING {
+  return int32_t(size_of(stream, [](const auto& s) { return s.network().config().input; }));
+}
+
+int32_t fastrnn_stream_output_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING {
+  return int32_t(size_of(stream, [](const auto& s) { return s.network().config().output(); }));
+}
+
+int64_t fastrnn_stream_batch_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING {
+  return size_of(stream, [](const auto& s) { return s.batch(); });
+}
+
+fastrnn_status fastrnn_stream_config(const fastrnn_stream* stream, fastrnn_config* config) noexcept {
+  return guarded(nullptr, [&] {
+    need(stream, "stream"), need(config, "config");
+    std::visit([&](const auto& s) { copy_config(s->network().config(), int(stream->stream.index()), config); },
+               stream->stream);
+  });
+}
 
 fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING {
   return with(stream, [&](auto& s, auto element) {

@@ -180,6 +180,19 @@ void streams_keep_their_weights(int count) {
   CHECK(std::memcmp(y, again, sizeof y) == 0, "reset, and a layer that is gone");
 }
 
+// Also when the layer is gone.
+template <class T>
+void streams_know_their_sizes() {
+  const Config config = config_of(Cell::lstm, 3, 7, 2, 5, false, false);
+  const Stream<T> stream = required(ready_layer<T>(config).stream(4));
+  CHECK(stream.input_size() == 3 && stream.output_size() == 5 && stream.batch_size() == 4, "%d %d %d",
+        int(stream.input_size()), int(stream.output_size()), int(stream.batch_size()));
+  const Config found = stream.config();
+  CHECK(found.cell == config.cell && found.input_size == 3 && found.hidden_size == 7 && found.num_layers == 2 &&
+            found.proj_size == 5 && !found.bias && !found.bidirectional && int(found.dtype) == (sizeof(T) == 8),
+        "its architecture");
+}
+
 // One row, of several blocks of units, each of which reads x.
 void overlapping_row(int layers, int shift) {
   const Layer<float> layer = ready_layer<float>(config_of(Cell::lstm, 40, 40, layers));
@@ -260,6 +273,7 @@ void test_api() {
   }
   gradients_are_differences();
   for (int count : {1, 2}) streams_keep_their_weights(count);
+  streams_know_their_sizes<float>(), streams_know_their_sizes<double>();
   overlapping_and_rows();
   for (int layers : {1, 2}) {
     for (int shift : {-40, -39, -1, 0, 1, 39, 40}) overlapping_row(layers, shift);

@@ -71,6 +71,7 @@ void no_handles() {
                                 fastrnn_linear_run(nullptr, x, y, 1, 1, nullptr),
                                 fastrnn_linear_step(nullptr, x, y),
                                 fastrnn_stream_create(nullptr, 1, 1, &stream, nullptr),
+                                fastrnn_stream_config(nullptr, &config),
                                 fastrnn_stream_step(nullptr, x, y),
                                 fastrnn_stream_process(nullptr, 1, x, 1, 1, y, 1, 1),
                                 fastrnn_stream_reset(nullptr),
@@ -82,7 +83,9 @@ void no_handles() {
     CHECK(status == FASTRNN_INVALID_ARGUMENT, "call %td: %s", &status - all, fastrnn_status_name(status));
   }
   CHECK(!fastrnn_layer_count(nullptr) && !fastrnn_weights_count(nullptr) && !fastrnn_weights_metadata(nullptr, "a") &&
-            !fastrnn_linear_in_features(nullptr) && !fastrnn_linear_out_features(nullptr),
+            !fastrnn_linear_in_features(nullptr) && !fastrnn_linear_out_features(nullptr) &&
+            !fastrnn_stream_input_size(nullptr) && !fastrnn_stream_output_size(nullptr) &&
+            !fastrnn_stream_batch_size(nullptr),
         "nothing has no size");
   CHECK(!std::strcmp(fastrnn_status_name(-1), "unknown status") &&
             !std::strcmp(fastrnn_status_name(FASTRNN_INTERNAL), "internal error") &&

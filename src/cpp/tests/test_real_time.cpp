@@ -43,6 +43,7 @@ struct Audio {
     bool ok = stream.step(x.data(), y.data()) == Status::ok;
     ok = ok && stream.process(8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) == Status::ok;
     ok = ok && head.step(y.data(), out) == Status::ok;
+    ok = ok && stream.input_size() == inputs && stream.output_size() == outputs && stream.batch_size() == kRows;
     ok = ok && stream.get_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.set_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.reset(1) == Status::ok && stream.step(nullptr, y.data()) == Status::invalid_argument;

@@ -25,37 +25,10 @@
 #ifndef FASTRNN_FASTRNN_H
 #define FASTRNN_FASTRNN_H
 
+#include <fastrnn/macros.h>
 #include <fastrnn/version.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#if defined(FASTRNN_STATIC)
-#define FASTRNN_API
-#elif defined(_WIN32) && defined(FASTRNN_BUILDING)
-#define FASTRNN_API __declspec(dllexport)
-#elif defined(_WIN32)
-#define FASTRNN_API __declspec(dllimport)
-#else
-#define FASTRNN_API __attribute__((visibility("default")))
-#endif
-
-#if defined(__cplusplus)
-#define FASTRNN_NOEXCEPT noexcept
-#else
-#define FASTRNN_NOEXCEPT
-#endif
-
-#define FASTRNN_NONBLOCKING FASTRNN_NOEXCEPT
-#if defined(__clang__) && defined(__has_attribute)
-#if __has_attribute(nonblocking)
-#undef FASTRNN_NONBLOCKING
-#if defined(__cplusplus)
-#define FASTRNN_NONBLOCKING noexcept [[clang::nonblocking]]
-#else
-#define FASTRNN_NONBLOCKING __attribute__((nonblocking))
-#endif
-#endif
-#endif
 
 #if defined(__cplusplus)
 extern "C" {
@@ -254,6 +227,12 @@ typedef struct fastrnn_stream fastrnn_stream;
 FASTRNN_API fastrnn_status fastrnn_stream_create(const fastrnn_layer* layer, int64_t batch, int32_t threads,
                                                  fastrnn_stream** out, fastrnn_error* error) FASTRNN_NOEXCEPT;
 FASTRNN_API void fastrnn_stream_free(fastrnn_stream* stream) FASTRNN_NOEXCEPT;
+/* I, P and B, which it keeps when the layer is gone; 0 for NULL. */
+FASTRNN_API int32_t fastrnn_stream_input_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
+FASTRNN_API int32_t fastrnn_stream_output_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
+FASTRNN_API int64_t fastrnn_stream_batch_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
+/* The layer's, with L and H for the memory. `config->size` must be set. */
+FASTRNN_API fastrnn_status fastrnn_stream_config(const fastrnn_stream* stream, fastrnn_config* config) FASTRNN_NOEXCEPT;
 /* One step: x [B, I] to y [B, P], both contiguous. y may overlap x. FASTRNN_INVALID_ARGUMENT when a pointer is NULL. */
 FASTRNN_API fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING;
 /* `steps` of them: element (t, b, j) of x is x[t * x_step + b * x_row + j], in elements; so is y. The same bits as so

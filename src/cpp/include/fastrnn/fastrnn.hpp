@@ -134,6 +134,16 @@ class Stream {
   Status set_state(const T* h, const T* c = nullptr) FASTRNN_NONBLOCKING {
     return Status(fastrnn_stream_set_state(handle_.get(), h, c));
   }
+  // Of the layer, which may be gone.
+  int32_t input_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_input_size(handle_.get()); }
+  int32_t output_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_output_size(handle_.get()); }
+  int64_t batch_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_batch_size(handle_.get()); }
+  Config config() const noexcept {
+    fastrnn_config c;
+    fastrnn_config_default(&c);
+    fastrnn_stream_config(handle_.get(), &c);
+    return detail::config_of(c);
+  }
   fastrnn_stream* handle() const noexcept { return handle_.get(); }
 
  private:
