@@ -121,6 +121,7 @@ def test_headers_by_themselves(standard, tmp_path):
         "s.get_state(x)",
         "s.set_state(x)",
         "l.step(x, x)",
+        "l.process(1, x, 1, x, 1)",
         "n.prepare()",
         "n.stream()",
     ],
@@ -162,7 +163,7 @@ def test_program_of_docs_cpp(tmp_path):
     warnings = "-Wall", "-Wextra", "-Werror"
     command = ["c++", "-std=c++17", *warnings, INCLUDE, "main.cpp", library, "-o", "main"]
     subprocess.run([*command, f"-Wl,-rpath,{library.parent}"], cwd=tmp_path, check=True)
-    x = np.sin(np.arange(9, dtype=np.float32))
+    x = np.sin(np.arange(150, dtype=np.float32))  # blocks of 64, 64 and 22
     samples = "\n".join(map(repr, x.tolist()))
 
     def run(lstm, head):

@@ -76,6 +76,18 @@ fastrnn_status step(const TypedDense<T>& typed, const void* x, void* y) noexcept
   return FASTRNN_OK;
 }
 
+template <class T>
+fastrnn_status process(const TypedDense<T>& typed, int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
+  if (steps == 0) return FASTRNN_OK;
+  if (steps < 0 || !usable<T>(x.data) || !usable<T>(y.data)) return FASTRNN_INVALID_ARGUMENT;
+  if (judge(x.step, x.row, steps, 1, typed.dense->input(), false) != Strides::good ||
+      judge(y.step, y.row, steps, 1, typed.dense->output(), true) != Strides::good) {
+    return FASTRNN_INVALID_ARGUMENT;
+  }
+  typed.dense->process(steps, x, y);
+  return FASTRNN_OK;
+}
+
 }  // namespace
 }  // namespace fastrnn
 
@@ -134,4 +146,15 @@ fastrnn_status fastrnn_linear_step(const fastrnn_linear* linear, const void* x, 
   if (!linear || !linear->ready) return linear ? FASTRNN_NOT_READY : FASTRNN_INVALID_ARGUMENT;
   if (auto* const typed = std::get_if<0>(&linear->typed)) return step(*typed, x, y);
   return step(*std::get_if<1>(&linear->typed), x, y);
+}
+
+fastrnn_status fastrnn_linear_process(const fastrnn_linear* linear, int64_t steps, const void* x, ptrdiff_t x_step,
+                                      void* y, ptrdiff_t y_step) FASTRNN_NONBLOCKING {
+  if (!linear || !linear->ready) return linear ? FASTRNN_NOT_READY : FASTRNN_INVALID_ARGUMENT;
+  const auto rows = [&](const auto& typed, auto element) {
+    using T = decltype(element);
+    return process<T>(typed, steps, {static_cast<const T*>(x), x_step, 0}, {static_cast<T*>(y), y_step, 0});
+  };
+  if (auto* const typed = std::get_if<0>(&linear->typed)) return rows(*typed, float());
+  return rows(*std::get_if<1>(&linear->typed), double());
 }

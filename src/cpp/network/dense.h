@@ -18,7 +18,9 @@ class Dense {
   // weight [O, I], bias [O] or null. weight must live, unchanged, until the next pack.
   void pack(const T* weight, const T* bias);
   void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
-  void step(const T* x, T* y) const noexcept;               // one row, the same bits: no memory, no lock, this thread
+  // The same bits, on this thread: no memory, no lock. One row; or so many, their steps apart.
+  void step(const T* x, T* y) const noexcept;
+  void process(int64_t rows, Rows<const T> x, Rows<T> y) const noexcept;
   // dx [N, I] or null, dweight [O, I], dbias [O] or null: written whole.
   void backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const;
 

@@ -1,5 +1,6 @@
 // As test_errors.cpp has it: wrong arguments of heads, of what is saved, and handles that are not there.
 #include <cstring>
+#include <limits>
 
 #include "tests/api_check.h"
 #include "tests/refused.h"
@@ -14,7 +15,7 @@ void wrong_heads() {
     refused(result, Status::invalid_argument, text);
   };
   refused(with.run(x, y, 1), Status::not_ready, "linear: its weights were never set");
-  CHECK(with.step(x, y) == Status::not_ready, "a step without weights");
+  CHECK(with.step(x, y) == Status::not_ready && with.process(1, x, 2, y, 2) == Status::not_ready, "without weights");
   bad(with.set(nullptr, w), "weight: expected a pointer, got NULL");
   bad(with.set(w, nullptr), "bias: expected a pointer, got NULL");
   bad(without.set(w, w), "bias: expected NULL, the layer was made without");
@@ -28,10 +29,17 @@ void wrong_heads() {
   bad(with.run(x, nullptr, 1), "y: expected a pointer, got NULL");
   bad(with.run(odd_x, y, 2), "x: expected a pointer aligned to 4 bytes");
   bad(with.run(x, odd_y, 2), "y: expected a pointer aligned to 4 bytes");
-  for (const Status status : {with.step(nullptr, y), with.step(x, nullptr), with.step(odd_x, y), with.step(x, odd_y)}) {
+  constexpr ptrdiff_t most = std::numeric_limits<ptrdiff_t>::max();
+  for (const Status status :
+       {with.step(nullptr, y), with.step(x, nullptr), with.step(odd_x, y), with.step(x, odd_y),
+        with.process(-1, x, 2, y, 2), with.process(1, nullptr, 2, y, 2), with.process(1, x, 2, nullptr, 2),
+        with.process(1, odd_x, 2, y, 2), with.process(1, x, 2, odd_y, 2), with.process(2, x, -2, y, 2),
+        with.process(2, x, 2, y, -2), with.process(2, x, 2, y, 1), with.process(2, x, most, y, 2),
+        with.process(2, x, 2, y, most), with.process(most, x, 0, y, 2)}) {
     CHECK(status == Status::invalid_argument, "%s", name(status));
   }
   required(with.run(nullptr, nullptr, 0));  // nothing to read
+  required(with.process(0, nullptr, 2, nullptr, 2));
   CHECK(y[0] == 9 && y[4] == 9, "something was written");
   fastrnn_linear* out = nullptr;
   for (const int32_t value : {-1, 2}) {
@@ -70,6 +78,7 @@ void no_handles() {
                                 fastrnn_linear_set(nullptr, x, x, nullptr),
                                 fastrnn_linear_run(nullptr, x, y, 1, 1, nullptr),
                                 fastrnn_linear_step(nullptr, x, y),
+                                fastrnn_linear_process(nullptr, 1, x, 1, y, 1),
                                 fastrnn_stream_create(nullptr, 1, 1, &stream, nullptr),
                                 fastrnn_stream_config(nullptr, &config),
                                 fastrnn_stream_step(nullptr, x, y),

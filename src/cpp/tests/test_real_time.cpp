@@ -39,10 +39,11 @@ struct Audio {
   }
 
   Status callback() FASTRNN_NONBLOCKING {
-    T out[3];
+    T out[3 * kRows * 8];
     bool ok = stream.step(x.data(), y.data()) == Status::ok;
     ok = ok && stream.process(8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) == Status::ok;
     ok = ok && head.step(y.data(), out) == Status::ok;
+    ok = ok && head.process(kRows * 8, y.data(), outputs, out, 3) == Status::ok;
     ok = ok && stream.input_size() == inputs && stream.output_size() == outputs && stream.batch_size() == kRows;
     ok = ok && stream.get_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.set_state(h.data(), lstm ? c.data() : nullptr) == Status::ok;

@@ -122,6 +122,32 @@ void streams(const Config& config, const Layout& layout) {
   }
 }
 
+// A head over rows with gaps, more of them than are taken at once; its bits are those of run.
+template <class T>
+void heads() {
+  constexpr int kRows = 500, kIn = 5, kOut = 3;
+  Linear<T> head = required(Linear<T>::make(kIn, kOut));
+  const auto w = draw<T>(kIn * kOut, 8), b = draw<T>(kOut, 9), x = draw<T>(kRows * kIn, 10);
+  required(head.set(w.data(), b.data()));
+  std::vector<T> expected(kRows * kOut);
+  required(head.run(x.data(), expected.data(), kRows));
+  for (const int rows : {1, 2, 7, 239, 240, 241, kRows}) {
+    for (const int gap : {0, 4}) {
+      const size_t x_step = size_t(kIn + gap), y_step = size_t(kOut + gap);
+      std::vector<T> from(x_step * kRows, T(NAN)), to(y_step * kRows, T(77));
+      for (size_t i = 0; i < kRows; ++i) std::copy_n(&x[i * kIn], kIn, &from[i * x_step]);
+      required(head.process(rows, from.data(), ptrdiff_t(x_step), to.data(), ptrdiff_t(y_step)));
+      bool same = true;
+      for (size_t i = 0; i < to.size(); ++i) {
+        const size_t row = i / y_step, column = i % y_step;
+        const bool written = row < size_t(rows) && column < kOut;
+        same = same && to[i] == (written ? expected[row * kOut + column] : T(77));
+      }
+      CHECK(same, "%d rows, %d elements between them", rows, gap);
+    }
+  }
+}
+
 // dx and dy lie as x and y do.
 void gradients_with_gaps(const Config& config, const Layout& layout) {
   if (layout.x.step < 3 || (layout.batch > 1 && layout.x.row < 3)) return;  // dx may not overlap itself
@@ -183,6 +209,7 @@ void test_strides() {
     sequences<float>(both, layout), sequences<double>(both, layout);
     gradients_with_gaps(both, layout);
   }
+  heads<float>(), heads<double>();
   strides_without_a_use();
 }
 
