@@ -102,6 +102,40 @@ void no_handles() {
         "names");
 }
 
+// Owners of nothing, from the start or after a move.
+void empty_owners() {
+  const std::string path = scratch_file("empty.safetensors");
+  const auto bad = [](const Result<void>& result, const char* text) {
+    refused(result, Status::invalid_argument, text);
+  };
+  Layer<float> layer = ready_layer<float>(config_of(Cell::gru, 2, 3));
+  Stream<float> stream = required(layer.stream());
+  Linear<float> linear = required(Linear<float>::make(2, 2));
+  CHECK(layer && stream && linear && required(layer.forward({})), "owners of something");
+  const Layer<float> layer_too = std::move(layer);
+  const Stream<float> stream_too = std::move(stream);
+  const Linear<float> linear_too = std::move(linear);
+  const Weights weights;
+  const Tape tape;
+  CHECK(layer_too && stream_too && linear_too && !layer && !stream && !linear && !weights && !tape, "after a move");
+  CHECK(!Layer<double>() && !Stream<double>() && !Linear<double>(), "from the start");
+  float x[2] = {1, 1}, y[2] = {9, 9};
+  for (const Status status : {stream.step(x, y), stream.process(1, x, 2, y, 2), stream.reset(), stream.get_state(y),
+                              stream.set_state(x), linear.step(x, y), linear.process(1, x, 2, y, 2)}) {
+    CHECK(status == Status::invalid_argument, "%s", name(status));
+  }
+  bad(layer.prepare(), "layer: expected a pointer, got NULL");
+  bad(layer.run({}), "layer: expected a pointer, got NULL");
+  bad(layer_too.backward(tape, {}), "tape: expected a pointer, got NULL");
+  bad(linear.run(x, y, 1), "linear: expected a pointer, got NULL");
+  bad(save(path.c_str(), {{"a.", layer}}), "modules: expected a layer or a linear");
+  refused(layer.stream(), Status::invalid_argument, "layer: expected a pointer, got NULL");
+  refused(weights.config(), Status::invalid_argument, "weights: expected a pointer, got NULL");
+  CHECK(!stream.batch_size() && !stream.input_size() && !linear.in_features() && !layer.count() && !weights.count(),
+        "nothing has no size");
+  CHECK(y[0] == 9 && stream.config().input_size == 1 && layer.config().input_size == 1, "a config of nothing");
+}
+
 // A name or a path of any length leaves room for what is wrong with it.
 void long_names() {
   const std::string name(5000, 'n'), path = scratch_file("long_names.safetensors");
@@ -189,6 +223,7 @@ void wrong_modules() {
 void test_more_errors() {
   wrong_heads();
   no_handles();
+  empty_owners();
   long_names();
   wrong_prefixes();
   wrong_modules();

@@ -64,10 +64,15 @@ inline Config config_of(const fastrnn_config& c) noexcept {
 
 }  // namespace detail
 
+// Owners are empty when made without a value, and after a move: false. Their calls are then invalid_argument, sizes 0,
+// and a config the default one.
+
 // A safetensors file in memory. Any bytes give a value or an error.
 class Weights {
  public:
+  Weights() noexcept = default;
   explicit Weights(fastrnn_weights* handle) noexcept : handle_(handle) {}
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
 
   static Result<Weights> open(const char* path) noexcept {  // UTF-8
     return detail::made<Weights, fastrnn_weights>(
@@ -112,7 +117,9 @@ class Weights {
 template <class T>
 class Stream {
  public:
+  Stream() noexcept = default;
   explicit Stream(fastrnn_stream* handle) noexcept : handle_(handle) {}
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
 
   // x [B, I] to y [B, P]; they may overlap.
   Status step(const T* x, T* y) FASTRNN_NONBLOCKING { return Status(fastrnn_stream_step(handle_.get(), x, y)); }
@@ -153,7 +160,9 @@ class Stream {
 // What a forward pass keeps for backward.
 class Tape {
  public:
+  Tape() noexcept = default;
   explicit Tape(fastrnn_tape* handle) noexcept : handle_(handle) {}
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
   const fastrnn_tape* handle() const noexcept { return handle_.get(); }
 
  private:
@@ -164,7 +173,9 @@ class Tape {
 template <class T>
 class Layer {
  public:
+  Layer() noexcept = default;
   explicit Layer(fastrnn_layer* handle) noexcept : handle_(handle) {}
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
 
   // Its weights are missing: set or assign, then prepare.
   static Result<Layer> make(const Config& config) noexcept {
@@ -234,7 +245,9 @@ class Layer {
 template <class T>
 class Linear {
  public:
+  Linear() noexcept = default;
   explicit Linear(fastrnn_linear* handle) noexcept : handle_(handle) {}
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
 
   static Result<Linear> make(int32_t in_features, int32_t out_features, bool bias = true) noexcept {
     return detail::made<Linear, fastrnn_linear>([&](fastrnn_linear** out, fastrnn_error* e) {
