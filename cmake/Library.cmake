@@ -52,11 +52,13 @@ function(fastrnn_library target kind export)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:fastrnn_options>)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME fastrnn EXPORT_NAME ${export})
   add_library(fastrnn::${export} ALIAS ${target})
-  install(TARGETS ${target} EXPORT fastrnn_${export}
-    RUNTIME DESTINATION ${program_place}
-    LIBRARY DESTINATION ${library_place}
-    ARCHIVE DESTINATION ${library_place})
-  install(EXPORT fastrnn_${export} NAMESPACE fastrnn:: DESTINATION ${package_place} FILE fastrnn-${export}.cmake)
+  if(FASTRNN_INSTALL)
+    install(TARGETS ${target} EXPORT fastrnn_${export}
+      RUNTIME DESTINATION ${program_place}
+      LIBRARY DESTINATION ${library_place}
+      ARCHIVE DESTINATION ${library_place})
+    install(EXPORT fastrnn_${export} NAMESPACE fastrnn:: DESTINATION ${package_place} FILE fastrnn-${export}.cmake)
+  endif()
 endfunction()
 
 if(FASTRNN_BUILD_SHARED)
@@ -92,6 +94,9 @@ if(FASTRNN_BUILD_STATIC)
   endif()
 endif()
 
+if(NOT FASTRNN_INSTALL)
+  return()
+endif()
 install(FILES ${public_headers} ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h
   DESTINATION ${header_place}/fastrnn)
 
