@@ -45,6 +45,17 @@ class Gradients(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Entry(ctypes.Structure):
+    _fields_ = [("key", c_char_p), ("value", c_char_p)]
+
+
+class Module(ctypes.Structure):
+    _fields_ = [
+        ("prefix", c_char_p), ("layer", c_void_p), ("linear", c_void_p),
+        ("metadata", POINTER(Entry)), ("entries", c_size_t),
+    ]  # fmt: skip
+
+
 def path() -> Path:
     package = Path(fastrnn.__file__).parent
     names = ("lib/libfastrnn.so", "lib/libfastrnn.dylib", "bin/fastrnn.dll", "bin/libfastrnn.dll")
@@ -120,12 +131,19 @@ class Layer:
         LIBRARY.fastrnn_stream_free(stream)
         return y
 
-    def save(self, file: Path) -> None:
-        class Module(ctypes.Structure):
-            _fields_ = [("prefix", c_char_p), ("layer", c_void_p), ("linear", c_void_p)]
+    def module(self, about: dict[str, str]) -> Module:
+        entries = (Entry * len(about))(*((k.encode(), v.encode()) for k, v in about.items()))
+        return Module(b"", self.handle, None, entries, len(about))
 
-        module = Module(b"", self.handle, None)
-        call("fastrnn_save", str(file).encode(), byref(module), c_size_t(1))
+    def save(self, file: Path, about: dict[str, str]) -> None:
+        call("fastrnn_save", str(file).encode(), byref(self.module(about)), c_size_t(1))
+
+    def serialize(self, about: dict[str, str]) -> bytes:
+        size, module = c_size_t(), self.module(about)
+        call("fastrnn_serialize", byref(module), c_size_t(1), None, c_size_t(0), byref(size))
+        file = ctypes.create_string_buffer(size.value)
+        call("fastrnn_serialize", byref(module), c_size_t(1), file, size, byref(size))
+        return file.raw
 
     def __del__(self) -> None:
         LIBRARY.fastrnn_layer_free(self.handle)

@@ -16,6 +16,7 @@ if not (Path(fastrnn.__file__).parent / "lib").is_dir():
     pytest.skip("this package was built without the C library", allow_module_level=True)
 
 import c_library
+from weight_files import header_of
 
 CASES = {
     "rnn_tanh": lambda **k: fastrnn.RNN(3, 17, num_layers=2, **k),
@@ -78,9 +79,13 @@ def test_files_both_ways(cell, dtype, tmp_path):
     fastrnn.save(tmp_path / "many.safetensors", {"a": layer, "head": fastrnn.Linear(2, 1)})
     read = c_library.load(tmp_path / "many.safetensors", dtype, "a.")
     assert read.run(x, y.shape[2]).tobytes() == y.tobytes()
-    c_library.Layer(layer, cell).save(tmp_path / "c.safetensors")
-    back = fastrnn.load(tmp_path / "c.safetensors")
-    assert np.asarray(back(x)[0]).tobytes() == y.tobytes()
+    ours, about = c_library.Layer(layer, cell), {"sample_rate": "48000"}
+    ours.save(tmp_path / "c.safetensors", about)
+    file = (tmp_path / "c.safetensors").read_bytes()
+    assert header_of(tmp_path / "c.safetensors")["__metadata__"].items() > about.items()
+    assert ours.serialize(about) == file
+    for source in (tmp_path / "c.safetensors", file):
+        assert np.asarray(fastrnn.load(source)(x)[0]).tobytes() == y.tobytes()
     with pytest.raises(ValueError, match="expected dtype"):
         other = np.float64 if dtype is np.float32 else np.float32
         c_library.load(tmp_path / "python.safetensors", other)

@@ -233,8 +233,7 @@ void Safetensors::copy(const StoredTensor& tensor, void* to) const {
   }
 }
 
-void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
-                       std::vector<TensorToWrite> tensors) {
+std::string safetensors_head(const std::map<std::string, std::string>& metadata, std::vector<TensorToWrite>& tensors) {
   // Larger elements first, so that each tensor is aligned.
   std::stable_sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
     return element_bytes(a.dtype) > element_bytes(b.dtype);
@@ -254,16 +253,12 @@ void write_safetensors(const std::string& path, const std::map<std::string, std:
   header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8 bytes
   if (header.size() > kMostHeaderBytes) {           // nobody could read it
-    throw std::invalid_argument("prefix: expected names that fit a header of " + std::to_string(kMostHeaderBytes) +
-                                " bytes, got " + std::to_string(header.size()));
+    throw std::invalid_argument("prefix, metadata: expected text that fits a header of " +
+                                std::to_string(kMostHeaderBytes) + " bytes, got " + std::to_string(header.size()));
   }
-  char length[8];
-  for (int i = 0; i < 8; ++i) length[i] = char(uint64_t(header.size()) >> (8 * i) & 255);
-  ReplacingFile file(path);
-  file.write(length, sizeof length);
-  file.write(header.data(), header.size());
-  for (const TensorToWrite& t : tensors) file.write(t.data, t.bytes);
-  file.commit();
+  std::string length;
+  for (size_t i = 0; i < kLengthBytes; ++i) length += char(uint64_t(header.size()) >> (8 * i) & 255);
+  return length + header;
 }
 
 }  // namespace fastrnn

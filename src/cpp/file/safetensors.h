@@ -55,8 +55,8 @@ struct TensorToWrite {
   size_t bytes;
 };
 
-// In place of what there is (ReplacingFile). Throws IoError.
-void write_safetensors(const std::string& path, const std::map<std::string, std::string>& metadata,
-                       std::vector<TensorToWrite> tensors);
+// What a file begins with; the bytes of the tensors follow, in the order that this brings them into. Throws
+// std::invalid_argument where nobody could read it.
+std::string safetensors_head(const std::map<std::string, std::string>& metadata, std::vector<TensorToWrite>& tensors);
 
 }  // namespace fastrnn

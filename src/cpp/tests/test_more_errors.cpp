@@ -87,7 +87,8 @@ void no_handles() {
                                 fastrnn_stream_reset_row(nullptr, 0),
                                 fastrnn_stream_get_state(nullptr, y, y),
                                 fastrnn_stream_set_state(nullptr, x, x),
-                                fastrnn_save(nullptr, nullptr, 1, nullptr)};
+                                fastrnn_save(nullptr, nullptr, 1, nullptr),
+                                fastrnn_serialize(nullptr, 1, nullptr, 0, nullptr, nullptr)};
   for (const fastrnn_status& status : all) {
     CHECK(status == FASTRNN_INVALID_ARGUMENT, "call %td: %s", &status - all, fastrnn_status_name(status));
   }
@@ -178,7 +179,7 @@ void wrong_prefixes() {
   bad(save(path.c_str(), {{"rnn", layer}, {"rnn2", layer}}), "prefix: expected '' or a name and '.', got 'rnn'");
   bad(save(path.c_str(), {{"rnn.", layer}, {"rnn.", layer}}), "prefix: 'rnn.' a second time");
   bad(save(path.c_str(), {{"rnn.", layer}, {"", layer}}), "prefix: expected names for several modules, got ''");
-  bad(one(std::string(8000000, 'a') + '.'), "prefix: expected names that fit a header of 100000000 bytes");  // 13 times
+  bad(one(std::string(8000000, 'a') + '.'), "expected text that fits a header of 100000000 bytes");  // 13 times
   bad(one("."), "got '.'");
   bad(one(a63 + e), (a63 + "'").c_str());
   bad(one("rnn\xFF."), "prefix: expected UTF-8, got the byte 255 after 'rnn'");
@@ -202,7 +203,7 @@ void wrong_modules() {
   required(half.set("weight_ih_l0", values, 18));
   Linear<float> head = required(Linear<float>::make(1, 1));
   const auto bad = [&](fastrnn_module module, fastrnn_status status, const char* text) {
-    const fastrnn_module modules[] = {{"good.", layer.handle(), nullptr}, module};
+    const fastrnn_module modules[] = {Module("good.", layer), module};
     Error error;
     CHECK(fastrnn_save(path.c_str(), modules, 2, error.raw()) == status, "%s, not %s", error.message(), text);
     CHECK(std::strstr(error.message(), text), "'%s' has no '%s'", error.message(), text);
@@ -210,12 +211,13 @@ void wrong_modules() {
     CHECK(!file, "a file was written, expected: %s", text);
     if (file) std::fclose(file), std::remove(path.c_str());
   };
-  bad({"a.", half.handle(), nullptr}, FASTRNN_NOT_READY, "layer: a.weight_hh_l0 was never set");
-  bad({"a.", nullptr, head.handle()}, FASTRNN_NOT_READY, "linear: a.weight was never set");
+  bad({"a.", half.handle(), nullptr, nullptr, 0}, FASTRNN_NOT_READY, "layer: a.weight_hh_l0 was never set");
+  bad({"a.", nullptr, head.handle(), nullptr, 0}, FASTRNN_NOT_READY, "linear: a.weight was never set");
   required(head.set(values, values));
-  bad({"a.", layer.handle(), head.handle()}, FASTRNN_INVALID_ARGUMENT, "expected a layer or a linear, one of the two");
-  bad({"a.", nullptr, nullptr}, FASTRNN_INVALID_ARGUMENT, "expected a layer or a linear, one of the two");
-  bad({nullptr, layer.handle(), nullptr}, FASTRNN_INVALID_ARGUMENT, "prefix: expected a pointer, got NULL");
+  bad({"a.", layer.handle(), head.handle(), nullptr, 0}, FASTRNN_INVALID_ARGUMENT,
+      "expected a layer or a linear, one of the two");
+  bad({"a.", nullptr, nullptr, nullptr, 0}, FASTRNN_INVALID_ARGUMENT, "expected a layer or a linear, one of the two");
+  bad({nullptr, layer.handle(), nullptr, nullptr, 0}, FASTRNN_INVALID_ARGUMENT, "prefix: expected a pointer, got NULL");
 }
 
 }  // namespace

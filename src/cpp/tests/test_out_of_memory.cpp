@@ -39,6 +39,8 @@ bool whole_life(const std::vector<char>& file) {
   const auto stream = layer->stream(2);
   checked(stream);
   checked(layer->prepare());
+  const Entry about[] = {{"a_key_that_takes_memory", "and a value that does"}};
+  checked(serialize({{"lstm.", *layer, about}, {"head.", *head}}));
   return done;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
 #if !defined(_WIN32)
@@ -95,6 +96,70 @@ void tensors_are_aligned() {
   }
 }
 
+// In memory as on disk, and back.
+void the_same_bytes_in_memory() {
+  const Folder folder;
+  const std::string path = folder.file("file");
+  const Layer<float> layer = layer_of(1);
+  Linear<double> head = required(Linear<double>::make(1, 1));
+  const double values[2] = {3, 4};
+  required(head.set(values, values + 1));
+  required(save(path.c_str(), {{"gru.", layer}, {"head.", head}}));
+  std::ifstream stream(path, std::ios::binary);
+  const std::string file((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const auto bytes = required(serialize({{"gru.", layer}, {"head.", head}}));
+  CHECK(bytes.size() == file.size() && !std::memcmp(bytes.data(), file.data(), file.size()), "not the file");
+  const Weights weights = required(Weights::parse(bytes.data(), bytes.size()));
+  CHECK(same(required(Layer<float>::load(weights, "gru.")), layer), "what was saved");
+  const fastrnn_module modules[] = {Module("gru.", layer), Module("head.", head)};
+  std::vector<char> room(file.size() + 1, 'x');
+  size_t size = 7;
+  Error error;
+  const auto into = [&](size_t capacity) {
+    return Status(fastrnn_serialize(modules, 2, room.data(), capacity, &size, error.raw()));
+  };
+  CHECK(into(file.size() - 1) == Status::invalid_argument && size == 7 && room[0] == 'x', "too little room");
+  const std::string expected = std::to_string(file.size()), got = std::to_string(file.size() - 1);
+  CHECK(error.message() == "capacity: expected at least " + expected + " bytes, got " + got, "%s", error.message());
+  CHECK(into(room.size()) == Status::ok && size == file.size() && room.back() == 'x', "room enough");
+  CHECK(!std::memcmp(room.data(), file.data(), file.size()), "not the file");
+  CHECK(fastrnn_serialize(modules, 2, nullptr, 0, nullptr, nullptr) == FASTRNN_INVALID_ARGUMENT, "no size wanted");
+}
+
+void what_the_caller_adds() {
+  const Folder folder;
+  const std::string path = folder.file("file");
+  const Layer<float> layer = layer_of(1);
+  const Entry about[] = {{"sample_rate", "48000"}, {"name", "\"Gl\xC3\xBC\\hw\n\""}, {"empty", ""}};
+  required(save(path.c_str(), {{"gru.", layer, about}}));
+  const Weights weights = required(Weights::open(path.c_str()));
+  for (const Entry& entry : about) {
+    const char* const found = weights.metadata((std::string("gru.") + entry.key).c_str());
+    CHECK(found && !std::strcmp(found, entry.value), "%s: %s", entry.key, found ? found : "missing");
+  }
+  CHECK(same(required(Layer<float>::load(weights, "gru.")), layer), "with metadata");
+  const Weights alone = required(Weights::open((required(save(path.c_str(), {{"", layer, about}})), path.c_str())));
+  CHECK(!std::strcmp(alone.metadata("sample_rate"), "48000"), "of a module alone");
+  const auto bad = [&](Entry entry, const char* text, const char* prefix = "gru.") {
+    const Entry two[] = {{"fine", ""}, entry};
+    const auto result = serialize({{prefix, layer, two}});
+    CHECK(!result && result.error().status() == Status::invalid_argument, "accepted, expected: %s", text);
+    if (!result) CHECK(std::strstr(result.error().message(), text), "%s, not %s", result.error().message(), text);
+  };
+  bad({"cell", "lstm"}, "metadata: 'cell' is a key of fastrnn's own, or there a second time");
+  bad({"fine", "again"}, "metadata: 'fine' is a key of fastrnn's own, or there a second time");
+  bad({"format", "mine"}, "metadata: 'format' is a key of fastrnn's own", "");
+  bad({"", "x"}, "metadata: expected a key without '.', got ''");
+  bad({"a.b", "x"}, "metadata: expected a key without '.', got 'a.b'");
+  bad({"a\xFF", "x"}, "metadata: expected UTF-8, got the byte 255 after 'a'");
+  bad({"a", "x\xC3"}, "metadata: expected UTF-8, got the byte 195 after 'x'");
+  bad({nullptr, "x"}, "metadata: expected a pointer, got NULL");
+  bad({"a", nullptr}, "metadata: expected a pointer, got NULL");
+  fastrnn_module none = Module("gru.", layer);
+  none.entries = 1;
+  CHECK(!serialize(&none, 1) && !serialize(nullptr, 1) && !serialize(&none, 0), "entries that are not there");
+}
+
 void as_many_as_there_are() {
   const Folder folder;
   const std::string path = folder.file("many");
@@ -179,6 +244,8 @@ void test_saving() {
   two_writers();
   neighbours_are_left_alone();
   tensors_are_aligned();
+  the_same_bytes_in_memory();
+  what_the_caller_adds();
   as_many_as_there_are();
   every_ascii_in_a_prefix();
 #if !defined(_WIN32)

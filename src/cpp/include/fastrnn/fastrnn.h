@@ -280,18 +280,31 @@ FASTRNN_API fastrnn_status fastrnn_linear_process(const fastrnn_linear* linear, 
 
 /* ---------------------------------------------------------------------------------------------------------- writing */
 
+/* To remember of a module, in UTF-8: prefix + key in the file's metadata, for fastrnn_weights_metadata. The key
+ * has no '.', and is none that fastrnn writes. Never grows. */
+typedef struct fastrnn_entry {
+  const char* key;
+  const char* value;
+} fastrnn_entry;
+
 /* A recurrent or a dense layer; one of the two pointers is NULL. Its tensors are named prefix + "weight_ih_l0" and so
  * on: the prefix is a module's name and a '.' ("lstm."), in UTF-8, or "" for a module that is alone. Never grows. */
 typedef struct fastrnn_module {
   const char* prefix;
   const fastrnn_layer* layer;
   const fastrnn_linear* linear;
+  const fastrnn_entry* metadata; /* [entries] or NULL */
+  size_t entries;
 } fastrnn_module;
 
 /* Writes what fastrnn.save() of Python writes (or layer.save(), for the prefix ""), to a file beside `path` that then
  * takes its place. At least one module; all weights must be set, and prefixes must differ. */
 FASTRNN_API fastrnn_status fastrnn_save(const char* path, const fastrnn_module* modules, size_t count,
                                         fastrnn_error* error) FASTRNN_NOEXCEPT;
+/* The same file in memory, for fastrnn_weights_parse: its size goes to *bytes, and its bytes to `out`, which has room
+ * for `capacity` of them, or is NULL to ask for the size alone. */
+FASTRNN_API fastrnn_status fastrnn_serialize(const fastrnn_module* modules, size_t count, void* out, size_t capacity,
+                                             size_t* bytes, fastrnn_error* error) FASTRNN_NOEXCEPT;
 
 #if defined(__cplusplus)
 } /* extern "C" */

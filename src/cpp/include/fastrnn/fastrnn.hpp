@@ -57,11 +57,6 @@ Result<Value> made(Call call) noexcept {
   return error;
 }
 
-inline Config config_of(const fastrnn_config& c) noexcept {
-  return {Cell(c.cell), c.input_size,         c.hidden_size, c.num_layers,
-          c.bias != 0,  c.bidirectional != 0, c.proj_size,   Dtype(c.dtype)};
-}
-
 }  // namespace detail
 
 // Owners are empty when made without a value, and after a move: false. Their calls are then invalid_argument, sizes 0,
@@ -281,32 +276,50 @@ class Linear {
   detail::Owner<fastrnn_linear, fastrnn_linear_free> handle_;
 };
 
-// A module and the prefix of its names, for save(): its own name and a '.', or "" for a module that is alone.
+// A module and the prefix of its names: its own name and a '.', or "" for a module that is alone. With something to
+// remember of it: fastrnn::Entry about[] = {{"sample_rate", "48000"}}.
 struct Module : fastrnn_module {
   template <class T>
-  Module(const char* name, const Layer<T>& module) noexcept : fastrnn_module{name, module.handle(), nullptr} {}
+  Module(const char* name, const Layer<T>& module) noexcept
+      : fastrnn_module{name, module.handle(), nullptr, nullptr, 0} {}
   template <class T>
-  Module(const char* name, const Linear<T>& module) noexcept : fastrnn_module{name, nullptr, module.handle()} {}
+  Module(const char* name, const Linear<T>& module) noexcept
+      : fastrnn_module{name, nullptr, module.handle(), nullptr, 0} {}
+  template <class Owner, size_t n>
+  Module(const char* name, const Owner& module, const Entry (&about)[n]) noexcept : Module(name, module) {
+    metadata = about, entries = n;
+  }
 };
-
-template <size_t n>
-Result<void> save(const char* path, const Module (&modules)[n]) noexcept {
-  fastrnn_module raw[n];
-  for (size_t i = 0; i < n; ++i) raw[i] = modules[i];
-  return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, raw, n, e); });
-}
 
 // Any number of them: a std::vector<fastrnn_module> takes Modules.
 inline Result<void> save(const char* path, const fastrnn_module* modules, size_t count) noexcept {
   return detail::checked([&](fastrnn_error* e) { return fastrnn_save(path, modules, count, e); });
 }
 
-inline const char* version() noexcept { return fastrnn_version(); }
-inline const char* isa() noexcept { return fastrnn_isa(); }  // null: FASTRNN_ISA names none that runs here
-inline int32_t available_threads() noexcept { return fastrnn_available_threads(); }
-inline const char* name(Status status) noexcept { return fastrnn_status_name(fastrnn_status(status)); }
-// A program built with one ABI must not run with another: compare at start-up where that could happen.
-inline bool abi_matches() noexcept { return fastrnn_abi() == FASTRNN_ABI; }
+template <size_t n>
+Result<void> save(const char* path, const Module (&modules)[n]) noexcept {
+  fastrnn_module raw[n];
+  for (size_t i = 0; i < n; ++i) raw[i] = modules[i];
+  return save(path, raw, n);
+}
+
+// The same file in memory, for Weights::parse.
+inline Result<Bytes> serialize(const fastrnn_module* modules, size_t count) noexcept {
+  Error error;
+  size_t size = 0;
+  if (fastrnn_serialize(modules, count, nullptr, 0, &size, error.raw()) != FASTRNN_OK) return error;
+  Bytes bytes(size);
+  if (!bytes.size()) return Error::out_of_memory();
+  if (fastrnn_serialize(modules, count, bytes.data(), bytes.size(), &size, error.raw()) != FASTRNN_OK) return error;
+  return bytes;
+}
+
+template <size_t n>
+Result<Bytes> serialize(const Module (&modules)[n]) noexcept {
+  fastrnn_module raw[n];
+  for (size_t i = 0; i < n; ++i) raw[i] = modules[i];
+  return serialize(raw, n);
+}
 
 }  // namespace v1
 }  // namespace fastrnn

@@ -3,6 +3,7 @@
 
 #include <fastrnn/fastrnn.h>
 
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -24,6 +25,11 @@ class Error {
   Status status() const noexcept { return Status(raw_.status); }
   const char* message() const noexcept { return raw_.message; }
   fastrnn_error* raw() noexcept { return &raw_; }
+  static Error out_of_memory() noexcept {
+    Error error;
+    error.raw_ = {FASTRNN_OUT_OF_MEMORY, "out of memory"};
+    return error;
+  }
 
  private:
   fastrnn_error raw_ = {FASTRNN_OK, {}};
@@ -84,6 +90,20 @@ class [[nodiscard]] Result<void> {
   Error error_;
 };
 
+// The bytes of a file.
+class Bytes {
+ public:
+  Bytes() noexcept = default;
+  explicit Bytes(size_t size) noexcept : data_(new (std::nothrow) unsigned char[size]), size_(data_ ? size : 0) {}
+  unsigned char* data() noexcept { return data_.get(); }
+  const unsigned char* data() const noexcept { return data_.get(); }
+  size_t size() const noexcept { return size_; }  // 0 without memory
+
+ private:
+  std::unique_ptr<unsigned char[]> data_;
+  size_t size_ = 0;
+};
+
 enum class Cell : int32_t {
   rnn_tanh = FASTRNN_RNN_TANH,
   rnn_relu = FASTRNN_RNN_RELU,
@@ -105,7 +125,17 @@ struct Config {
   int32_t directions() const noexcept { return bidirectional ? 2 : 1; }
 };
 
+namespace detail {
+
+inline Config config_of(const fastrnn_config& c) noexcept {
+  return {Cell(c.cell), c.input_size,         c.hidden_size, c.num_layers,
+          c.bias != 0,  c.bidirectional != 0, c.proj_size,   Dtype(c.dtype)};
+}
+
+}  // namespace detail
+
 using Tensor = fastrnn_tensor;  // a named array
+using Entry = fastrnn_entry;    // a key and a value of a file's metadata
 
 // What a call of a whole sequence is told: fastrnn_sequence, with pointers of the layer's type. One row where nothing
 // else is said.
@@ -144,6 +174,13 @@ struct Gradients {
     return {sizeof(fastrnn_gradients), dy, dy_step, dy_row, dhn, dcn, dx, dx_step, dx_row, dh0, dc0, pointers, threads};
   }
 };
+
+inline const char* version() noexcept { return fastrnn_version(); }
+inline const char* isa() noexcept { return fastrnn_isa(); }  // null: FASTRNN_ISA names none that runs here
+inline int32_t available_threads() noexcept { return fastrnn_available_threads(); }
+inline const char* name(Status status) noexcept { return fastrnn_status_name(fastrnn_status(status)); }
+// A program built with one ABI must not run with another: compare at start-up where that could happen.
+inline bool abi_matches() noexcept { return fastrnn_abi() == FASTRNN_ABI; }
 
 }  // namespace v1
 }  // namespace fastrnn
