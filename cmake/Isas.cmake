@@ -4,12 +4,21 @@
 # asks the predicates in this order. Flags name exactly what the predicate tests, no -march=native.
 set(FASTRNN_ISAS "")
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
+set(architecture "${CMAKE_SYSTEM_PROCESSOR}")
+if(APPLE AND CMAKE_OSX_ARCHITECTURES)
+  list(LENGTH CMAKE_OSX_ARCHITECTURES architectures)
+  if(architectures GREATER 1)
+    message(FATAL_ERROR "fastrnn: CMAKE_OSX_ARCHITECTURES: expected one architecture, got ${CMAKE_OSX_ARCHITECTURES}. "
+      "Flags of the kernels are those of one: build each in a folder of its own, and join the libraries with lipo")
+  endif()
+  set(architecture "${CMAKE_OSX_ARCHITECTURES}") # also another than this machine's
+endif()
+if(architecture MATCHES "x86_64|AMD64|amd64")
   list(APPEND FASTRNN_ISAS
     "avx512|64|-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma|__builtin_cpu_supports(\"avx512f\") && __builtin_cpu_supports(\"avx512bw\") && __builtin_cpu_supports(\"avx512dq\") && __builtin_cpu_supports(\"avx512vl\") && __builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
     "avx2|32|-mavx2 -mfma|__builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
     "baseline|16||true")
-elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64" OR CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
+elseif(architecture MATCHES "aarch64|arm64|ARM64")
   list(APPEND FASTRNN_ISAS "neon|16||true")
 else()
   list(APPEND FASTRNN_ISAS "baseline|16||true")
