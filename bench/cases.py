@@ -116,6 +116,8 @@ def sequence() -> Iterator[Case]:
     small = Case(group="sequence", cell="lstm", T=64, B=1, H=32, target=2.2)
     yield small
     yield replace(small, bidirectional=True, target=2.5)
+    yield Case(cell="lstm", H=64, layers=2, **one)  # type: ignore[arg-type]
+    yield Case(cell="gru", H=128, layers=2, **one)  # type: ignore[arg-type]
 
 
 def rows() -> Iterator[Case]:
@@ -157,6 +159,9 @@ def training() -> Iterator[Case]:
     yield from sizes({64: 1, 128: 4, 256: 1, 512: 1}, cell="rnn", B=1, **common)
     for cell, target in {"lstm": 2.5, "gru": 1.7, "rnn": 1.5}.items():
         yield Case(cell=cell, B=64, H=256, ragged=True, target=target, **common)
+    stacked = dict(common, cell="lstm", B=1, layers=2)
+    yield Case(H=64, **stacked)  # type: ignore[arg-type]
+    yield Case(H=128, **stacked)  # type: ignore[arg-type]
     deep = dict(common, T=200, layers=2, bidirectional=True)
     yield Case(cell="lstm", B=8, H=256, target=1.3, **deep)
     yield Case(cell="lstm", B=64, H=128, dtype="float64", target=2, **common)

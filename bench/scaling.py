@@ -28,9 +28,9 @@ WORTH = 1.1  # a doubling that gains less does not pay
 
 TEXT = """\
 LSTM T = 100, I = H, inference, microseconds by the model with which `layer.explain()` answers. They
-are not measured: the model's core has 3.5 GHz (`kCoreGhz` in `src/cpp/network/plan.cpp`) and rough
-figures for its caches, so only their ratios mean something. What this machine took on one thread
-and on two stands in the tables above.
+are not measured: the model's core has 3.5 GHz (`src/cpp/network/step_model.cpp`) and rough figures
+for its caches, so only their ratios mean something. What this machine took on one thread and on two
+stands in the tables above.
 
 In italics what another doubling gains less than 10 % on. r: each thread has its own rows; u: its
 own units, with a barrier a step; p: two threads, one of which multiplies the inputs ahead of the

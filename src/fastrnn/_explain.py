@@ -10,7 +10,7 @@ class LayerPlan(TypedDict):
     """How one layer would be computed; `layer.explain` says what the entries are."""
 
     threads: int
-    split: Literal["none", "rows", "pipeline", "units"]
+    split: Literal["none", "rows", "pipeline", "units", "layers"]
     why: str
     threads_from: Literal["caller", "helpers", "region"]
     concurrent_directions: int
@@ -21,6 +21,7 @@ class LayerPlan(TypedDict):
     step_ns_rows: float
     step_ns_pipeline: float
     step_ns_units: float
+    step_ns_layers: float
 
 
 class Explanation(Mapping[str, object]):

@@ -186,12 +186,13 @@ class Recurrent(Module, Generic[S]):
         Nothing is run. `print(layer.explain(100, 16))` reads well; the entries are attributes too:
 
         * kernel, isa: what computes it.
-        * layers: a dict each, from the first layer up: threads; split, "none", "rows", "pipeline"
-          or "units", and why; threads_from, "caller", "helpers" or "region" (OpenMP's);
+        * layers: a dict each, from the first layer up: threads; split, "none", "rows", "pipeline",
+          "units" or "layers", and why; threads_from, "caller", "helpers" or "region" (OpenMP's);
           concurrent_directions, 1 or 2; input_hoisted, whether the inputs of hoisted_steps steps
           are multiplied at once; step_ns, nanoseconds of a step forward by the model, and
-          step_ns_none, step_ns_rows, step_ns_pipeline and step_ns_units, those of each split on
-          all threads that are allowed, one direction after the other.
+          step_ns_none, step_ns_rows, step_ns_pipeline, step_ns_units and step_ns_layers, those of
+          each split on all threads that are allowed, one direction after the other; a split that
+          cannot be, and layers where they are not the choice, as one thread.
         * flops: of all products; with `training` three times as many.
         * recurrent_weight_bytes: of what every step reads again; packed_bytes: of all weights.
         * expected_us, limit_us: by the model, and what the machine's peak and bandwidths allow.

@@ -1,24 +1,12 @@
 #include "network/plan.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "network/limits.h"
 
 namespace fastrnn {
 namespace {
 
-// Rough figures of a core of 2023-2025, in GFLOP/s and GB/s (bytes per ns). Only their ratios matter here: they decide
-// between splits that differ by factors, and the break-even points were checked by timing each split (docs).
-constexpr double kCoreGhz = 3.5, kL1 = 250, kL2 = 110, kMemory = 15;
-constexpr double kL1Bytes = 24e3, kL3Bytes = 16e6;
-// The same for tiles of rows that are done before their weights are there (outrun_weights). Emerald Rapids: 83 for two
-// rows, 61 for three.
-constexpr double kL2Outrun = 80;
-constexpr double kL2Part = 0.6;  // of the second-level cache holds weights: rows and the tape pass through it too
-// Cycles of a row's vector of units besides the product, with so many for each gate: LSTM 142, GRU 114, RNN 58. One row
-// alone hides most of them behind the product of its next units.
-constexpr double kCell = 30, kGate = 28, kCellAlone = 40;
 constexpr double kBarrier = 125;  // ns for each core that meets, near each other, and finds what the others wrote
 constexpr double kHandOver = 5;   // ns a step whose input part another core wrote: LSTM H12 gained all the same
 // And what it waits for that, for each time that the core is farther away than one which
@@ -38,11 +26,7 @@ constexpr int64_t kPipelineSteps = 8, kSweptSteps = 12, kStackedSteps = 8;
 // Emerald Rapids: LSTM H64 gains nothing by units, GRU H96 an eighth or nothing, by the hour, LSTM H128 a third. The
 // same for each of up to eight rows: rows over units LSTM H128 B2 0.88, B4 0.89, B8 0.81, H256 B4 1.17, B8 0.94.
 constexpr double kLineBetween = 20;
-constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth a product for few rows
-// What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of a part of one.
-constexpr double kHoistedGbs = 8, kHoistedInPartsGbs = 4;
 constexpr int kFewRows = 8;             // fewer the crew may take at any length, where threads meet or hand over
-constexpr double kStepOverhead = 20;    // ns
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
 // Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too
@@ -53,89 +37,6 @@ constexpr double kTeamsMayTake = 1.3;  // times as long, by the model
 // 1.07 / 0.99; GRU B1 H128 0.92 / 0.79, B2 H64 0.99 / 0.87; RNN B1 H256 0.96 / 0.84, B2 H64 1.15 / 1.20.
 constexpr double kStackedMayTake = 0.98;
 constexpr double kLong = 5e6;  // ns: now and then a region waits as long for its threads to wake
-
-// To read weights that are read at every step: from a core's own caches, and from behind them. A step walks up what the
-// one before walked down, and so finds the share that a cache holds.
-struct ReadTime {
-  double own, behind;
-  double behind_bytes;
-};
-
-ReadTime read_time(const LayerShape& s, double bytes, double l2_gbs = kL2) {
-  const double l2 = kL2Part * s.core.l2_bytes, l3 = std::max(l2, kL3Bytes), l3_gbs = s.core.l3_gbs;
-  const auto between = [&](double begin, double end) { return std::max(0.0, std::min(bytes, end) - begin); };
-  return {between(0, kL1Bytes) / kL1 + between(kL1Bytes, l2) / l2_gbs,
-          between(l2, l3) / l3_gbs + between(l3, bytes) / std::min(l3_gbs, kMemory), std::max(0.0, bytes - l2)};
-}
-
-bool whole_lines(const LayerShape& s) { return s.lanes * s.element_bytes >= 64; }
-
-// Of the units, what the busiest of so many threads has: whole vectors.
-double unit_part(const LayerShape& s, int threads) {
-  const int blocks = (s.hidden + s.lanes - 1) / s.lanes, most = (blocks + threads - 1) / threads;
-  return std::min(1.0, double(most) * s.lanes / s.hidden);
-}
-
-double core_gflops(int lanes) { return 4.0 * lanes * kCoreGhz; }  // two FMA units
-
-// Of the next blocks' weights, what tiles of rows have asked
-// for: a part each, of three or of as many as there are gates.
-double asked_for(const LayerShape& s, double rows) {
-  if (rows < 2) return 0;
-  return std::min(1.0, s.row_tiles(int(std::ceil(rows))) / std::max(3.0, double(s.gates)));
-}
-
-// What a step waits for weights from behind a core's own caches. The first tile of rows brings a block's for the
-// others, and computes meanwhile; but with vectors of 64 bytes each tile of rows has asked for a part of the next
-// block's before (`Coming` in gemm/tile.h). Tiles of six rows at most with AVX-512: with the eight of GRU, B8 H256 had
-// its W x not hoisted and took a fifth longer.
-double awaited(const LayerShape& s, double rows, double outputs, double depth) {
-  const double tiles = std::ceil(rows / s.tile_rows), computing = rows * outputs * depth / s.lanes / s.core.fmas;
-  const double bytes = outputs * depth * s.element_bytes;
-  const ReadTime reading = read_time(s, bytes);
-  const double asked = whole_lines(s) ? asked_for(s, rows) : 0;
-  const double share = reading.behind_bytes / bytes;
-  return std::max(0.0, asked * reading.behind - computing) +
-         (1 - asked) * std::max(0.0, reading.behind - share * computing / tiles);
-}
-
-// ns that W x takes to be written and read once more.
-double passing(const LayerShape& s, double rows, double outputs) {
-  return rows * outputs * s.element_bytes / (whole_lines(s) ? kHoistedGbs : kHoistedInPartsGbs);
-}
-
-// Whether so few rows are done before a second-level cache has the next weights for them.
-bool outrun_weights(const LayerShape& s, double rows) { return rows < (whole_lines(s) ? 4 : 3); }
-
-// Such rows read each weight for little work: W x of many steps is one product then. But what it makes is written and
-// read once more, and weights that lie in the first-level cache are read for nothing. More rows have to save more of
-// what they wait for. T100, Emerald Rapids, time over that with W x in one product, a thread alone / units split: LSTM
-// H128 B2 1.31 / 1.10, B3 1.21 / 1.08, B4 0.99 / 0.84, B6 0.97 / 0.83; with AVX2 B2 1.18 / 1.05, B3 0.97 / 0.87.
-bool hoists(const LayerShape& s, double rows, double part) {
-  const double outputs = s.gates * s.hidden * part;
-  if (rows < 2) return true;
-  if (outrun_weights(s, rows)) return s.gates * s.hidden * double(s.input + s.output) * s.element_bytes > kHoisted;
-  const double saved = awaited(s, rows, outputs, s.input + s.output) - awaited(s, rows, outputs, s.output);
-  return saved > passing(s, rows, outputs);
-}
-
-// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
-// (What it takes to pass W x on is not counted for few rows, whose splits were timed without.)
-struct StepTime {
-  double input, rest;
-};
-
-StepTime step_time(const LayerShape& s, double rows, double part) {
-  const double units = s.hidden * part, outputs = s.gates * units;
-  const double hoisted = hoists(s, rows, part) ? s.input : 0, depth = s.output + s.input - hoisted;
-  const double l2_gbs = rows > 1 && outrun_weights(s, rows) ? kL2Outrun : kL2, peak = core_gflops(s.lanes);
-  const double reading = read_time(s, outputs * depth * s.element_bytes, l2_gbs).own;
-  const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
-  const double cell = rows * units / s.lanes * cycles / kCoreGhz;
-  return {
-      2 * rows * outputs * hoisted / peak + (hoisted > 0 && !outrun_weights(s, rows) ? passing(s, rows, outputs) : 0),
-      kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, reading) + awaited(s, rows, outputs, depth)};
-}
 
 // What is to be done, and where.
 struct Work {
@@ -165,8 +66,9 @@ void split_times(const Work& w, int threads, double (&ns)[kSplits]) {
   if (threads < 2) return;
   if (w.batch >= threads) ns[int(Split::rows)] = sum(std::max(1.0, w.live / threads), 1);
   if (s.hidden >= threads * s.lanes) {
-    const double barrier = threads * kBarrier * w.distance + between(w, threads);
-    ns[int(Split::units)] = sum(w.live, unit_part(s, threads)) + (s.projects ? 2 : 1) * barrier;
+    const int meeting = unit_threads(s, threads);
+    const double barrier = meeting * kBarrier * w.distance + between(w, meeting);
+    ns[int(Split::units)] = sum(w.live, unit_part(s, meeting)) + (s.projects ? 2 : 1) * barrier;
   }
   if (w.batch == 1 && w.steps > kPipelineSteps) {  // four rows of H256 took a sixth more so than with their units split
     const StepTime t = step_time(s, w.live, 1);
@@ -211,7 +113,8 @@ Choice fastest(const Work& w, int threads, unsigned allowed) {
     split_times(w, n, ns);
     for (int i = 1; i < kSplits; ++i) {
       if (!(allowed >> i & 1) || ns[i] >= margin[i] * best.ns) continue;
-      best = {Split(i) == Split::pipeline ? 2 : n, Split(i), ns[i]};
+      const Split split = Split(i);
+      best = {split == Split::pipeline ? 2 : split == Split::units ? unit_threads(w.shape, n) : n, split, ns[i]};
     }
   }
   return best;

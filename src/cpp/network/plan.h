@@ -1,14 +1,13 @@
-// How a layer is spread over threads: a small model of the splits, and the choice between them.
+// How a layer is spread over threads: the times of the splits by the model of a step, and the choice between them.
 #pragma once
 
 #include <vector>
 
-#include "network/config.h"
-#include "network/core.h"
+#include "network/step_model.h"
 
 namespace fastrnn {
 
-// Of a layer's work, but for the last: each thread has layers of its own.
+// How threads split the work of a layer, or, the last, those of a stack.
 enum class Split { none, rows, pipeline, units, layers };
 constexpr int kSplits = 5;
 constexpr const char* kSplitNames[kSplits] = {"none", "rows", "pipeline", "units", "layers"};
@@ -23,16 +22,6 @@ struct Plan {
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
   double step_ns[kSplits];
   double planned_ns, floor_ns;
-};
-
-// What the model needs to know of a layer.
-struct LayerShape {
-  int gates, input, hidden, output, directions;
-  int element_bytes, lanes;
-  int tile_rows;               // of the tiles into which many rows are cut, whatever the cell
-  int (*row_tiles)(int rows);  // into how many the kernels cut a step's rows with this cell and many blocks
-  bool projects;
-  Core core;
 };
 
 // What a plan is for: `training` is its pass forward, and inference for callers who train beside it. Both passes of it

@@ -167,6 +167,10 @@ void test_plan() {
   check_split(128, 6, Use::inference, Split::units, true);  // three rows each would wait for all weights
   check_split(64, 6, Use::inference, Split::rows, true);
   check_split(512, 64, Use::inference, Split::rows, false);  // too long for the crew
+  // Eight blocks of units: two each for four, and for six no fewer.
+  const Plan six = plan(lstm(128), 1, 6, Use::inference);
+  CHECK(six.split == Split::units && six.threads == 4, "H128 on six threads: split %d on %d", int(six.split),
+        six.threads);
   check_split(256, 1, Use::training, Split::units, false);
   check_split(256, 1, Use::backward, Split::units, false);
   check_split(64, 1, Use::backward, Split::pipeline, false);
