@@ -17,11 +17,17 @@ class KernelMode {
   }
   ~KernelMode() { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
 #elif defined(__aarch64__)
+  // The flags are a register of their own here. "memory": no arithmetic moves from one side of these to the other
+  // together with its loads and stores.
   KernelMode() {
-    asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    asm volatile("msr fpcr, %0" : : "r"(uint64_t(1) << 24));  // FZ: results and inputs
+    asm volatile("mrs %0, fpcr" : "=r"(saved_) : : "memory");
+    asm volatile("mrs %0, fpsr" : "=r"(flags_) : : "memory");
+    asm volatile("msr fpcr, %0" : : "r"(uint64_t(1) << 24) : "memory");  // FZ: results and inputs
   }
-  ~KernelMode() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+  ~KernelMode() {
+    asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
+    asm volatile("msr fpsr, %0" : : "r"(flags_) : "memory");
+  }
 #else
   KernelMode() : saved_(0) {}
   ~KernelMode() {}
@@ -30,6 +36,9 @@ class KernelMode {
 
  private:
   uint64_t saved_;
+#if defined(__aarch64__)
+  uint64_t flags_;
+#endif
 };
 
 }  // namespace fastrnn
