@@ -181,6 +181,14 @@ def test_packed_rows_have_the_bits_of_rows_alone(fma_isa):
             assert alone.numpy().tobytes() == y[:n, row].contiguous().numpy().tobytes()
 
 
+def test_fewer_layers_than_weights():
+    layer = fastrnn.torch.LSTM(3, 5, 2)
+    layer.num_layers = 1
+    message = "^weights: expected 4 for num_layers=1, got 8, weight_ih_l0 to bias_hh_l1$"
+    with pytest.raises(ValueError, match=message):
+        layer(torch.zeros(2, 1, 3))
+
+
 @pytest.mark.parametrize(
     ("sizes", "rows", "match"),
     [

@@ -242,6 +242,10 @@ def check(
             raise IrregularCallError
         if state.shape != state_shape(kernel.sweeps, rows, call.layout, size):
             raise IrregularCallError
+    if len(weights) != len(kernel.shapes):
+        wanted = f"{len(kernel.shapes)} for num_layers={config[3]}"
+        got = f"{len(weights)}, {names[0]} to {names[-1]}"
+        raise ValueError(f"weights: expected {wanted}, got {got}")
     for name, w, shape in zip(names, weights, kernel.shapes, strict=True):
         if w.shape != shape:
             raise ValueError(f"{name}: expected shape {list(shape)}, got {list(w.shape)}")
