@@ -30,6 +30,19 @@ void product_part(const Kernels<T>& kernels, ProductTask<T> task, Rows<const T> 
   }
 }
 
+// sums[j] of `rows` rows, for j in [begin, end): in blocks, as every sum over rows. `block`: as long as sums.
+template <class T>
+void column_sums(const T* values, int columns, int rows, int begin, int end, T* block, T* sums) {
+  std::fill(sums + begin, sums + end, T(0));
+  for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
+    std::fill(block + begin, block + end, T(0));
+    for (ptrdiff_t i = first; i < std::min<ptrdiff_t>(rows, first + kSumBlock); ++i) {
+      for (int j = begin; j < end; ++j) block[j] += values[i * columns + j];
+    }
+    for (int j = begin; j < end; ++j) sums[j] += block[j];
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -99,22 +112,6 @@ void Dense<T>::process(int64_t rows, Rows<const T> x, Rows<T> y) const noexcept 
   }
 }
 
-// In blocks, as every sum over rows.
-template <class T>
-void Dense<T>::add_rows(const T* dy, int rows, T* dbias) const {
-  const KernelMode mode;
-  const Loan work(pool_, size_t(output_) * sizeof(T));
-  T* const sums = reinterpret_cast<T*>(work.data());
-  std::fill_n(dbias, output_, T(0));
-  for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
-    std::fill_n(sums, output_, T(0));
-    for (ptrdiff_t i = first; i < std::min<ptrdiff_t>(rows, first + kSumBlock); ++i) {
-      for (int j = 0; j < output_; ++j) sums[j] += dy[i * output_ + j];
-    }
-    for (int j = 0; j < output_; ++j) dbias[j] += sums[j];
-  }
-}
-
 template <class T>
 void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const {
   if (dx) {
@@ -128,12 +125,16 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     }
     product(dy, output_, values<T>(backward_block_), nullptr, dx, input_, rows, threads);
   }
-  if (dbias) add_rows(dy, rows, dbias);
-  if (rows == 0) return (void)std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
+  if (rows == 0) {
+    std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
+    if (dbias) std::fill_n(dbias, output_, T(0));
+    return;
+  }
   const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
   const size_t scratch = (kOuterScratch<T> * sizeof(T) + kAlign - 1) / kAlign * kAlign;
   const size_t pointers = (size_t(rows) * sizeof(T*) + kAlign - 1) / kAlign * kAlign;
-  const Loan work(pool_, pointers + scratch * size_t(workers));
+  const Loan work(pool_, pointers + scratch * size_t(workers) + size_t(output_) * sizeof(T));
+  T* const sums = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(workers));
   const T** const b = reinterpret_cast<const T**>(work.data());
   for (ptrdiff_t i = 0; i < rows; ++i) b[i] = x + i * input_;
   parallel(workers, [&](const Team& team) {
@@ -145,6 +146,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     const OuterRight<T> right = {b, input_, dweight};
     task.rows = rows, task.right = &right, task.rights = 1;
     task.scratch = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(team.rank));
+    if (dbias) column_sums(dy, output_, rows, task.row_begin, task.row_end, sums, dbias);
     kernels_.outer(task);
   });
 }

@@ -28,7 +28,6 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  void add_rows(const T* dy, int rows, T* dbias) const;
   void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
                int threads) const;
 
