@@ -81,7 +81,7 @@ const T* Stream<T>::step_shared(Rows<const T> x) noexcept {
   tasks_[first].x = x;
   for (size_t i = first; i < first + layers; ++i) {
     auto part = [forward = forward_, task = &tasks_[i], rows = batch_, parts = threads_](int n) {
-      forward(*task, {0, rows, 1, n, parts, nullptr, nullptr});
+      forward(*task, units_part(rows, n, parts));
     };
     network_->crew().share(threads_, 0, part);
   }

@@ -62,6 +62,10 @@ struct Share {
   void* barrier;
 };
 
+// Rows [begin, end) with all their units; part `part` of `parts` of all rows' units, for threads that need not wait.
+static inline Share rows_between(int begin, int end) { return {begin, end, 1, 0, 1, nullptr, nullptr}; }
+static inline Share units_part(int rows, int part, int parts) { return {0, rows, 1, part, parts, nullptr, nullptr}; }
+
 static inline void meet(const Share& share) {
   if (share.wait) share.wait(share.barrier);
 }

@@ -31,21 +31,29 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const Loan gradients = carved(*pool_, [&](Arena& arena) {
     for (int i = 0; i < buffers; ++i) between[size_t(i)] = arena.take<T>(size_t(steps) * size_t(step));
   });
-  std::deque<BackwardLayer<T>> stack;
-  Rows<const T> dy = call.dy;
-  for (int layer = layers - 1; layer >= 0; --layer) {
-    const Rows<T> dx = layer ? Rows<T>{between[size_t((layer - 1) % buffers)], step, row} : call.dx;
-    const Plan& plan = plans[size_t(layer)];
-    BackwardLayer<T>& body = stack.emplace_front(*this, tape, call, layer, dy, dx, plan, works[size_t(layer)]);
-    dy = {dx.data, dx.step, dx.row};
-    if (together) continue;
-    parallel(plan.threads, body);
-    body.finish();
-    stack.clear();
+  const auto dx_of = [&](int layer) {
+    return layer ? Rows<T>{between[size_t((layer - 1) % buffers)], step, row} : call.dx;
+  };
+  const auto dy_of = [&](int layer) -> Rows<const T> {
+    if (layer + 1 == layers) return call.dy;
+    return {dx_of(layer + 1).data, step, row};
+  };
+  if (together) {
+    std::deque<BackwardLayer<T>> stack;
+    for (int layer = 0; layer < layers; ++layer) {
+      const size_t i = size_t(layer);
+      stack.emplace_back(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], works[i]);
+    }
+    run_together(plans.front(), stack.front().chunks(), Wavefront::Way::down, stack);
+    for (const BackwardLayer<T>& layer : stack) layer.finish();
+    return;
   }
-  if (!together) return;
-  run_together(plans.front(), stack.front().chunks(), Wavefront::Way::down, stack);
-  for (const BackwardLayer<T>& layer : stack) layer.finish();
+  for (int layer = layers - 1; layer >= 0; --layer) {
+    const size_t i = size_t(layer);
+    BackwardLayer<T> body(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], works[i]);
+    parallel(plans[i].threads, body);
+    body.finish();
+  }
 }
 
 template void Network<float>::backward(const Tape<float>&, const Gradients<float>&) const;

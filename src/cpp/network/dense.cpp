@@ -26,7 +26,7 @@ void product_part(const Kernels<T>& kernels, ProductTask<T> task, Rows<const T> 
   for (ptrdiff_t first = share.row_begin; first < share.row_end; first += kRowsAtOnce) {  // an int may overflow
     const int rows = int(std::min<ptrdiff_t>(kRowsAtOnce, share.row_end - first));
     for (int i = 0; i < rows; ++i) from[i] = in.data + (first + i) * in.step, to[i] = out.data + (first + i) * out.step;
-    kernels.product(task, {0, rows, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
+    kernels.product(task, units_part(rows, share.unit_part, share.unit_parts));
   }
 }
 
@@ -72,13 +72,10 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
   const double flops = 2.0 * rows * depth * outputs;
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
-    Share share = {0, rows, 1, 0, 1, nullptr, nullptr};
-    if (rows >= team.size) {
-      share.row_begin = int(int64_t(rows) * team.rank / team.size);
-      share.row_end = int(int64_t(rows) * (team.rank + 1) / team.size);
-    } else {
-      share.unit_part = team.rank, share.unit_parts = team.size;
-    }
+    const int64_t all = rows;
+    const Share share = rows >= team.size ? rows_between(int(all * team.rank / team.size),
+                                                         int(all * (team.rank + 1) / team.size))
+                                          : units_part(rows, team.rank, team.size);
     product_part<T>(kernels_, task, {in, depth, 0}, {out, outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
@@ -96,7 +93,7 @@ void Dense<T>::step(const T* x, T* y) const noexcept {
   const int offset = 0;
   const ProductTask<T> task = {&x, &y, 1, input_, &offset, values<T>(forward_block_), values<T>(bias_), output_, false};
   const KernelMode mode;
-  kernels_.product(task, {0, 1, 1, 0, 1, nullptr, nullptr});
+  kernels_.product(task, rows_between(0, 1));
 }
 
 template <class T>
@@ -107,7 +104,7 @@ void Dense<T>::process(int64_t rows, Rows<const T> x, Rows<T> y) const noexcept 
   const KernelMode mode;
   while (rows > 0) {
     const int now = int(std::min<int64_t>(rows, kRowsAtOnce));
-    product_part(kernels_, task, x, y, {0, now, 1, 0, 1, nullptr, nullptr});
+    product_part(kernels_, task, x, y, rows_between(0, now));
     rows -= now, x.data += now * x.step, y.data += now * y.step;
   }
 }

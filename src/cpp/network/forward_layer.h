@@ -176,7 +176,7 @@ class ForwardLayer {
       }
     }
     const InputTask<T> product = {in, out, task.input, task.hidden, task.pitch, task.w, task.bias};
-    net_.cell().input_product(product, {0, n, 1, share.unit_part, share.unit_parts, nullptr, nullptr});
+    net_.cell().input_product(product, units_part(n, share.unit_part, share.unit_parts));
   }
 
   const Network<T>& net_;

@@ -3,7 +3,7 @@
 namespace fastrnn {
 
 Share share_units(int rows, const Team& team) {
-  Share share = {0, rows, 1, team.rank, team.size, nullptr, nullptr};
+  Share share = units_part(rows, team.rank, team.size);
   if (team.size > 1) {
     share.wait = [](void* t) { static_cast<const Team*>(t)->wait(); };
     share.barrier = const_cast<Team*>(&team);
@@ -12,7 +12,7 @@ Share share_units(int rows, const Team& team) {
 }
 
 Share share_of(Split split, const RowOrder& order, const Team& team) {
-  Share share = {0, order.batch(), 1, 0, 1, nullptr, nullptr};
+  Share share = rows_between(0, order.batch());
   if (split == Split::none || split == Split::pipeline) {
     if (team.rank > 0) share.row_end = 0;
   } else if (split == Split::rows && order.ragged()) {
