@@ -145,9 +145,11 @@ def keras_model():
         made.get_weights = lambda: [random(*shape) for shape in weights]
         return made
 
-    gru = layer("GRU", units=4, return_sequences=True)
-    both = layer("Bidirectional", *[(3, 12), (4, 12), (2, 12)] * 2, forward_layer=gru)
-    lstm = layer("LSTM", (8, 20), (5, 20), (20,), units=5, return_sequences=False)
+    usual = dict(activation=SimpleNamespace(__name__="tanh"), go_backwards=False)
+    gru = layer("GRU", units=4, return_sequences=True, **usual)
+    twice = [(3, 12), (4, 12), (2, 12)] * 2
+    both = layer("Bidirectional", *twice, forward_layer=gru, merge_mode="concat")
+    lstm = layer("LSTM", (8, 20), (5, 20), (20,), units=5, return_sequences=False, **usual)
     dense = layer("Dense", (5, 2), (2,))
     return SimpleNamespace(layers=[layer("Masking", mask_value=0.0), both, lstm, dense])
 

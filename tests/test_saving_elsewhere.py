@@ -98,6 +98,11 @@ def test_what_cannot_be_written_to(save, tmp_path):
             save(wrong)
     with pytest.raises(TypeError, match="^path: expected .*, got StringIO, one of text"):
         save(io.StringIO())
+    with (
+        tempfile.NamedTemporaryFile("w") as text,
+        pytest.raises(TypeError, match="^path: expected .*, one of text"),
+    ):
+        save(text)
     (tmp_path / "file").write_bytes(b"kept")
     with (
         open(tmp_path / "file", "rb") as file,

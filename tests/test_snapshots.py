@@ -209,3 +209,16 @@ def test_a_step_that_waits_holds_nobody_up(order):
             w[...] = 3
     end()
     assert [values(m.state_dict()) for m in modules] == [{2}, {0}, {0}]
+
+
+def test_an_option_assigned_while_a_step_waits_is_that_of_the_step():
+    module = fastrnn.Linear(2, 3, seed=0)
+    optimizer = optim.SGD(module, lr=0.1)
+    gradients = {name: np.ones_like(w) for name, w in module.parameters().items()}
+    fill(module, 1)
+    with halfway(lambda pause: fill(module, 1, pause)):
+        end = begun(lambda: optimizer.step(gradients))
+        optimizer.lr = 0.5
+    end()
+    assert optimizer.lr == 0.5
+    assert values(module.parameters()) == {0.5}

@@ -174,7 +174,8 @@ class Module(ABC):
         Raises:
             TypeError: `path` is neither of the two.
             ValueError: it is no name of a file, or a file that is not open for writing.
-            OSError: the file cannot be written; one that was there before is untouched.
+            OSError: writing failed. A file named by `path` is as it was before; a file object may
+                have got a part.
         """
         # A copy: an edit waits for memory, not for a disk.
         write(path, self.state_dict(), FORMAT | self._architecture())

@@ -66,7 +66,7 @@ class Optimizer(ABC):
         after any of these. All modules are edited together, as in nested `edit` blocks; while
         another thread edits one of them it waits, holding none up.
         """
-        options = self._options(vars(self))
+        self._options(vars(self))
         dicts = as_dicts(grads)
         if len(dicts) != len(self.modules):
             raise ValueError(
@@ -76,10 +76,11 @@ class Optimizer(ABC):
             _check(module, gradients)
         with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
             held.enter_context(holding([module._packing for module in self.modules]))
-            edited = [held.enter_context(module.edit()) for module in self.modules]
-            # Last: who holds it waits for nobody. A copy of the state takes it alone, and is safe
-            # inside an edit block, too.
+            # Behind those of the modules: who holds it waits for nobody. A copy of the state takes
+            # it alone, and is safe inside an edit block, too.
             held.enter_context(self._lock)
+            options = self._options(vars(self))  # as they are now, after all that waiting
+            edited = [held.enter_context(module.edit()) for module in self.modules]
             vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
             self._steps += 1
             for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True):

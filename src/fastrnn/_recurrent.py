@@ -191,8 +191,8 @@ class Recurrent(Module, Generic[S]):
           concurrent_directions, 1 or 2; input_hoisted, whether the inputs of hoisted_steps steps
           are multiplied at once; step_ns, nanoseconds of a step forward by the model, and
           step_ns_none, step_ns_rows, step_ns_pipeline, step_ns_units and step_ns_layers, those of
-          each split on all threads that are allowed, one direction after the other; a split that
-          cannot be, and layers where they are not the choice, as one thread.
+          each split on all threads that are allowed, one direction after the other; an impossible
+          split has the figure of one thread, and so has `layers` unless it was chosen.
         * flops: of all products; with `training` three times as many.
         * recurrent_weight_bytes: of what every step reads again; packed_bytes: of all weights.
         * expected_us, limit_us: by the model, and what the machine's peak and bandwidths allow.
@@ -220,7 +220,7 @@ class Recurrent(Module, Generic[S]):
 
         `layer.generator = np.random.default_rng(7)` makes the masks of the calls to come those of
         any layer that has done the same, one from `fastrnn.load`, too. To resume training, keep
-        `layer.generator.bit_generator.state`, a dict of plain values that may be assigned, beside
+        `layer.generator.bit_generator.state`, a dict that may be assigned, beside
         `layer.state_dict()`. Layers given the same object draw from it in turn.
 
         Raises:

@@ -57,7 +57,8 @@ def save(path: Target, modules: Mapping[str, Module]) -> None:
         TypeError: `modules` is no dict of modules by name; `path` is neither of the two.
         ValueError: `modules` or a name is empty, or no text that UTF-8 can hold; `path` is no name
             of a file, or a file that is not open for writing.
-        OSError: the file cannot be written; one that was there before is untouched.
+        OSError: writing failed. A file named by `path` is as it was before; a file object may
+            have got a part.
     """
     if not isinstance(modules, Mapping):
         got = type(modules).__name__

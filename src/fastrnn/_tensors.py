@@ -33,7 +33,8 @@ def save_tensors(
         ValueError: a name or a text that UTF-8 cannot hold; the name ``__metadata__``, which the
             format uses; more axes; `path` is no name of a file, or a file that is not open for
             writing.
-        OSError: the file cannot be written; one that was there before is untouched.
+        OSError: writing failed. A file named by `path` is as it was before; a file object may
+            have got a part.
     """
     if not isinstance(tensors, Mapping):
         got = type(tensors).__name__

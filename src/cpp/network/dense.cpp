@@ -73,9 +73,9 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
     const int64_t all = rows;
-    const Share share = rows >= team.size ? rows_between(int(all * team.rank / team.size),
-                                                         int(all * (team.rank + 1) / team.size))
-                                          : units_part(rows, team.rank, team.size);
+    const Share share = rows >= team.size
+                            ? rows_between(int(all * team.rank / team.size), int(all * (team.rank + 1) / team.size))
+                            : units_part(rows, team.rank, team.size);
     product_part<T>(kernels_, task, {in, depth, 0}, {out, outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);

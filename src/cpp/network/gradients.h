@@ -42,8 +42,8 @@ class LayerGradients {
     const ProductTask<T> product = {t.left,    t.right,      cell_.gates,
                                     c_.hidden, offsets,      net_.weights(sweep(d)).wt,
                                     nullptr,   input_size(), d == 1 && !second};
-    net_.kernels().product(
-        product, rows_between(int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size)));
+    net_.kernels().product(product,
+                           rows_between(int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size)));
   }
 
   // Of all blocks, when all threads are done with them: the second direction's share, and zeros behind the rows' ends.

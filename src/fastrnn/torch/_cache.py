@@ -6,15 +6,28 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .._spec import GATES
 from ._call import Tensor
 from ._kernel import Kernel
 
+
+class _Storages:
+    """Where some weights lie, and whether all of it is still theirs."""
+
+    def __init__(self, weights: list[Tensor]) -> None:
+        self._held = [StorageWeakRef(w.untyped_storage()) for w in weights]
+        self._at = [held.cdata for held in self._held]  # for one call, not one each
+
+    def gone(self) -> bool:
+        return any(map(torch.UntypedStorage._expired, self._at))
+
+
 _MOST = 1024  # kernels kept; more layers than that in one process pack their weights at every call
 _lock = threading.Lock()
-_kernels: OrderedDict[Any, tuple[Kernel, list[StorageWeakRef]]] = OrderedDict()
+_kernels: OrderedDict[Any, tuple[Kernel, _Storages]] = OrderedDict()
 
 
 def config_of(
@@ -42,21 +55,17 @@ def kernel_for(weights: list[Tensor], *options: Any) -> Kernel:
     config = config_of(weights, *options)
     key = (config, *[w.data_ptr() for w in weights])
     with _lock:
-        kernel, storages = _kernels.get(key, (None, []))
-        if kernel is not None and not _gone(storages):
+        kernel, storages = _kernels.get(key, (None, None))
+        if kernel is not None and storages is not None and not storages.gone():
             _kernels.move_to_end(key)
             return kernel
         if kernel is None:
-            for stale in [k for k, (_, held) in _kernels.items() if _gone(held)]:
+            for stale in [k for k, (_, held) in _kernels.items() if held.gone()]:
                 del _kernels[stale]
             kernel = Kernel(*config)
         # Else new weights lie where those of a call before have lain.
-        _kernels[key] = kernel, [StorageWeakRef(w.untyped_storage()) for w in weights]
+        _kernels[key] = kernel, _Storages(weights)
         _kernels.move_to_end(key)
         if len(_kernels) > _MOST:
             _kernels.popitem(last=False)
         return kernel
-
-
-def _gone(storages: list[StorageWeakRef]) -> bool:
-    return any(storage.expired() for storage in storages)
