@@ -105,12 +105,13 @@ void Stream<T>::advance(int64_t steps, Rows<const T> x, Each each) noexcept {
       if (team.rank == 0) each(t, slot ^ 1);
     }
   };
-  const KernelMode mode;  // also where steps are shared out, and the threads' barrier is timed
   if (threads_ == 1) {
+    const KernelMode mode;
     part({0, 1, nullptr}, 0, steps);
   } else if (region_threads_awake()) {
     parallel(threads_, [&](const Team& team) { part(team, 0, steps); });
   } else {
+    const KernelMode mode;  // also where steps are shared out
     network_->crew().walk(threads_, steps, step_ns_, part);
   }
   slot_ = int((slot_ + steps) & 1);

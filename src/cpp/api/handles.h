@@ -11,7 +11,7 @@
 
 #include "file/safetensors.h"
 #include "network/dense.h"
-#include "network/kernel_mode.h"
+#include "network/guarded_mode.h"
 #include "network/limits.h"
 #include "network/network.h"
 #include "stream.h"
@@ -75,10 +75,11 @@ fastrnn_status report(fastrnn_error* error, fastrnn_status status, const char* m
 // For the exception that is being handled.
 fastrnn_status report_current(fastrnn_error* error) noexcept;
 
-// Also what is computed around the kernels, such as a plan's costs, raises no signal where the caller traps (20 ns).
+// Also what is computed around the kernels, such as a plan's costs, is in their mode, and so raises no signal where the
+// caller traps.
 template <class Body>
 fastrnn_status guarded(fastrnn_error* error, Body&& body) noexcept {
-  const KernelMode mode;
+  const GuardedMode mode;
   try {
     body();
     return report(error, FASTRNN_OK, "");

@@ -11,7 +11,7 @@
 
 namespace fastrnn {
 
-// What a layer needs beyond the tape, in memory that layers use in turn.
+// What a layer needs beyond the tape, in memory that layers use in turn, but for those that are at work together.
 template <class T>
 struct ForwardWork {
   ForwardWork() = default;

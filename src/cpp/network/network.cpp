@@ -110,7 +110,8 @@ std::vector<Plan> Network<T>::plans(int64_t steps, int batch, int64_t rows, int 
   }
   const double ns = together ? stacked_ns(plans, steps, batch, threads, use, distance) : 0;
   for (int layer = 0; ns > 0 && layer < config_.layers; ++layer) {
-    plans[size_t(layer)] = plan_stacked(shape(layer), steps, batch, rows, threads, use, config_.layers, ns);
+    Plan& plan = plans[size_t(layer)];
+    plan = plan_stacked(shape(layer), steps, batch, rows, threads, use, config_.layers, ns, plan);
   }
   return plans;
 }

@@ -190,10 +190,12 @@ double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int 
 }
 
 Plan plan_stacked(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
-                  double ns) {
+                  double ns, const Plan& alternatives) {
   Plan plan = plan_layer(s, steps, batch, rows, 1, use);
-  plan.threads = std::min(threads, layers), plan.split = Split::layers, plan.by_crew = use == Use::inference;
+  plan.threads = std::min(threads, layers), plan.split = Split::layers;
+  plan.by_crew = use == Use::inference && (batch < kFewRows || suits_crew(ns * double(steps)));
   plan.chunk = stacked_steps(use);
+  std::copy_n(alternatives.step_ns, int(Split::layers), plan.step_ns);
   plan.planned_ns = plan.step_ns[int(Split::layers)] = ns / layers;
   plan.floor_ns /= plan.threads;
   return plan;

@@ -36,11 +36,11 @@ Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows,
                 double distance = 0);
 
 // Layers that are at work at the same time: whether one may be; nanoseconds of a step of them all, or 0 where they are
-// faster one after the other, as planned; and the plan of one of so many.
+// faster one after the other, as planned; and the plan of one of so many, beside that which it had.
 bool stackable(const LayerShape& shape);
 double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int threads, Use use, double distance);
 Plan plan_stacked(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
-                  double ns);
+                  double ns, const Plan& alternatives);
 
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "network/clock.h"
+#include "network/guarded_mode.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -147,12 +148,13 @@ void parallel(int threads, void (*body)(void* context, const Team&), void* conte
   const bool measures = nanoseconds() - distance_at.load(std::memory_order_relaxed) > kMeasured;
   Assembly assemble;
   region_count.fetch_add(1, std::memory_order_relaxed);
+  const GuardedMode::Lifted lifted;
 #pragma omp parallel num_threads(threads)
   {
+    const KernelMode mode;
     const Team team = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
     if (may_sleep) assemble(team);
     if (measures) measure_distance(team);
-    const KernelMode mode;
     body(context, team);
   }
   region_end.store(nanoseconds(), std::memory_order_relaxed);

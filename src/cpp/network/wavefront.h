@@ -1,6 +1,7 @@
 // Layers of a stack at work at the same time, each some steps behind the one it reads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -11,8 +12,9 @@ namespace fastrnn {
 
 // Each layer walks its chunks in order, and chunk k of one needs chunk k of the layer below it, in a pass back of the
 // one above. A thread keeps the layer it has, whose weights lie in its caches, while there is something to do, and else
-// looks for one that nobody has: first those at home with it, which are the same in both passes, so that it finds what
-// it has written. A helper that comes late, or never, holds up nothing.
+// takes the first that nobody has; one that is at home with another thread it leaves to that one until it has come.
+// Homes are the same in both passes, so that a thread finds what it has written. A helper that comes late, or never,
+// holds up nothing.
 class Wavefront {
  public:
   enum class Way { up, down };
@@ -25,14 +27,14 @@ class Wavefront {
   template <class Body>
   void run(int rank, const Body& body) {
     Seat& seat = seats_[size_t(rank)];
-    seat.state.store(kIdle, std::memory_order_relaxed);
+    seat.state.store(kComing, std::memory_order_relaxed);
     int mine = -1, waited = 0;
     for (Spin spin; !all_handed_over();) {
       if (!ready(mine) && !change(rank, mine, waited < kPatience)) {
-        spin(), ++waited;
+        spin(), waited = std::min(waited + 1, kPatience);
         continue;
       }
-      seat.state.store(kBusy, std::memory_order_relaxed);
+      seat.state.store(kCame, std::memory_order_relaxed);
       while (ready(mine)) {
         const int64_t chunk = next(mine);
         body(mine, chunk, [&] { layers_[size_t(mine)].next.store(chunk + 1, std::memory_order_release); });
@@ -42,8 +44,8 @@ class Wavefront {
   }
 
  private:
-  static constexpr int kPatience = 40;  // rounds, some 2 us, for a thread that is not here yet
-  enum State { kAbsent, kIdle, kBusy };
+  static constexpr int kPatience = 40;     // rounds, some 2 us, for a thread that is not here yet
+  enum State { kAbsent, kComing, kCame };  // came: has had a layer
 
   struct alignas(64) Layer {
     std::atomic<int64_t> next{0};  // chunk; those before it are handed over
@@ -65,7 +67,7 @@ class Wavefront {
   // Whether a layer is better left to the thread it is at home with.
   bool expected(int home, bool patient) const {
     const State state = seats_[size_t(home)].state.load(std::memory_order_relaxed);
-    return state == kIdle || (state == kAbsent && patient);
+    return state == kComing || (state == kAbsent && patient);
   }
 
   // Gives up a layer for another one with something to do.

@@ -1,5 +1,6 @@
 // The first calls of a process, which find the figures of the machine, under a program that traps all floating-point
-// exceptions, inexact results among them: none is raised, and no flag is left.
+// exceptions, inexact results among them: none is raised, and no flag is left; nor is a mode of the library's in
+// threads that the program uses for regions of its own.
 #include <cfenv>
 
 #include "tests/api_check.h"
@@ -56,6 +57,25 @@ void everything(Given& given, int threads, const std::string& path) {
   CHECK(available_threads() >= 1 && isa(), "no thread, or no kernels");
 }
 
+// Flush to zero, denormals are zero, masked traps: the mode of this thread without its flags.
+unsigned mode() {
+#if defined(__x86_64__)
+  return __builtin_ia32_stmxcsr() & ~0x3fu;
+#else
+  return 0;
+#endif
+}
+
+void check_modes(int threads) {
+  const unsigned mine = mode();
+  unsigned other = 0;
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(threads) reduction(| : other)
+#endif
+  other |= mode() ^ mine;
+  CHECK(other == 0, "a thread of the program's is in another mode, by %x, after calls with %d", other, threads);
+}
+
 }  // namespace
 }  // namespace fastrnn::tests
 
@@ -66,7 +86,10 @@ int main(int, char** arguments) {
 #if defined(__GLIBC__)
   feenableexcept(FE_ALL_EXCEPT);
 #endif
-  for (const int threads : {1, 2}) everything(given, threads, std::string(arguments[0]) + ".safetensors");
+  for (const int threads : {1, 2}) {
+    everything(given, threads, std::string(arguments[0]) + ".safetensors");
+    check_modes(threads);
+  }
   CHECK(std::fetestexcept(FE_ALL_EXCEPT) == 0, "the flags %d", std::fetestexcept(FE_ALL_EXCEPT));
   return failures != 0;
 }

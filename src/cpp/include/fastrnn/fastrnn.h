@@ -273,8 +273,8 @@ FASTRNN_API fastrnn_status fastrnn_linear_run(const fastrnn_linear* linear, cons
 /* One row, real-time safe: x [I] to y [O], not overlapping. The bits of fastrnn_linear_run. */
 FASTRNN_API fastrnn_status fastrnn_linear_step(const fastrnn_linear* linear, const void* x,
                                                void* y) FASTRNN_NONBLOCKING;
-/* `steps` of them, the bits the same: row t is at x + t * x_step, in elements, and at y + t * y_step. Strides are
- * checked as those of fastrnn_stream_process. */
+/* `steps` of them, the bits the same: row t is at x + t * x_step, in elements, and at y + t * y_step. x and
+ * y do not overlap; strides are checked as those of fastrnn_stream_process. */
 FASTRNN_API fastrnn_status fastrnn_linear_process(const fastrnn_linear* linear, int64_t steps, const void* x,
                                                   ptrdiff_t x_step, void* y, ptrdiff_t y_step) FASTRNN_NONBLOCKING;
 

@@ -266,7 +266,7 @@ class Linear {
   }
   // x [I] to y [O], real-time safe.
   Status step(const T* x, T* y) const FASTRNN_NONBLOCKING { return Status(fastrnn_linear_step(handle(), x, y)); }
-  // `steps` of them, the rows so many elements apart: behind Stream::process.
+  // `steps` of them, the rows so many elements apart, as Stream::process leaves them. x and y do not overlap.
   Status process(int64_t steps, const T* x, ptrdiff_t x_step, T* y, ptrdiff_t y_step) const FASTRNN_NONBLOCKING {
     return Status(fastrnn_linear_process(handle(), steps, x, x_step, y, y_step));
   }

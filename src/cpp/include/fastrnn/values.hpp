@@ -95,6 +95,11 @@ class Bytes {
  public:
   Bytes() noexcept = default;
   explicit Bytes(size_t size) noexcept : data_(new (std::nothrow) unsigned char[size]), size_(data_ ? size : 0) {}
+  Bytes(Bytes&& other) noexcept : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  Bytes& operator=(Bytes&& other) noexcept {
+    data_ = std::move(other.data_), size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
   unsigned char* data() noexcept { return data_.get(); }
   const unsigned char* data() const noexcept { return data_.get(); }
   size_t size() const noexcept { return size_; }  // 0 without memory
