@@ -14,16 +14,24 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const std::vector<Plan> plans =
       this->plans(steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance());
   const bool together = plans.front().split == Split::layers;
-  std::vector<BackwardWork<T>> works(plans.size());
-  const Loan memory = carved(*pool_, [&](Arena& arena) {
-    const Arena begin = arena;
-    for (int layer = 0; layer < layers; ++layer) {
-      Arena own = together ? arena : begin;
-      works[size_t(layer)] =
-          BackwardWork<T>(own, *this, tape.order, layer, plans[size_t(layer)], layer || call.dx.data);
-      arena.reach(own);
-    }
-  });
+  // Layers at work together have memory of their own each, others the same in turn: what a BackwardWork writes there
+  // when it is made stays until the next one is made.
+  const auto make_work = [&](Arena& arena, int layer) {
+    return BackwardWork<T>(arena, *this, tape.order, layer, plans[size_t(layer)], layer || call.dx.data);
+  };
+  std::vector<size_t> begins(plans.size());
+  size_t bytes = 0;
+  for (int layer = 0; layer < layers; ++layer) {
+    Arena sizes;
+    make_work(sizes, layer);
+    begins[size_t(layer)] = together ? bytes : 0;
+    bytes = std::max(bytes, begins[size_t(layer)] + sizes.used());
+  }
+  const Loan memory(*pool_, bytes);
+  const auto work_of = [&](int layer) {
+    Arena own(memory.data() + begins[size_t(layer)]);
+    return make_work(own, layer);
+  };
   // dx of a layer is dy of the one below: two buffers in turn, or one each.
   const ptrdiff_t row = config_.width(), step = row * batch;
   const int buffers = std::min(together ? layers : 2, layers - 1);
@@ -42,7 +50,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
     std::deque<BackwardLayer<T>> stack;
     for (int layer = 0; layer < layers; ++layer) {
       const size_t i = size_t(layer);
-      stack.emplace_back(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], works[i]);
+      stack.emplace_back(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], work_of(layer));
     }
     run_together(plans.front(), stack.front().chunks(), Wavefront::Way::down, stack);
     for (const BackwardLayer<T>& layer : stack) layer.finish();
@@ -50,7 +58,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   }
   for (int layer = layers - 1; layer >= 0; --layer) {
     const size_t i = size_t(layer);
-    BackwardLayer<T> body(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], works[i]);
+    BackwardLayer<T> body(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], work_of(layer));
     parallel(plans[i].threads, body);
     body.finish();
   }
