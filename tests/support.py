@@ -4,7 +4,10 @@ The results of a network on a problem are a flat dict (y, h, c, dx, dh0, dc0 and
 each weight name), so that one comparison serves outputs and gradients of every cell.
 """
 
+import copy
 import importlib
+import pickle
+import re
 import threading
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -201,6 +204,18 @@ def example(module, *distributions):
         except metadata.PackageNotFoundError:
             pytest.skip(f"{module} needs {name}", allow_module_level=True)
     return importlib.import_module(module)
+
+
+def clones(layer):
+    yield copy.deepcopy(layer)
+    yield copy.copy(layer)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(layer, protocol))
+
+
+def rejects(exception, *parts):
+    """the message holds these texts, in this order, the argument first"""
+    return pytest.raises(exception, match="^" + ".*".join(map(re.escape, parts)))
 
 
 def random(*shape, dtype=np.float32, seed=1):

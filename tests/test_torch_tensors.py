@@ -6,9 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn import _core
-from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
+from torch_support import numbers
 
 T, B, I, H = 5, 3, 4, 6
 NAN = float("nan")
@@ -21,10 +21,6 @@ def by_table(request):
     _core.use_tensors(torch.Tensor, request.param)
     yield request.param
     _core.use_tensors(torch.Tensor, True)
-
-
-def numbers(*shape, dtype=torch.float32):
-    return torch.from_numpy(np.random.default_rng(len(shape)).normal(size=shape)).to(dtype)
 
 
 def apart(x):
@@ -215,77 +211,6 @@ def test_the_batch_of_packed_rows_is_the_first_of_their_sizes(by_table):
             run(packed | {"batch": batch})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_large_tape_comes_back_when_it_is_gone(dtype):
-    steps, batch, hidden = 40, 32, 64  # 1.6 MB and more of tape
-    kernel = Kernel("lstm", I, hidden, 1, True, False, 0)
-    weights = [numbers(*shape, dtype=dtype) / 9 for shape in kernel.shapes]
-    x, dy = numbers(steps, batch, I, dtype=dtype), numbers(steps, batch, hidden, dtype=dtype)
-    call, wanted = Call(TIME, batch, 0.0), (True, False, False, True)
-
-    def forward():
-        y, _, _, reserve, lease = kernel.forward(x, None, None, weights, call, True)
-        return y, reserve, lease
-
-    def backward(y, reserve, lease):
-        up = (dy, None, None)
-        return kernel.backward(x, y, reserve, weights, call, up, wanted, lease)[:1]
-
-    first, second = forward(), forward()  # two at once have one each
-    tape = first[1]
-    assert tape.dtype == dtype and tape.nbytes >= 3 << 19 and tape.data_ptr() % 64 == 0
-    sizes = kernel.reserve_size(steps, batch, steps * batch, 0.0, tape.element_size())
-    assert tape.shape == (sizes,)
-    assert not tape.untyped_storage().resizable()  # memory of ours
-    places = [t[1].data_ptr() for t in (first, second)]
-    assert places[0] != places[1]
-    (wanted_dx,) = backward(*second)
-    (dx,) = backward(*first)
-    assert torch.equal(dx, wanted_dx)
-    copy, view = tape.clone(), tape[8:]
-    del first, second, tape
-    others = [forward() for _ in range(16)]  # as many as are kept at most
-    found = {t[1].data_ptr() for t in others}
-    assert places[1] in found and places[0] not in found  # which somebody still looks at
-    assert torch.equal(view, copy[8:])
-    for other in others:
-        (dx,) = backward(*other)
-        assert torch.equal(dx, wanted_dx)
-
-
-def test_kernels_of_operators_go_with_the_weights():
-    options = "lstm", 1, True, False
-    *sets, last = ([numbers(*shape) for shape in KERNEL.shapes] for _ in range(6))
-    _kernels.clear()  # their weights may have lain where these lie
-    for weights in sets:
-        assert kernel_for(weights, *options) is kernel_for(weights, *options)
-    assert len(_kernels) == 5
-    del sets, weights
-    kernel_for(last, *options)
-    assert len(_kernels) == 1
-
-
-def test_kernels_of_operators_go_with_any_of_the_weights():
-    """As with weight_norm of weight_hh: a new tensor for each call, beside parameters that stay."""
-    options = "lstm", 1, True, False
-    first, _, *rest = weights = [numbers(*shape) for shape in KERNEL.shapes]
-    places = np.ones((3, *KERNEL.shapes[1]), np.float32)
-
-    def kernel_of(recurrent):
-        return kernel_for([first, recurrent, *rest], *options)
-
-    _kernels.clear()  # their weights may have lain where these lie
-    held = list(map(torch.from_numpy, places))
-    kernels = list(map(kernel_of, held))
-    assert len(_kernels) == 3
-    del held[1:]
-    again = torch.from_numpy(places[1])  # a new tensor where one has lain: the kernel is its own
-    assert kernel_of(again) is kernels[1]
-    kernel_for(weights, *options)
-    assert len(_kernels) == 3  # without the third
-    assert [kernel_of(t) for t in (held[0], again)] == kernels[:2]
-
-
 def test_backward_refuses_what_forward_did_not_give(by_table):
     a = arguments()
     call = Call(TIME, B, 0.0)
@@ -364,46 +289,6 @@ def test_backward_does_without_the_output_of_a_step_alone(cell, layout):
             back(None)
 
 
-@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
-def test_a_tape_may_come_back_at_another_place(cell):
-    """hooks of saved tensors write them to files, and map those"""
-
-    def elsewhere(tensor):
-        past = torch.empty(tensor.numel() + 1, dtype=tensor.dtype)[1:]
-        return past.view(tensor.shape).copy_(tensor.detach())
-
-    def gradients():
-        y = layer(x)[0]
-        return torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
-
-    layer = getattr(fastrnn.torch, cell)(4, 6)
-    x = torch.randn(T, B, 4, requires_grad=True)
-    wanted = gradients()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, elsewhere):
-        moved = gradients()
-    assert all(map(torch.equal, moved, wanted))
-
-
 def test_use_tensors_wants_a_class():
     with pytest.raises(TypeError, match="tensor_class"):
         _core.use_tensors(torch.zeros(1), True)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_size_of_a_tape_is_what_the_operators_say(cell, layers, dropout, dtype):
-    """torch.compile lays out memory by the fake operator's shapes"""
-    for hidden, batch, proj in ((1, 1, 0), (6, 3, 0), (17, 5, 0), (17, 5, 3)):
-        if proj and cell != "lstm":
-            continue
-        kernel = Kernel(cell, I, hidden, layers, True, True, proj)
-        weights = [numbers(*shape, dtype=dtype) for shape in kernel.shapes]
-        seed = torch.tensor([7])
-        call = Call(TIME, batch, dropout, None, seed)
-        reserve = kernel.forward(
-            numbers(T, batch, I, dtype=dtype), None, None, weights, call, True
-        )[3]
-        size = kernel.reserve_size(T, batch, T * batch, dropout, reserve.element_size())
-        assert reserve.shape == (size,)

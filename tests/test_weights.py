@@ -1,14 +1,12 @@
-"""Weights: initial values, names, state_dict, edit, copies and pickles."""
+"""Weights: initial values, names, state_dict, copies and pickles; test_edits.py changes them."""
 
-import copy
 import pickle
 
 import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn._packing import Packing
-from support import DTYPES, KINDS, Net, assert_same_bits, net_of, problem, run
+from support import DTYPES, KINDS, Net, assert_same_bits, clones, net_of, problem, run
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 NET = Net("lstm", 5, 7, layers=2, bidirectional=True)
@@ -156,170 +154,6 @@ def test_load_state_dict_of_no_dict(bad):
         NET.build().load_state_dict(bad)
 
 
-# editing
-
-
-def test_parameters_are_read_only_views():
-    layer = NET.build()
-    parameters = layer.parameters()
-    assert list(parameters) == list(layer.state_dict())
-    for w in parameters.values():
-        with pytest.raises(ValueError, match="read-only"):
-            w *= 2
-    with layer.edit() as weights:
-        weights["bias_ih_l0"][...] = 7
-    assert (parameters["bias_ih_l0"] == 7).all()
-
-
-@each_kind
-def test_edit_changes_what_is_computed(kind, isa):
-    net = net_of(kind, 5, 7, layers=2)
-    p, layer = problem(net, steps=4, batch=3), net.build()
-    before = run(layer, p)
-    with layer.edit() as weights:
-        for w in weights.values():
-            w *= 0.5
-    after = run(layer, p)
-    assert after["y"].tobytes() != before["y"].tobytes()
-    fresh = net.build(seed=9)
-    fresh.load_state_dict(layer.state_dict())
-    assert_same_bits(run(fresh, p), after)
-
-
-def test_edit_counts_after_an_exception_too(isa):
-    p, layer = problem(NET, steps=4, batch=3), NET.build()
-    before = run(layer, p)
-    with pytest.raises(ZeroDivisionError), layer.edit() as weights:
-        weights["weight_hh_l0"] *= 0.5
-        1 / 0  # noqa: B018
-    assert run(layer, p)["y"].tobytes() != before["y"].tobytes()
-
-
-def test_what_a_call_computes_with_is_not_packed_over():
-    """the call may be another thread's; else new weights take the place of the old"""
-    packing = NET.build()._packing
-    used = packing.acquire()
-    with packing.editing():
-        pass
-    new = packing.acquire()
-    assert new.native is not used.native
-    new.users.pop()
-    with packing.editing():
-        pass
-    assert packing.acquire().native is new.native
-
-
-@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
-def test_an_edit_just_as_backward_begins(make, monkeypatch):
-    """by another thread, between the look at the tape and the packed weights"""
-    layer, acquire = make(), Packing.acquire
-    y, *_, tape = layer.forward(problem(NET, steps=4, batch=3).x)
-
-    def late(self, *use):
-        with layer.edit():
-            pass
-        return acquire(self, *use)
-
-    monkeypatch.setattr(Packing, "acquire", late)
-    with pytest.raises(ValueError, match="tape: .*changed"):
-        layer.backward(tape, y)
-
-
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
-def test_no_backward_inside_an_edit(make, before):
-    """the first one would pack half-edited weights for itself; later ones are void all the same"""
-    layer, x = make(), problem(NET, steps=4, batch=3).x
-    y, *_, tape = layer.forward(x)
-    if before:
-        layer.backward(tape, y)
-    void = pytest.raises(
-        ValueError, match="^tape: expected .* present weights, got one made before"
-    )
-    with layer.edit() as weights:
-        with void:
-            layer.backward(tape, y)
-        with layer.edit(), void:
-            layer.backward(tape, y)
-        with void:
-            layer.backward(tape, y)
-        next(iter(weights.values()))[...] = 0
-        y, *_, inside = layer.forward(x)
-        with void:
-            layer.backward(inside, y)
-    for each in (tape, inside):
-        with void:
-            layer.backward(each, y)
-    y, *_, tape = layer.forward(x)
-    layer.backward(tape, y)
-
-
-@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
-def test_an_edit_that_begins_during_backward(make, monkeypatch):
-    """in another thread: what backward has packed of the weights may be half of each"""
-    layer, x = make(), problem(NET, steps=4, batch=3).x
-    y, *_, tape = layer.forward(x)
-    lease = layer._packing.acquire()
-    native = lease.native
-
-    class Edited:
-        def __getattr__(self, name):
-            def late(*given):
-                edit = layer.edit()
-                edit.__enter__()
-                kept.append(edit)
-                return getattr(native, name)(*given)
-
-            return late
-
-    kept, lease.native = [], Edited()
-    with pytest.raises(ValueError, match="^tape: expected .* present weights"):
-        layer.backward(tape, y)
-    assert kept
-
-
-@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
-def test_calls_inside_an_edit(make):
-    """as the docstring says: with the weights before it, or where those were never used, as is"""
-    x = problem(NET, steps=4, batch=3).x
-
-    def results(layer):
-        y = layer(x)
-        return (y if isinstance(layer, fastrnn.Linear) else y[0]).tobytes()
-
-    layer, twin = make(), make()
-    twin.load_state_dict(layer.state_dict())
-    before = results(layer)
-    for module in (layer, twin):
-        with module.edit() as weights:
-            for w in weights.values():
-                w *= 0.5
-            inside = results(module)
-            for w in weights.values():
-                w *= 0.5
-        assert (inside == before) == (module is layer)
-        assert results(module) not in (inside, before)
-
-
-def test_edited_arrays_close_with_the_block():
-    layer = NET.build()
-    with layer.edit() as weights:
-        kept = weights["weight_hh_l0"]
-    with pytest.raises(ValueError, match="read-only"):
-        kept *= 2
-
-
-@pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(3, 2)])
-def test_weights_are_not_attributes(make):
-    layer = make()
-    for twin in (layer, *clones(layer)):
-        for name, w in twin.state_dict().items():
-            with pytest.raises(AttributeError, match=rf'^{name}: .*edit.*p\["{name}"\] = '):
-                setattr(twin, name, np.zeros_like(w))
-        twin.note = "mine"  # other attributes are free
-        assert all(copy.note == "mine" for copy in clones(twin))
-
-
 # copies
 
 
@@ -341,13 +175,6 @@ def test_edit_of_no_weight_lists_what_there_is():
             act(weights)
     with layer.edit() as weights:
         assert "bias" not in weights and weights.get("bias") is None
-
-
-def clones(layer):
-    yield copy.deepcopy(layer)
-    yield copy.copy(layer)
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        yield pickle.loads(pickle.dumps(layer, protocol))
 
 
 @each_kind

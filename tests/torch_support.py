@@ -1,5 +1,6 @@
 """What the tests of fastrnn.torch share: names of its modules, twins of torch's, their results."""
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
@@ -8,6 +9,10 @@ import fastrnn.torch
 LAYERS = ("RNN", "LSTM", "GRU")
 CELLS = ("RNNCell", "LSTMCell", "GRUCell")
 NAMES = (*LAYERS, *CELLS)
+
+
+def numbers(*shape, dtype=torch.float32):
+    return torch.from_numpy(np.random.default_rng(len(shape)).normal(size=shape)).to(dtype)
 
 
 def twins(name, *args, **options):
