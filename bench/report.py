@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench import pool, scaling
+from bench.cases import TABLE
 from bench.libraries import NAMES
 from bench.measure import Row
 from bench.native import RTNEURAL, TARGET
@@ -99,6 +100,10 @@ def page(results: dict[str, Any]) -> str:
         names = ", ".join(noisy)
         text = "Others had some of the cores while these were timed, measure again: "
         parts += [f"{text}{names}.\n"]
+    missing = [case.name for case in TABLE if case.name not in {row["case"] for row in rows}]
+    if 0 < len(missing) < len(rows):  # else it is no page of a machine, but of some cases
+        text = "Newer than this page, and not measured on this machine: "
+        parts += [f"{text}{', '.join(missing)}.\n"]
     return "\n".join(parts)
 
 
