@@ -1,7 +1,7 @@
 // Units in blocks of a vector, and whose blocks are whose.
 #pragma once
 
-#include "simd/vec.h"
+#include "simd/lanes.h"
 
 namespace fastrnn {
 namespace {
@@ -32,29 +32,43 @@ struct BlockRange {
   }
 };
 
-// Whether the last block of a cell's units is one of half a vector.
+// What part of a vector the last block of a cell's units takes: 1, 2 for a half, or 4 for a quarter, which pays where
+// it makes one vector of four gates.
 template <class T>
-constexpr bool ends_in_half(int units) {
+constexpr int parts_of_last(int units, int gates) {
   const int rest = units % kLanes<T>;
-  return kHalvesPay && rest > 0 && rest <= kLanes<T> / 2;
+  if (!kPartsPay || rest == 0 || rest > kLanes<T> / 2) return 1;
+  return gates == 4 && rest <= kLanes<T> / 4 ? 4 : 2;
 }
 
-// The units of a cell that belong to one of several threads: whole vectors, and maybe half a vector behind them.
+// The units of a cell that belong to one of several threads: whole vectors, and maybe a part of one behind them.
 template <class T>
 struct UnitBlocks : BlockRange {
-  int half = -1;  // the half among blocks of its own width
+  int parts_of_vector = 1;  // of the last block
+  int last = -1;            // that block among those of its width, where it is a part
 
-  UnitBlocks(int units, int part, int parts) : BlockRange(blocks_of<T>(units), part, parts) {
-    if (part == parts - 1 && ends_in_half<T>(units)) half = 2 * --end;
+  UnitBlocks(int units, int gates, int part, int parts) : BlockRange(blocks_of<T>(units), part, parts) {
+    if (part < parts - 1) return;
+    parts_of_vector = parts_of_last<T>(units, gates);
+    if (parts_of_vector > 1) last = parts_of_vector * --end;
   }
 
-  // visit(a vector of the width, first block, last block) for either width.
-  template <class Visit>
+  // visit(a vector of the width) for the last block, where it is a part, of a cell of so many gates at most.
+  template <int Gates, class Visit>
+  FASTRNN_INLINE void part(Visit visit) const {
+    if constexpr (kPartsPay) {
+      if (parts_of_vector == 2) visit(part_vec<T, 2>{});
+      if constexpr (Gates == 4) {
+        if (parts_of_vector == 4) visit(part_vec<T, 4>{});
+      }
+    }
+  }
+
+  // visit(a vector of the width, first block, last block) for every width.
+  template <int Gates, class Visit>
   FASTRNN_INLINE void each_width(Visit visit) const {
     visit(vec<T>{}, begin, end);
-    if constexpr (kHalvesPay) {
-      if (half >= 0) visit(half_vec<T>{}, half, half + 1);
-    }
+    part<Gates>([&](auto vector) { visit(vector, last, last + 1); });
   }
 };
 

@@ -1,7 +1,8 @@
 // How a matrix is covered with register tiles. What happens at a tile is a phase, a struct with
 //   accumulators  sums of each unit that a tile ends with
-//   vectors       vectors of weights that a tile multiplies for each block at each step of k: one a gate, but of half a
-//                 block one for two gates (gemm/half.h). With `accumulators` it says which tiles fit the registers.
+//   vectors       vectors of weights that a tile multiplies for each block at each step of k: one a gate, but of a part
+//                 of a block one for two or four gates (gemm/part.h). With `accumulators` it says which tiles fit the
+//                 registers.
 //   tile(row, height, block, width, coming) const
 //                 all there is to do for rows [row, row + height) x blocks [block, block + width): calls the tile of
 //                 that size (tiles.h), then does what follows its sums, the cell's equations or a store. `coming` is

@@ -2,7 +2,7 @@
 // its rows lie far apart, so that the tile streams through memory whatever the strides of the caller's arrays.
 #pragma once
 
-#include "simd/vec.h"
+#include "simd/lanes.h"
 #include "tasks.h"
 
 namespace fastrnn {

@@ -1,5 +1,5 @@
 // Weights in the order in which a register tile reads them, [outputs/L][group][depth][gates of the group][L], where
-// kSide gates are a group; outputs past the last are zero. The last block of a cell's units may be half as wide
+// kSide gates are a group; outputs past the last are zero. The last block of a cell's units may be narrower
 // (UnitBlocks).
 #pragma once
 
@@ -63,7 +63,7 @@ void pack_rows(const T* w, int outputs, int depth, int part, int parts, T* packe
 
 template <class T>
 void pack_gates(const T* w, int gates, int outputs, int depth, int part, int parts, T* packed) {
-  UnitBlocks<T>(outputs, part, parts).each_width([&](auto vector, int begin, int end) {
+  UnitBlocks<T>(outputs, gates, part, parts).template each_width<kMaxGates>([&](auto vector, int begin, int end) {
     pack_row_blocks<decltype(vector)>(w, gates, outputs, depth, begin, end, packed);
   });
 }

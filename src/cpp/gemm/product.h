@@ -73,7 +73,9 @@ struct InputPhase {
 
 template <class Cell, class T>
 void input_product(const InputTask<T>& task, const Share& share) {
-  UnitBlocks<T>(task.hidden, share.unit_part, share.unit_parts).each_width([&](auto vector, int begin, int end) {
+  constexpr int gates = Cell::InputGates::count;
+  const UnitBlocks<T> units(task.hidden, gates, share.unit_part, share.unit_parts);
+  units.template each_width<gates>([&](auto vector, int begin, int end) {
     const InputPhase<Cell, decltype(vector)> phase{task, share.row_begin};
     cover(phase, share.row_end - share.row_begin, begin, end);
   });

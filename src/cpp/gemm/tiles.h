@@ -1,7 +1,7 @@
 // Which tiles there are: their heights and widths, and a table of them for each kind of product.
 #pragma once
 
-#include "gemm/half.h"
+#include "gemm/part.h"
 
 namespace fastrnn {
 namespace {
@@ -93,7 +93,7 @@ constexpr NeededTiles<A, Vectors, MostBlocks> kNeeded = {};
 template <class First, class Rest, class V, int A>
 struct TileTable {
   using Function = void (*)(const Start<element<V>>&, const Operand<element<V>>*, int, V*);
-  static constexpr int most_blocks = sizeof(V) < FASTRNN_VECTOR_BYTES ? 1 : 2 * kMostWidth;  // one half at most
+  static constexpr int most_blocks = sizeof(V) < FASTRNN_VECTOR_BYTES ? 1 : 2 * kMostWidth;  // one part at most
   Function at[kMaxRows + 1][kMostWidth + 1];
 
   constexpr TileTable() : at() { fill<kMaxRows * kMostWidth - 1>(); }
@@ -103,8 +103,8 @@ struct TileTable {
     constexpr int R = I / kMostWidth + 1, Blocks = I % kMostWidth + 1;
     if constexpr (kNeeded<A, kVectorsOf<First, V>, most_blocks>.at[R][Blocks]) {
       static_assert(R * Blocks * A <= kMostSums, "a phase has room for the sums");
-      if constexpr (kPairsUp<First, V>) {
-        at[R][Blocks] = half_tile<First, Rest, element<V>, R, A>;
+      if constexpr (kGatesJoin<First, V>) {
+        at[R][Blocks] = part_tile<First, Rest, V, R, A>;
       } else {
         at[R][Blocks] = tile<First, Rest, V, R, Blocks, A>;
       }

@@ -1,4 +1,5 @@
-// One vector register of T, the only file that knows its width: FASTRNN_VECTOR_BYTES, set per row of cmake/Isas.cmake.
+// One vector register of T. How wide it is only this folder knows: FASTRNN_VECTOR_BYTES, set per row of
+// cmake/Isas.cmake.
 //
 // Compiled once per ISA, so everything lives in an anonymous namespace: an inline function with external linkage
 // would be merged by the linker across ISAs and could hand AVX-512 code to an AVX2 machine.
@@ -28,14 +29,14 @@ struct VectorOf {
 template <class T>
 using vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES>::type;
 
-// Half a register, for a last block of units that needs no more. Halves pay with AVX-512: where there is one 512-bit
-// FMA a cycle two of them go through the pipes in the time of one whole, and where there are two, two gates or two rows
-// share a whole vector (gemm/half.h). Nothing else uses them.
-template <class T>
-using half_vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES / 2>::type;
-constexpr bool kHalvesPay = FASTRNN_VECTOR_BYTES == 64;
+// A half or a quarter of a register, for a last block of units that needs no more. They pay with AVX-512: where there
+// is one 512-bit FMA a cycle two halves go through the pipes in the time of one whole, and several gates or rows share
+// a whole vector (gemm/part.h). Nothing else uses them.
+template <class T, int Parts>
+using part_vec = typename VectorOf<T, FASTRNN_VECTOR_BYTES / Parts>::type;
+constexpr bool kPartsPay = FASTRNN_VECTOR_BYTES == 64;
 
-// In all templates V is vec<T> or half_vec<T>, and L its lanes.
+// In all templates V is vec<T> or a part of it, and L its lanes.
 template <class V>
 using element = decltype(+V{}[0]);
 
@@ -43,6 +44,9 @@ template <class V>
 constexpr int kLanesOf = int(sizeof(V) / sizeof(element<V>));
 template <class T>
 constexpr int kLanes = FASTRNN_VECTOR_BYTES / int(sizeof(T));
+// How many of V a whole register holds.
+template <class V>
+constexpr int kPartsOf = FASTRNN_VECTOR_BYTES / int(sizeof(V));
 
 // Accumulators a register tile may hold: 32 registers leave 24 beside weights and a broadcast, 16 leave 12.
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -100,82 +104,6 @@ FASTRNN_INLINE void store(element<V>* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-// The first n lanes; memory behind them is neither read nor written. With AVX-512 by a mask: lane by lane a step of
-// LSTM H12 took a third longer. (The masks of AVX2 take longer than single lanes on the machines of one vendor.)
-#if FASTRNN_VECTOR_BYTES == 64
-constexpr uint16_t first_lanes(int n) { return uint16_t((1u << n) - 1); }
-FASTRNN_INLINE vec<float> load_lanes(const float* p, int n, vec<float>) {
-  return _mm512_maskz_loadu_ps(first_lanes(n), p);
-}
-FASTRNN_INLINE vec<double> load_lanes(const double* p, int n, vec<double>) {
-  return _mm512_maskz_loadu_pd(uint8_t(first_lanes(n)), p);
-}
-FASTRNN_INLINE half_vec<float> load_lanes(const float* p, int n, half_vec<float>) {
-  return _mm256_maskz_loadu_ps(uint8_t(first_lanes(n)), p);
-}
-FASTRNN_INLINE half_vec<double> load_lanes(const double* p, int n, half_vec<double>) {
-  return _mm256_maskz_loadu_pd(uint8_t(first_lanes(n)), p);
-}
-FASTRNN_INLINE void store_lanes(float* p, vec<float> v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
-FASTRNN_INLINE void store_lanes(double* p, vec<double> v, int n) {
-  _mm512_mask_storeu_pd(p, uint8_t(first_lanes(n)), v);
-}
-FASTRNN_INLINE void store_lanes(float* p, half_vec<float> v, int n) {
-  _mm256_mask_storeu_ps(p, uint8_t(first_lanes(n)), v);
-}
-FASTRNN_INLINE void store_lanes(double* p, half_vec<double> v, int n) {
-  _mm256_mask_storeu_pd(p, uint8_t(first_lanes(n)), v);
-}
-#else
-template <class V>
-FASTRNN_INLINE V load_lanes(const element<V>* p, int n, V v) {
-  for (int i = 0; i < n; ++i) v[i] = p[i];
-  return v;
-}
-template <class V>
-FASTRNN_INLINE void store_lanes(element<V>* p, V v, int n) {
-  for (int i = 0; i < n; ++i) p[i] = v[i];
-}
-#endif
-
-// The first n lanes, n in [0, L]; the rest of the vector is zero.
-template <class V>
-FASTRNN_INLINE V load_first(const element<V>* p, int n) {
-  return n == kLanesOf<V> ? load<V>(p) : load_lanes(p, n, V{});
-}
-
-template <class V>
-FASTRNN_INLINE void store_first(element<V>* p, V v, int n) {
-  n == kLanesOf<V> ? store(p, v) : store_lanes(p, v, n);
-}
-
-// The first half; of a broadcast, one load for both widths.
-template <class T>
-FASTRNN_INLINE half_vec<T> low_half(vec<T> v) {
-  half_vec<T> low;
-  __builtin_memcpy(&low, &v, sizeof low);
-  return low;
-}
-
-// The second half, and a whole of two halves. Only with AVX-512, and by intrinsics: GCC takes anything else through
-// memory. Masked ones, of all lanes: about the others GCC 12 warns that a value is used uninitialised, its own.
-#if FASTRNN_VECTOR_BYTES == 64
-template <class T>
-FASTRNN_INLINE half_vec<T> high_half(vec<T> v) {
-  return half_vec<T>(_mm512_maskz_extractf64x4_pd(0xff, vec<double>(v), 1));
-}
-template <class V>
-FASTRNN_INLINE vec<element<V>> join(V low, V high) {
-  const auto whole = _mm512_castpd256_pd512(half_vec<double>(low));
-  return vec<element<V>>(_mm512_maskz_insertf64x4(0xff, whole, half_vec<double>(high), 1));
-}
-#else
-template <class T>
-half_vec<T> high_half(vec<T>) = delete;
-template <class V>
-vec<element<V>> join(V, V) = delete;
-#endif
-
 // x - 0 keeps every bit of x; x + 0 would turn -0 into +0.
 template <class V>
 FASTRNN_INLINE V broadcast(element<V> x) {
@@ -214,8 +142,6 @@ FASTRNN_INLINE V zip_high(V a, V b) {
 // A whole vector, where the pointer or the value says of what.
 FASTRNN_INLINE vec<float> load(const float* p) { return load<vec<float>>(p); }
 FASTRNN_INLINE vec<double> load(const double* p) { return load<vec<double>>(p); }
-FASTRNN_INLINE vec<float> load_first(const float* p, int n) { return load_first<vec<float>>(p, n); }
-FASTRNN_INLINE vec<double> load_first(const double* p, int n) { return load_first<vec<double>>(p, n); }
 FASTRNN_INLINE vec<float> broadcast(float x) { return broadcast<vec<float>>(x); }
 FASTRNN_INLINE vec<double> broadcast(double x) { return broadcast<vec<double>>(x); }
 
@@ -231,11 +157,17 @@ constexpr bool kHasFma = false;
 #if FASTRNN_VECTOR_BYTES == 64
 FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
 FASTRNN_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm512_fmadd_pd(a, b, c); }
-FASTRNN_INLINE half_vec<float> fma(half_vec<float> a, half_vec<float> b, half_vec<float> c) {
+FASTRNN_INLINE part_vec<float, 2> fma(part_vec<float, 2> a, part_vec<float, 2> b, part_vec<float, 2> c) {
   return _mm256_fmadd_ps(a, b, c);
 }
-FASTRNN_INLINE half_vec<double> fma(half_vec<double> a, half_vec<double> b, half_vec<double> c) {
+FASTRNN_INLINE part_vec<double, 2> fma(part_vec<double, 2> a, part_vec<double, 2> b, part_vec<double, 2> c) {
   return _mm256_fmadd_pd(a, b, c);
+}
+FASTRNN_INLINE part_vec<float, 4> fma(part_vec<float, 4> a, part_vec<float, 4> b, part_vec<float, 4> c) {
+  return _mm_fmadd_ps(a, b, c);
+}
+FASTRNN_INLINE part_vec<double, 4> fma(part_vec<double, 4> a, part_vec<double, 4> b, part_vec<double, 4> c) {
+  return _mm_fmadd_pd(a, b, c);
 }
 #elif defined(__FMA__)
 FASTRNN_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm256_fmadd_ps(a, b, c); }

@@ -47,8 +47,8 @@ struct ForwardPhase {
       ops[1].ahead = ahead + height, ops[1].aheads = will_write(rows + row, height, block * L, ahead + height);
     }
     kCellTiles<Cell, V>.at[height][width](start, ops, 2, sums);
-    if constexpr (kPairsUp<typename Cell::InputGates, V>) {
-      finish_pairs(rows + row, height, block, sums);
+    if constexpr (kGatesJoin<typename Cell::InputGates, V>) {
+      finish_groups(rows + row, height, block, sums);
     } else {
       finish<V>([&](auto visit) {
         each_sum(height, width, [&](int i, int r, int b) { visit(rows[row + r], block + b, sums + i * A); });
@@ -56,22 +56,30 @@ struct ForwardPhase {
     }
   }
 
-  // Rows two by two; an odd one is its own second.
-  void finish_pairs(const RowStep<T>* of, int height, int block, const V* sums) const {  // [height][A]
-    vec<T> both[kMaxRows / 2][A];
-    for (int r = 0; r < height; r += 2) {
-      const V *const low = sums + r * A, *const high = r + 1 < height ? low + A : low;
+  // Rows in groups that fill a vector. Where a group lacks some, its last row is there several times.
+  void finish_groups(const RowStep<T>* of, int height, int block, const V* sums) const {  // [height][A]
+    constexpr int N = kPartsOf<V>, most = (kMaxRows + N - 1) / N;
+    vec<T> joined[most][A];
+    RowGroup<T, N> groups[most];
+    const int count = (height + N - 1) / N;
+    for (int n = 0; n < count; ++n) {
+      V parts[A][N];
 #pragma GCC unroll 4
-      for (int g = 0; g < A; ++g) both[r / 2][g] = join(low[g], high[g]);
+      for (int i = 0; i < N; ++i) {
+        const int row = n * N + i < height ? n * N + i : height - 1;
+        groups[n].rows[i] = of + row;
+#pragma GCC unroll 4
+        for (int g = 0; g < A; ++g) parts[g][i] = sums[row * A + g];
+      }
+#pragma GCC unroll 4
+      for (int g = 0; g < A; ++g) joined[n][g] = join(parts[g]);
     }
     finish<vec<T>>([&](auto visit) {
-      for (int r = 0; r < height; r += 2) {
-        visit(RowPair<T>{of[r], of[r + 1 < height ? r + 1 : r]}, block, both[r / 2]);
-      }
+      for (int n = 0; n < count; ++n) visit(groups[n], block, joined[n]);
     });
   }
 
-  // The equations: each_row(visit) calls visit(a row or a pair, a block, its sums) for all of a tile.
+  // The equations: each_row(visit) calls visit(a row or a group, a block, its sums) for all of a tile.
   template <class Sum, class Each>
   FASTRNN_INLINE void finish(Each each_row) const {
     if constexpr (Cell::output_apart) {
@@ -114,7 +122,7 @@ template <class Cell, class T>
 [[gnu::noinline]] void forward_rows(const ForwardTask<T>& a, RowWalk<Cell, T>& walk, int64_t step, int rows,
                                     const UnitBlocks<T>& hidden, bool down) {
   walk.each(step, rows, [&](const RowStep<T>* group, int n) {
-    hidden.each_width([&](auto vector, int first, int last) {
+    hidden.template each_width<Cell::InputGates::count>([&](auto vector, int first, int last) {
       cover(ForwardPhase<Cell, decltype(vector)>{a, group}, n, first, last, down);
     });
   });
@@ -146,7 +154,7 @@ struct ProjectionPhase {
 
 template <class Cell, class T>
 void forward_sweep(const ForwardTask<T>& task, const Share& share) {
-  const UnitBlocks<T> hidden(task.hidden, share.unit_part, share.unit_parts);
+  const UnitBlocks<T> hidden(task.hidden, Cell::InputGates::count, share.unit_part, share.unit_parts);
   const BlockRange output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
   RowWalk<Cell, T> walk(task, share);
   for (int64_t step = task.step_begin; step < task.step_end; ++step) {

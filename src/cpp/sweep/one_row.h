@@ -37,30 +37,31 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
   for (int b = 0; b < Blocks; ++b) run_output<Cell>(a, r, block + b, s[b]);
 }
 
-// The last whole block and the half behind it together, as a half alone has the latencies of a whole block. T100 on one
-// thread, time over that with the gates and h of the whole before those of the half: LSTM H20 0.91, H40 0.93, GRU H20
+// The last whole block and the part behind it together, as a part alone has the latencies of a whole block. T100 on one
+// thread, time over that with the gates and h of the whole before those of a half: LSTM H20 0.91, H40 0.93, GRU H20
 // 0.98, H40 0.91, H50 0.95.
-template <class Cell, class T>
+template <class Cell, class V, class T>
 FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
   constexpr int L = kLanes<T>, A = Cell::accumulators;
-  vec<T> whole[A], pairs[kHalfPairs];
-  half_vec<T> half[A];
+  const int last = kPartsOf<V> * (block + 1);
+  vec<T> whole[A], joined[kMostJoined];
+  V part[A];
   start_row<Cell>(a, r, block, whole);
-  start_row<Cell>(a, r, 2 * block + 2, half);
-  join_pairs<typename Cell::InputGates, T>(half, pairs);
+  start_row<Cell>(a, r, last, part);
+  join_gates<typename Cell::InputGates>(part, joined);
   const auto add = [&](auto gates, const T* row, const T* w, int depth) {
     using G = decltype(gates);
     const T* const panel = w + block * ptrdiff_t(depth) * G::count * L;
-    const T* const panel_half = panel + ptrdiff_t(depth) * G::count * L;
-    multiply_both<G>(whole, pairs, half[G::index[G::count - 1]], row, panel, panel_half, depth);
+    const T* const panel_part = panel + ptrdiff_t(depth) * G::count * L;
+    multiply_both<G>(whole, joined, part[G::index[G::count - 1]], row, panel, panel_part, depth);
   };
   if (r.x) add(typename Cell::InputGates{}, r.x, a.w, a.input);
   add(typename Cell::HiddenGates{}, r.h_prev, a.u, a.output);
-  split_pairs<typename Cell::InputGates, T>(pairs, half);
+  split_gates<typename Cell::InputGates>(joined, part);
   CellForward<vec<T>> s = run_gates<Cell>(a, r, block, whole);
-  CellForward<half_vec<T>> s_half = run_gates<Cell>(a, r, 2 * block + 2, half);
+  CellForward<V> s_part = run_gates<Cell>(a, r, last, part);
   run_output<Cell>(a, r, block, s);
-  run_output<Cell>(a, r, 2 * block + 2, s_half);
+  run_output<Cell>(a, r, last, s_part);
 }
 
 // Blocks [begin, end) of a row, so many at once as long as there are as many, then half of that.
@@ -79,7 +80,7 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
 template <class Cell, class T>
 FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
-  const int64_t bytes = (blocks.end - blocks.begin + (blocks.half >= 0)) * step * depth;
+  const int64_t bytes = (blocks.end - blocks.begin + (blocks.last >= 0)) * step * depth;
   return count % 2 == 0 && bytes <= (count > 2 ? near / 5 * 8 : near / 16 * 15);
 }
 
@@ -89,23 +90,23 @@ template <class Cell, class T>
 [[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
                                    bool down) {
   constexpr int at_once = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
-  const bool paired = kHalvesPay && at_once == 1 && blocks.half >= 0 && blocks.end > blocks.begin;
+  const bool paired = kPartsPay && at_once == 1 && blocks.last >= 0 && blocks.end > blocks.begin;
   const int end = blocks.end - paired;
   if (kPairsPay && at_once == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
     row_groups<2, Cell>(a, r, blocks.begin, end, down);
   } else {
     row_groups<at_once, Cell>(a, r, blocks.begin, end, down);
   }
-  if constexpr (kHalvesPay) {
-    if (paired) return row_end<Cell>(a, r, blocks.end - 1);
-    if (blocks.half >= 0) row_blocks<1, Cell, half_vec<T>>(a, r, blocks.half);
-  }
+  blocks.template part<Cell::InputGates::count>([&](auto vector) {
+    using V = decltype(vector);
+    paired ? row_end<Cell, V>(a, r, blocks.end - 1) : row_blocks<1, Cell, V>(a, r, blocks.last);
+  });
 }
 
 // One step of one row whose pointers are known: all there is to a stream's step, 100 instructions less than a sweep.
 template <class Cell, class T>
 void forward_step(const ForwardTask<T>& task, const RowStep<T>& row) {
-  forward_row<Cell>(task, row, UnitBlocks<T>(task.hidden, 0, 1), task.odd);
+  forward_row<Cell>(task, row, UnitBlocks<T>(task.hidden, Cell::InputGates::count, 0, 1), task.odd);
 }
 
 // Prefetches W x of the next step of one row, and of a chunk's first, which another core has written. Pipelines of two

@@ -15,48 +15,54 @@ FASTRNN_INLINE void start_row(const ForwardTask<T>& a, const RowStep<T>& r, int 
   }
 }
 
-// Two rows whose half blocks lie side by side in one vector: one pass through the equations for both.
-template <class T>
-struct RowPair {
-  const RowStep<T>&low, &high;
+// So many rows whose last blocks, parts of a vector, lie side by side in a whole one: one pass through the equations
+// for all.
+template <class T, int N>
+struct RowGroup {
+  const RowStep<T>* rows[N];
 };
 
-// The type of one row's values: V itself, or half of it where V holds those of a pair of rows.
+// The type of one row's values: V itself, or a part of it where V holds those of a group of rows.
 template <class V, class Row>
 struct PartOf {
   using type = V;
 };
-template <class V, class T>
-struct PartOf<V, RowPair<T>> {
-  using type = half_vec<T>;
+template <class V, class T, int N>
+struct PartOf<V, RowGroup<T, N>> {
+  using type = part_vec<T, N>;
 };
 
-// The first `lanes` values at place(row), of one row or of both of a pair.
+// The first `lanes` values at place(row), of one row or of each of a group.
 template <class V, class T, class Place>
 FASTRNN_INLINE V read(const RowStep<T>& r, int lanes, Place place) {
   return load_first<V>(place(r), lanes);
 }
-template <class V, class T, class Place>
-FASTRNN_INLINE V read(const RowPair<T>& r, int lanes, Place place) {
-  return join(load_first<half_vec<T>>(place(r.low), lanes), load_first<half_vec<T>>(place(r.high), lanes));
+template <class V, class T, int N, class Place>
+FASTRNN_INLINE V read(const RowGroup<T, N>& r, int lanes, Place place) {
+  part_vec<T, N> parts[N];
+#pragma GCC unroll 4
+  for (int i = 0; i < N; ++i) parts[i] = load_first<part_vec<T, N>>(place(*r.rows[i]), lanes);
+  return join(parts);
 }
 template <class V, class T, class Place>
 FASTRNN_INLINE void write(const RowStep<T>& r, int lanes, V v, Place place) {
   store_first(place(r), v, lanes);
 }
-template <class V, class T, class Place>
-FASTRNN_INLINE void write(const RowPair<T>& r, int lanes, V v, Place place) {
-  store_first(place(r.low), low_half<T>(v), lanes);
-  store_first(place(r.high), high_half<T>(v), lanes);
+template <class V, class T, int N, class Place>
+FASTRNN_INLINE void write(const RowGroup<T, N>& r, int lanes, V v, Place place) {
+  part_vec<T, N> parts[N];
+  split(v, parts);
+#pragma GCC unroll 4
+  for (int i = 0; i < N; ++i) store_first(place(*r.rows[i]), parts[i], lanes);
 }
 
 template <class T>
 FASTRNN_INLINE bool on_tape(const RowStep<T>& r) {
   return r.saved;
 }
-template <class T>
-FASTRNN_INLINE bool on_tape(const RowPair<T>& r) {
-  return r.low.saved;
+template <class T, int N>
+FASTRNN_INLINE bool on_tape(const RowGroup<T, N>& r) {
+  return r.rows[0]->saved;
 }
 
 // Onto the tape, where there is one: the vectors [Begin, End) of what the cell saves.
