@@ -13,7 +13,7 @@ from bench import readme, report, test_speed  # noqa: E402
 from bench.__main__ import Place  # noqa: E402
 from bench.cases import TABLE, select  # noqa: E402
 
-PLACES = [Place(), Place(machine="emerald-rapids")]
+PLACES = [Place(), Place(machine="emerald-rapids"), Place(machine="zen-4")]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.page.name)
