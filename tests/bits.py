@@ -51,7 +51,7 @@ class Golden:
         def state(seed):
             rows = net.layers * net.directions
             h = draw(seed, rows, self.batch, net.width)
-            return (h, draw(seed + 1, rows, self.batch, net.hidden)) if net.cell == "lstm" else (h,)
+            return (h, draw(seed + 1, rows, self.batch, net.hidden)) if net.has_c else (h,)
 
         lengths = None if self.lengths is None else np.array(self.lengths)
         x = draw(100, self.steps, self.batch, net.inputs)

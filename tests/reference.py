@@ -50,6 +50,7 @@ class RnnTanh:
     """h' = tanh(W x + U h)    (Elman 1990)"""
 
     gates = 1
+    has_c = False
 
     @staticmethod
     def forward(x, state, w):
@@ -68,6 +69,7 @@ class RnnRelu:
     """h' = max(0, W x + U h)"""
 
     gates = 1
+    has_c = False
 
     @staticmethod
     def forward(x, state, w):
@@ -86,6 +88,7 @@ class Lstm:
     """c' = f c + i g,  h' = V (o tanh c')    (Hochreiter & Schmidhuber 1997; V: Sak et al. 2014)"""
 
     gates = 4
+    has_c = True  # beside h
 
     @staticmethod
     def forward(x, state, w):
@@ -117,6 +120,7 @@ class Gru:
     """h' = (1 - z) n + z h,  n = tanh(W x + r (U h))    (Cho et al. 2014; reset after U)"""
 
     gates = 3
+    has_c = False
 
     @staticmethod
     def forward(x, state, w):
@@ -201,7 +205,7 @@ def zero_state(cell, weights, batch):
     count, suffixes = layout(weights)
     hidden = len(weights["weight_hh_l0"]) // CELLS[cell].gates
     width = weights["weight_hh_l0"].shape[1]
-    sizes = (width, hidden) if cell == "lstm" else (width,)
+    sizes = (width, hidden) if CELLS[cell].has_c else (width,)
     return tuple(np.zeros((count * len(suffixes), batch, size)) for size in sizes)
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fastrnn
 import reference
+from fastrnn import _saving
 
 # A new cell enters the tests by its place in the oracle.
 CELLS = tuple(reference.CELLS)
+LAYERS = tuple(dict.fromkeys(_saving._CLASSES.values()))  # RNN, LSTM, ...
 KINDS = (*CELLS, "lstm_proj")
 DTYPES = ("float32", "float64")
 
@@ -45,6 +46,10 @@ class Net:
         return 1 + self.bidirectional
 
     @property
+    def has_c(self):
+        return reference.CELLS[self.cell].has_c
+
+    @property
     def width(self):
         return self.proj or self.hidden
 
@@ -56,11 +61,11 @@ class Net:
             dtype=np.dtype(self.dtype).type,
             seed=seed,
         )
-        if self.cell == "lstm":
-            return fastrnn.LSTM(self.inputs, self.hidden, proj_size=self.proj, **options)
-        if self.cell == "gru":
-            return fastrnn.GRU(self.inputs, self.hidden, **options)
-        return fastrnn.RNN(self.inputs, self.hidden, nonlinearity=self.cell[4:], **options)
+        if self.proj:
+            options["proj_size"] = self.proj
+        if self.cell.startswith("rnn_"):
+            options["nonlinearity"] = self.cell[4:]
+        return _saving._CLASSES[self.cell](self.inputs, self.hidden, **options)
 
 
 def net_of(kind, inputs, hidden, **options):
@@ -105,7 +110,7 @@ def problem(net, steps, batch, lengths=None, seed=1):
     def draw_state():
         rows = net.layers * net.directions
         h, c = draw(rows, batch, net.width), draw(rows, batch, net.hidden)
-        return (h, c) if net.cell == "lstm" else (h,)
+        return (h, c) if net.has_c else (h,)
 
     x, dy = draw(steps, batch, net.inputs), draw(steps, batch, net.directions * net.width)
     if isinstance(lengths, str):

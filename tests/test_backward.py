@@ -114,7 +114,7 @@ def test_matches_central_differences(kind, layers, bidirectional):
         return (values[0] - values[1]) / 2e-6
 
     pairs = [(p.x, gradients["dx"]), (p.state[0], gradients["dh0"])]
-    pairs += [(p.state[1], gradients["dc0"])] if net.cell == "lstm" else []
+    pairs += [(p.state[1], gradients["dc0"])] if net.has_c else []
     for array, gradient in pairs:
         for k in range(0, array.size, 1 + array.size // 10):
             numeric = slope(array, k, lambda: loss(p.x, p.state))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from support import rejects
+from support import LAYERS, rejects
 
 F32 = np.float32
 
@@ -26,7 +26,7 @@ def gru():
 # constructors
 
 
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("kind", LAYERS)
 class TestConstructors:
     @pytest.mark.parametrize("name", ["input_size", "hidden_size", "num_layers"])
     @pytest.mark.parametrize("value", [0, -3])

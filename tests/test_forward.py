@@ -67,8 +67,8 @@ def test_shapes_and_types(kind):
     y, state = net.build()(problem(net, steps=4, batch=3).x)
     assert y.shape == (4, 3, 2 * net.width)
     assert unpacked(state)[0].shape == (4, 3, net.width)
-    assert isinstance(state, tuple) == (net.cell == "lstm")
-    if net.cell == "lstm":
+    assert isinstance(state, tuple) == net.has_c
+    if net.has_c:
         assert state[1].shape == (4, 3, net.hidden)
     assert y.dtype == unpacked(state)[0].dtype == np.float32
 

@@ -88,8 +88,8 @@ def test_matches_torch(cell, layers, bidirectional, bias, lengths):
         if lengths is None
         else rnn.pack_padded_sequence(x_t, torch.tensor(lengths), enforce_sorted=False)
     )
-    y_t, final_t = twin(sequence, state_t if cell == "lstm" else state_t[0])
-    final_t = final_t if cell == "lstm" else (final_t,)
+    y_t, final_t = twin(sequence, state_t if len(state) == 2 else state_t[0])
+    final_t = final_t if len(state) == 2 else (final_t,)
     if lengths is not None:
         y_t, _ = rnn.pad_packed_sequence(y_t, total_length=len(x))
     loss = (y_t * torch.from_numpy(dy)).sum()

@@ -87,7 +87,7 @@ def test_infinity_like_the_reference(kind, dtype):
     np.testing.assert_allclose(y, wanted, atol=1e-6 if dtype == "float32" else 1e-12)
 
 
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "lstm_proj", "gru"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rnn_relu"])
 def test_huge_values_saturate(kind):
     y, _ = net_of(kind, 5, 20).build()(np.full((4, 2, 5), 1e30, np.float32))
     assert np.isfinite(y).all()

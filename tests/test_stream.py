@@ -45,7 +45,7 @@ def test_shapes(kind):
     for stream, batch in ((one, 1), (three, 3)):
         state = unpacked(stream.state)
         assert state[0].shape == (2, batch, net.width)
-        assert len(state) == (2 if net.cell == "lstm" else 1)
+        assert len(state) == (2 if net.has_c else 1)
         assert len(state) == 1 or state[1].shape == (2, batch, net.hidden)
 
 

@@ -8,7 +8,8 @@ import typing
 import pytest
 
 import fastrnn
-from fastrnn import _explain, _info
+from fastrnn import _explain, _info, _latency, _saving, _spec, functional, layers
+from support import CELLS, LAYERS
 
 
 @pytest.mark.parametrize("module", ["convert", "functional", "layers", "losses", "optim"])
@@ -20,9 +21,20 @@ def test_a_star_brings_what_the_module_is_for(module):
                (found[name] for name in found if name != "__builtins__"))  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.Linear,
-                                  fastrnn.StreamPool, fastrnn.optim.SGD, fastrnn.optim.Adam,
-                                  fastrnn.optim.AdamW])  # fmt: skip
+def test_every_cell_is_everywhere():
+    """what the core computes has an oracle and a class, and each class its names and functions"""
+    assert set(_saving._CLASSES) == set(_spec.CELLS) == set(CELLS)
+    names = {kind.__name__ for kind in LAYERS}
+    assert names == set(layers.__all__) and names <= set(fastrnn.__all__)
+    assert set(_latency.CELLS.values()) == set(LAYERS)
+    functions = {name.lower() for name in names} | {f"{name.lower()}_forward" for name in names}
+    assert functions | {"backward"} == set(functional.__all__)
+
+
+OPTIMIZERS = (fastrnn.optim.SGD, fastrnn.optim.Adam, fastrnn.optim.AdamW)
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, fastrnn.Linear, fastrnn.StreamPool, *OPTIMIZERS])
 def test_help_lists_every_argument(kind):
     text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
     described = text[: text.index("Method resolution order")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import DTYPES, KINDS, assert_close, named, net_of, problem, run
+from support import DTYPES, KINDS, assert_close, named, net_of, packed, problem, run, unpacked
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("isa", "one_thread_of_torch")
@@ -12,24 +12,24 @@ def twin_of(net, layer):
     options = dict(num_layers=net.layers, bidirectional=net.bidirectional, bias=net.bias)
     options |= {"proj_size": net.proj} if net.proj else {}
     options |= {"nonlinearity": net.cell[4:]} if net.cell.startswith("rnn") else {}
-    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(net.cell, torch.nn.RNN)
+    kind = getattr(torch.nn, type(layer).__name__)
     twin = kind(net.inputs, net.hidden, **options, dtype=getattr(torch, net.dtype))
     twin.load_state_dict({name: torch.from_numpy(w) for name, w in layer.state_dict().items()})
     return twin
 
 
 def run_torch(twin, p):
-    lstm, rnn = p.net.cell == "lstm", torch.nn.utils.rnn
+    rnn = torch.nn.utils.rnn
     x = torch.from_numpy(p.x).requires_grad_()
     state = tuple(torch.from_numpy(s).requires_grad_() for s in p.state)
     sequence = x
     if p.lengths is not None:
         lengths = torch.from_numpy(p.lengths)
         sequence = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
-    y, final = twin(sequence, state if lstm else state[0])
+    y, final = twin(sequence, packed(state))
     if p.lengths is not None:
         y, _ = rnn.pad_packed_sequence(y, total_length=len(x))
-    final = final if lstm else (final,)
+    final = unpacked(final)
     gradients = [torch.from_numpy(d) for d in (p.dy, *p.dstate)]
     torch.autograd.backward((y, *final), gradients)
     weights = {name: w.grad.numpy() for name, w in twin.named_parameters()}

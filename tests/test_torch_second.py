@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.checkpoint import checkpoint
 
 import fastrnn.torch
+from fastrnn._spec import CELLS as KERNELS
 from fastrnn.torch import _composed
 from fastrnn.torch._call import TIME, Call
 from torch_support import CELLS, leaves, twins
@@ -64,6 +65,10 @@ def states_of(name, options, *rows):
     parts = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
     h = numbers(parts, *rows, options.get("proj_size", 4))
     return (h, numbers(parts, *rows, 4)) if name in ("LSTM", "proj") else (h,)
+
+
+def test_there_are_equations_for_every_cell():
+    assert _composed._STEPS.keys() == KERNELS.keys()
 
 
 @pytest.mark.parametrize("form", ["time", "batch", "unbatched", "packed", "no state"])

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import fastrnn.torch
+from fastrnn._spec import CELLS
 from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import TIME, Call
 from fastrnn.torch._kernel import Kernel
@@ -15,7 +16,7 @@ KERNEL = Kernel("lstm", I, H, 1, True, False, 0)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_size_of_a_tape_is_what_the_operators_say(cell, layers, dropout, dtype):

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn import _core
+from fastrnn._spec import CELLS
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
 from torch_support import numbers
@@ -51,7 +52,7 @@ def both_passes(kernel, x, states, weights, call, dy, form_y=lambda y: y):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_how_tensors_hold_their_values_changes_nothing(cell, layout, dtype, by_table):
     kernel = Kernel(cell, I, H, 1, True, False, 0)
     weights = [numbers(*shape, dtype=dtype) / 3 for shape in kernel.shapes]
@@ -59,7 +60,7 @@ def test_how_tensors_hold_their_values_changes_nothing(cell, layout, dtype, by_t
     sizes = torch.tensor([B, B, 2, 1]) if layout == PACKED else None
     call = Call(layout, B, 0.0, sizes)
     h = numbers(*kernel.state_shape(B, layout, H), dtype=dtype)
-    states = (h, h.flip(-1)) if cell == "lstm" else (h, None)
+    states = (h, h.flip(-1)) if kernel.has_c else (h, None)
     x, dy = numbers(*shape, I, dtype=dtype), numbers(*shape, H, dtype=dtype)
     wanted = both_passes(kernel, x, states, weights, call, dy)
     for form, form_y in ((apart, torch.clone), (negative, negative)):  # y may have no gaps
@@ -267,7 +268,7 @@ def test_backward_refuses_what_forward_did_not_give(by_table):
 
 
 @pytest.mark.parametrize("layout", [TIME, BATCH, UNBATCHED, STEP, PACKED])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_backward_does_without_the_output_of_a_step_alone(cell, layout):
     """of cells that save their gates; elsewhere it is read, and None would be nowhere"""
     kernel = Kernel(cell, I, H, 1, True, False, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from support import DTYPES, KINDS, Net, assert_same_bits, clones, net_of, problem, run
+from support import DTYPES, KINDS, LAYERS, Net, assert_same_bits, clones, net_of, problem, run
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 NET = Net("lstm", 5, 7, layers=2, bidirectional=True)
@@ -53,7 +53,7 @@ def test_seed(kind):
     assert len(set(draws)) == 4
 
 
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("kind", LAYERS)
 def test_orthogonal(kind):
     layer = kind(5, 9, num_layers=2, orthogonal=True, seed=1, dtype=np.float64)
     for name, w in layer.state_dict().items():

@@ -6,8 +6,8 @@
 namespace fastrnn {
 
 enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
-constexpr int kCells = 4;
-constexpr const char* kCellNames[kCells] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
+constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
+constexpr int kCells = int(sizeof kCellNames / sizeof *kCellNames);
 
 template <class T>
 struct CellKernels {

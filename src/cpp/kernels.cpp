@@ -16,6 +16,7 @@ namespace {
 
 template <class C, class T>
 constexpr CellKernels<T> cell_kernels() {
+  check_cell<C>();
   CellKernels<T> k = {};
   k.accumulators = C::accumulators;
   k.saved = C::saved;
@@ -97,6 +98,15 @@ float read_loop(const float* data, size_t n, size_t repeat) {
   return sum;
 }
 
+// Whether each cell of backend.h has its row in `kernels`. One without would be a call of a null pointer.
+template <class T>
+constexpr bool complete(const Kernels<T>& k) {
+  for (const CellKernels<T>& cell : k.cells) {
+    if (!cell.accumulators) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 #define FASTRNN_TEXT_(x) #x
@@ -107,5 +117,7 @@ float read_loop(const float* data, size_t n, size_t repeat) {
 extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
     FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop, fingerprint};
+static_assert(complete(FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME).f32), "each cell of kCellNames needs kernels");
+static_assert(kPad % kLanes<float> == 0, "rows are padded to whole vectors on every ISA");
 
 }  // namespace fastrnn

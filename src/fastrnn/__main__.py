@@ -10,6 +10,7 @@ from typing import Any
 
 from . import __version__, _core, info
 from ._explain import show
+from ._latency import CELLS
 
 _MOST = 2**31 - 1  # the core's integers
 
@@ -104,7 +105,7 @@ def _add_latency(commands: Any) -> None:
             "around Stream.step(x, out): percentiles, the largest, and a histogram."
         ),
     )
-    latency.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm")
+    latency.add_argument("--cell", choices=tuple(CELLS), default="lstm")
     for name, default, text in (
         ("input", 1, "inputs"),
         ("hidden", 32, "units of a layer"),

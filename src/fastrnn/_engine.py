@@ -60,7 +60,7 @@ class Engine:
         # Plain attributes: a property costs more than the check it feeds, on every call.
         self._names = tuple(spec.shapes())
         self._dtype = spec.dtype
-        self._is_lstm = spec.is_lstm
+        self._has_c = spec.has_c
         self._input_size = spec.input_size
         self._rows = spec.rows
         self._h_size = spec.output_size
@@ -198,7 +198,7 @@ class Engine:
     def _new_state(self, batch: int, batched: bool) -> tuple[Any, Array, Array | None]:
         """Allocate a state: as the caller gets it, then the native h and c, [L*D, B, size] each."""
         h = _core.empty((self._rows, batch, self._h_size), self._dtype)
-        if not self._is_lstm:
+        if not self._has_c:
             return (h if batched else h.reshape(self._rows, self._h_size)), h, None
         c = _core.empty((self._rows, batch, self._c_size), self._dtype)
         if batched:
@@ -211,7 +211,7 @@ class Engine:
         if value is None:
             return None, None
         names = _PARTS[what]
-        if not self._is_lstm:
+        if not self._has_c:
             if isinstance(value, (tuple, list)):
                 got = type(value).__name__
                 raise TypeError(f"{names[0]}: expected one array, got {got}; only LSTM has a pair")

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _core
 from ._arguments import MOST_SIZE, Shape, as_dtype, as_flag, as_size
 
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+
+class Cell(NamedTuple):
+    """What the core's file of a cell says of it."""
+
+    gates: int  # of the weights
+    saved: int  # vectors per unit on a tape
+    has_c: bool  # whether the state is a pair (h, c)
+
+
+CELLS = {name: Cell(*facts) for name, facts in _core.cells().items()}
 
 
 @dataclass(frozen=True)
 class Spec:
     """The immutable shape of a stack of recurrent layers, weights under torch's names."""
 
-    cell: str  # rnn_tanh, rnn_relu, gru or lstm
+    cell: str  # one of CELLS
     dtype: np.dtype[Any]
     input_size: int
     hidden_size: int
@@ -27,9 +36,9 @@ class Spec:
     proj_size: int = 0
 
     @property
-    def is_lstm(self) -> bool:
+    def has_c(self) -> bool:
         """Whether the state is a pair (h, c)."""
-        return self.cell == "lstm"
+        return CELLS[self.cell].has_c
 
     @property
     def directions(self) -> int:
@@ -48,7 +57,7 @@ class Spec:
 
     def shapes(self) -> dict[str, Shape]:
         """Return every weight's name and shape in torch's order, which is the order of packing."""
-        gates, size = GATES[self.cell] * self.hidden_size, self.output_size
+        gates, size = CELLS[self.cell].gates * self.hidden_size, self.output_size
         shapes: dict[str, Shape] = {}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else self.directions * size

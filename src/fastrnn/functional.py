@@ -35,7 +35,7 @@ from ._arguments import (
     show_shape,
 )
 from ._engine import Engine, Masks, warn_of_dropout
-from ._spec import GATES, Spec
+from ._spec import CELLS, Spec
 from ._tape import Gradients, Tape
 
 __all__ = ["backward", "gru", "gru_forward", "lstm", "lstm_forward", "rnn", "rnn_forward"]
@@ -258,10 +258,10 @@ def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = 
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected a dict of arrays by name, got {type(weights).__name__}")
-    first = {}
+    gates, first = CELLS[cell].gates, {}
     for name, form in (
-        ("weight_ih_l0", f"[{GATES[cell]} * hidden_size, input_size]"),
-        ("weight_hh_l0", f"[{GATES[cell]} * hidden_size, size of h]"),
+        ("weight_ih_l0", f"[{gates} * hidden_size, input_size]"),
+        ("weight_hh_l0", f"[{gates} * hidden_size, size of h]"),
         ("weight_hr_l0", "[proj_size, hidden_size]"),
     ):
         if name in weights:
@@ -272,9 +272,9 @@ def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = 
         elif name != "weight_hr_l0":
             raise ValueError(f"weights: missing {name}")
     rows, input_size = first["weight_ih_l0"].shape
-    if rows == 0 or input_size == 0 or rows % GATES[cell]:
+    if rows == 0 or input_size == 0 or rows % gates:
         raise ValueError(
-            f"weight_ih_l0: expected shape [{GATES[cell]} * hidden_size, input_size] for {cell}, "
+            f"weight_ih_l0: expected shape [{gates} * hidden_size, input_size] for {cell}, "
             f"got [{rows}, {input_size}]"
         )
     projected = cell == "lstm" and "weight_hr_l0" in first
@@ -282,7 +282,7 @@ def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = 
         cell,
         first["weight_ih_l0"].dtype,
         input_size,
-        rows // GATES[cell],
+        rows // gates,
         next(k for k in range(1, len(weights) + 1) if f"weight_ih_l{k}" not in weights),
         bias="bias_ih_l0" in weights,
         bidirectional="weight_ih_l0_reverse" in weights,

@@ -8,6 +8,7 @@
 //   carries_dh              whether backward hands a part of dh to the step before, elementwise
 //   gates, output, backward the equations; output: h, from what gates() left in kept (`Kept` numbers it)
 //   output_apart            whether a tile computes the gates of all its rows first, and then h of all
+// `check_cell` below has what must hold between them.
 #pragma once
 
 #include "simd/math.h"
@@ -20,6 +21,14 @@ template <int... Index>
 struct Gates {
   static constexpr int count = int(sizeof...(Index));
   static constexpr int index[count] = {Index...};
+
+  // Whether each of the first n gates adds to the sum of its own number.
+  static constexpr bool in_order(int n) {
+    for (int g = 0; g < n; ++g) {
+      if (index[g] != g) return false;
+    }
+    return true;
+  }
 };
 
 // One vector of hidden units at one step.
@@ -49,6 +58,23 @@ FASTRNN_INLINE V d_sigmoid(V y) {
 template <class V>
 FASTRNN_INLINE V d_tanh(V y) {
   return fma(-y, y, broadcast<V>(1));
+}
+
+// What the layers above rely on.
+template <class Cell>
+constexpr void check_cell() {
+  using Input = typename Cell::InputGates;
+  using Hidden = typename Cell::HiddenGates;
+  constexpr int gates = Input::count;
+  static_assert(Cell::accumulators <= kMaxGates && Cell::saved <= kMaxGates, "kMaxGates of tasks.h is too small");
+  static_assert(Hidden::count == gates && Input::in_order(gates),
+                "the first accumulators are the gates of W, in order: bias + W x of many steps is stored so");
+  static_assert(Hidden::in_order(gates / 2 * 2),
+                "only the last of an odd number of gates may keep U h apart from W x: "
+                "two gates of half a block share a vector (gemm/part.h)");
+  static_assert(!(Cell::has_cell_state && Cell::carries_dh), "there is one carry a unit, of c or of dh");
+  static_assert(Cell::reads_h == (Cell::saved == 0),
+                "fastrnn.torch keeps h of a single step for cells that save nothing");
 }
 
 }  // namespace

@@ -25,10 +25,8 @@ constexpr int kVectorsOf = kGatesJoin<G, V> ? (G::count + kPartsOf<V> - 1) / kPa
 
 template <class G, class V>
 constexpr bool joins_in_order() {
-  for (int g = 0; g < kJoined<G, V> * kPartsOf<V>; ++g) {
-    if (G::index[g] != g) return false;
-  }
-  return G::count - kJoined<G, V> * kPartsOf<V> <= 1;
+  constexpr int gates = kJoined<G, V> * kPartsOf<V>;
+  return G::in_order(gates) && G::count - gates <= 1;
 }
 
 template <class G, class V>

@@ -2,10 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "backend.h"
 
 namespace fastrnn {
+
+// "rnn_tanh, rnn_relu, lstm or gru", for messages.
+inline std::string cell_names() {
+  std::string text = kCellNames[0];
+  for (int i = 1; i < kCells; ++i) text += (i + 1 < kCells ? ", " : " or ") + std::string(kCellNames[i]);
+  return text;
+}
 
 // What each direction of a layer may have, in torch's order.
 enum class Weight { ih, hh, bias_ih, bias_hh, hr };

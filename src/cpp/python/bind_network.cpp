@@ -237,8 +237,7 @@ void check_size(const char* name, int64_t steps, int64_t batch) {
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                       int projection) {
   const auto name = std::find(std::begin(kCellNames), std::end(kCellNames), cell);
-  if (name == std::end(kCellNames))
-    throw py::value_error("cell: expected rnn_tanh, rnn_relu, lstm or gru, got '" + cell + "'");
+  if (name == std::end(kCellNames)) throw py::value_error("cell: expected " + cell_names() + ", got '" + cell + "'");
   const Cell found = Cell(name - std::begin(kCellNames));
   positive(projection, 0, "proj_size");
   if (projection && (found != Cell::lstm || projection >= hidden)) {

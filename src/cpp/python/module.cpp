@@ -39,6 +39,17 @@ py::dict build_info() {
   return d;
 }
 
+// What Python has to know of a cell, from its file in cells/: gates of W and of U, vectors per unit on a tape, whether
+// c travels beside h. The same on every instruction set.
+py::dict cells() {
+  py::dict d;
+  for (int i = 0; i < kCells; ++i) {
+    const CellKernels<float>& cell = current_backend().f32.cells[i];
+    d[kCellNames[i]] = py::make_tuple(cell.gates, cell.saved, cell.has_cell_state);
+  }
+  return d;
+}
+
 template <class T>
 py::array map(const Kernels<T>& kernels, const std::string& name, const py::array& x) {
   const auto function = name == "exp"       ? kernels.exp
@@ -171,6 +182,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("isas", &usable_isas);
   m.def("isa", [] { return current_backend().name; });
   m.def("set_isa", &set_isa);
+  m.def("has_fma", [] { return current_backend().has_fma; });
+  m.def("cells", &cells);
   m.def("build_info", &build_info);
   m.def("available_threads", &available_threads);
   m.def("vector_math", &vector_math);

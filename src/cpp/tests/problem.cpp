@@ -1,7 +1,6 @@
 #include "tests/problem.h"
 
 #include "network/dropout.h"
-#include "registry.h"
 
 namespace fastrnn::tests {
 namespace {
@@ -43,7 +42,7 @@ const std::vector<Shape>& shapes() {
 template <class T>
 Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
   const Config& c = s.config;
-  const int gates = c.cell == Cell::lstm ? 4 : c.cell == Cell::gru ? 3 : 1;
+  const int gates = cell().gates;
   const size_t rows = size_t(gates * c.hidden);
   uint64_t seed = 1;
   for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
@@ -75,16 +74,16 @@ std::unique_ptr<Network<T>> Problem<T>::network(const Backend& backend, const Co
 template <class T>
 Sequence<T> Problem<T>::sequence(int threads) {
   const Config& c = shape.config;
-  const bool lstm = c.cell == Cell::lstm;
+  const bool has_c = cell().has_cell_state;
   return {shape.steps,
           shape.batch,
           shape.ragged ? lengths.data() : nullptr,
           {x.data(), ptrdiff_t(shape.batch) * c.input, c.input},
           h0.data(),
-          lstm ? c0.data() : nullptr,
+          has_c ? c0.data() : nullptr,
           {y.data(), ptrdiff_t(shape.batch) * c.width(), c.width()},
           hn.data(),
-          lstm ? cn.data() : nullptr,
+          has_c ? cn.data() : nullptr,
           0.0,
           0,
           threads};
@@ -93,13 +92,13 @@ Sequence<T> Problem<T>::sequence(int threads) {
 template <class T>
 Gradients<T> Problem<T>::gradients(int threads) {
   const Config& c = shape.config;
-  const bool lstm = c.cell == Cell::lstm;
+  const bool has_c = cell().has_cell_state;
   return {{dy.data(), ptrdiff_t(shape.batch) * c.width(), c.width()},
           dh.data(),
-          lstm ? dc.data() : nullptr,
+          has_c ? dc.data() : nullptr,
           {dx.data(), ptrdiff_t(shape.batch) * c.input, c.input},
           dh0.data(),
-          lstm ? dc0.data() : nullptr,
+          has_c ? dc0.data() : nullptr,
           dweight_pointers.data(),
           threads};
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "network/network.h"
+#include "registry.h"
 
 namespace fastrnn::tests {
 
@@ -26,6 +27,7 @@ struct Problem {
   std::unique_ptr<Network<T>> network(const Backend& backend, const Core* core = nullptr) const;
   Sequence<T> sequence(int threads);  // writes y, hn, cn of this problem
   Gradients<T> gradients(int threads);
+  const CellKernels<T>& cell() const { return kernels_of<T>(current_backend()).cells[int(shape.config.cell)]; }
 
   Shape shape;
   std::vector<std::vector<T>> weights, dweights;

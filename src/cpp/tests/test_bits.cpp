@@ -1,5 +1,7 @@
 // The promise of equal bits: threads, ISAs, and what is planned for
 // other cores. (Batch mates, chunks and places are tested from Python.)
+#include <algorithm>
+
 #include "registry.h"
 #include "tests/check.h"
 #include "tests/problem.h"
@@ -121,6 +123,11 @@ void print_case(const Shape& shape, double gain) {
 }  // namespace
 
 void test_bits() {
+  for (int cell = 0; cell < kCells; ++cell) {
+    const bool found = std::any_of(shapes().begin(), shapes().end(),
+                                   [&](const Shape& shape) { return shape.config.cell == Cell(cell); });
+    CHECK(found, "no shape of problem.cpp is of the cell %s", kCellNames[cell]);
+  }
   for (const Shape& shape : shapes()) {
     same_for_threads_and_isas<float>(shape, 0.5);
     same_for_threads_and_isas<double>(shape, 0.5);

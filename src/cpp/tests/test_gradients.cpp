@@ -17,7 +17,7 @@ double loss(P& p, const Backend& backend) {
   double sum = 0;
   for (size_t i = 0; i < p.y.size(); ++i) sum += p.y[i] * p.dy[i];
   for (size_t i = 0; i < p.hn.size(); ++i) sum += p.hn[i] * p.dh[i];
-  for (size_t i = 0; p.shape.config.cell == Cell::lstm && i < p.cn.size(); ++i) sum += p.cn[i] * p.dc[i];
+  for (size_t i = 0; p.cell().has_cell_state && i < p.cn.size(); ++i) sum += p.cn[i] * p.dc[i];
   return sum;
 }
 
@@ -42,13 +42,13 @@ void each_output_alone(const Shape& shape, const Backend& backend) {
   P p(shape, 0.3);
   const auto net = p.network(backend);
   const auto tape = net->forward(p.sequence(1));
-  const bool lstm = shape.config.cell == Cell::lstm;
+  const bool has_c = p.cell().has_cell_state;
   net->backward(*tape, p.gradients(1));
   const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0;
   const std::vector<std::vector<double>> dweights = p.dweights;
   enum { x_alone, h_alone, c_alone, weights_alone };
   for (int alone = x_alone; alone <= weights_alone; ++alone) {
-    if (alone == c_alone && !lstm) continue;
+    if (alone == c_alone && !has_c) continue;
     const auto cleared = [](const std::vector<double>& values) { return std::vector<double>(values.size(), 9); };
     p.dx = cleared(dx), p.dh0 = cleared(dh0), p.dc0 = cleared(dc0);
     for (auto& w : p.dweights) std::fill(w.begin(), w.end(), 9);
@@ -102,7 +102,7 @@ void test_gradients() {
       net->backward(*tape, p.gradients(2));
       compare(p, *backend, p.x, p.dx, "x");
       compare(p, *backend, p.h0, p.dh0, "h0");
-      if (shape.config.cell == Cell::lstm) compare(p, *backend, p.c0, p.dc0, "c0");
+      if (p.cell().has_cell_state) compare(p, *backend, p.c0, p.dc0, "c0");
       for (size_t w = 0; w < p.weights.size(); ++w) compare(p, *backend, p.weights[w], p.dweights[w], "weight");
     }
   }

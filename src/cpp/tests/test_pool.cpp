@@ -16,7 +16,7 @@ void pool_equals_sequence(const Shape& shape, const Backend& backend, int thread
   std::shared_ptr<const Network<T>> net = p.network(backend);
   net->run(p.sequence(1));
   const Config& c = shape.config;
-  const bool lstm = c.cell == Cell::lstm;
+  const bool has_c = p.cell().has_cell_state;
   const size_t batch = size_t(shape.batch), in = size_t(c.input), out = size_t(c.width());
   const size_t cell = size_t(c.hidden);
   StreamPool<T> pool(net, shape.batch + 3, threads);
@@ -29,9 +29,9 @@ void pool_equals_sequence(const Shape& shape, const Backend& backend, int thread
   for (size_t row = 0; row < batch; ++row) {
     for (size_t layer = 0; layer < size_t(c.layers); ++layer) {
       std::copy_n(p.h0.data() + (layer * batch + row) * out, out, h.data() + layer * out);
-      if (lstm) std::copy_n(p.c0.data() + (layer * batch + row) * cell, cell, cells.data() + layer * cell);
+      if (has_c) std::copy_n(p.c0.data() + (layer * batch + row) * cell, cell, cells.data() + layer * cell);
     }
-    pool.write_state(pool.find(ids[row]), h.data(), lstm ? cells.data() : nullptr);
+    pool.write_state(pool.find(ids[row]), h.data(), has_c ? cells.data() : nullptr);
   }
   // Backwards: place i of a step is row batch - 1 - i.
   std::vector<int64_t> order(ids.rbegin(), ids.rend());

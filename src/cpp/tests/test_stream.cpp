@@ -15,9 +15,9 @@ void stream_equals_sequence(const Shape& shape, const Backend& backend, int thre
   Problem<T> p(shape);
   std::shared_ptr<const Network<T>> net = p.network(backend);
   net->run(p.sequence(1));
-  const bool lstm = shape.config.cell == Cell::lstm;
+  const bool has_c = p.cell().has_cell_state;
   Stream<T> stream(net, shape.batch, threads);
-  stream.write_state(p.h0.data(), lstm ? p.c0.data() : nullptr);
+  stream.write_state(p.h0.data(), has_c ? p.c0.data() : nullptr);
   const size_t in = size_t(shape.batch * shape.config.input), out = size_t(shape.batch * shape.config.width());
   std::vector<T> y(out);
   const long before = calls().allocations;
@@ -30,9 +30,9 @@ void stream_equals_sequence(const Shape& shape, const Backend& backend, int thre
   CHECK(same == shape.steps, "%s on %s: %ld of %d steps", shape.name, backend.name, same, shape.steps);
   CHECK(taken == 0 || threads > 1, "%s on %s: %ld allocations", shape.name, backend.name, taken);
   std::vector<T> h(p.hn.size()), c(p.cn.size());
-  stream.read_state(h.data(), lstm ? c.data() : nullptr);
+  stream.read_state(h.data(), has_c ? c.data() : nullptr);
   CHECK(hash_of(h) == hash_of(p.hn), "%s on %s: h", shape.name, backend.name);
-  CHECK(!lstm || hash_of(c) == hash_of(p.cn), "%s on %s: c", shape.name, backend.name);
+  CHECK(!has_c || hash_of(c) == hash_of(p.cn), "%s on %s: c", shape.name, backend.name);
 }
 
 }  // namespace

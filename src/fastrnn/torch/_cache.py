@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .._spec import GATES
+from .._spec import CELLS
 from ._call import Tensor
 from ._kernel import Kernel
 
@@ -34,13 +34,12 @@ def config_of(
     weights: list[Tensor], cell: str, num_layers: int, bias: bool, bidirectional: bool
 ) -> tuple[Any, ...]:
     """Kernel's arguments, its sizes read from the first two weights."""
-    gates = GATES.get(cell)
-    if gates is None:
-        raise ValueError(f"cell: expected one of {', '.join(GATES)}, got {cell!r}")
+    if cell not in CELLS:
+        raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
     if len(weights) < 2 or weights[0].dim() != 2 or weights[1].dim() != 2:
         raise ValueError("weights: expected weight_ih and weight_hh, 2-D each, first of all")
     rows, input_size = weights[0].shape
-    hidden_size, output_size = rows // gates, weights[1].shape[1]
+    hidden_size, output_size = rows // CELLS[cell].gates, weights[1].shape[1]
     proj_size = 0 if output_size == hidden_size else output_size
     return cell, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
 

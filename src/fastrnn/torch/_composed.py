@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from .. import _core
+from .._spec import CELLS
 from ._call import BATCH, PACKED, STEP, UNBATCHED, Call, Tensor
 
 # W x + b of a step, h, c, [weight_hh, bias_hh] -> h, c; each a row for each of the batch
@@ -85,7 +86,7 @@ def _forward(
             y, h[i], c[i] = _sweep(_STEPS[cell], x, alive, h[i], c[i], cell_weights, reverse)
             outputs.append(y)
         x = torch.cat(outputs, -1)
-    hn, cn = _stacked(h, call), _stacked(c, call) if cell == "lstm" else None
+    hn, cn = _stacked(h, call), _stacked(c, call) if CELLS[cell].has_c else None
     return _laid_out(x, call), None if call.layout == STEP else hn, cn
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from .. import _core, _threads
-from .._spec import Spec
+from .._spec import CELLS, Spec
 from ._call import Call, Tensor, state_shape
 
 _core.use_tensors(torch.Tensor, True)
 
-_SAVED = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}  # vectors per unit on a tape
 _PAD = 16  # kPad of tasks.h
 _ALIGN = 64  # kAlign of memory.h
 _making = threading.Lock()
@@ -65,13 +64,13 @@ class Kernel:
     ) -> None:
         self.config = (cell, input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
         # Whether backward reads h of a single step: cells that save their gates do not.
-        self.reads_step = _SAVED[cell] == 0
+        self.reads_step = CELLS[cell].saved == 0
         dtype: Any = None  # that of the tensors
         spec = Spec(
             cell, dtype, input_size, hidden_size, num_layers, bias, bidirectional, proj_size
         )
         # Read from it once: a property costs a call at each use.
-        self.is_lstm = spec.is_lstm
+        self.has_c = spec.has_c
         self.sweeps = spec.rows
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -110,8 +109,8 @@ class Kernel:
             return (size + per_line - 1) // per_line * per_line
 
         pitch = (hidden + _PAD - 1) // _PAD * _PAD
-        per_row = (_SAVED[cell] + self.is_lstm + (proj > 0)) * pitch
-        cells = batch * pitch if self.is_lstm else 0  # no product with a bool: may be symbolic
+        per_row = (CELLS[cell].saved + self.has_c + (proj > 0)) * pitch
+        cells = batch * pitch if self.has_c else 0  # no product with a bool: may be symbolic
         per_sweep = rows * per_row + cells + lines(batch * self.output_size)
         inner = (layers - 1) * (2 if dropout > 0 else 1)
         return self.sweeps * per_sweep + inner * lines(steps * batch * self.width)

@@ -142,7 +142,7 @@ def _fake_forward(
     hn = cn = None
     if layout != STEP:
         hn = x.new_empty(kernel.state_shape(batch, layout, kernel.output_size))
-    if kernel.is_lstm:
+    if kernel.has_c:
         cn = x.new_empty(kernel.state_shape(batch, layout, kernel.hidden_size))
     results = y, _present(x, hn), _present(x, cn)
     if not keep:
