@@ -59,7 +59,7 @@ constexpr int kAccumulators = 12;
 // or two narrower ones. More would put off the equations of the first block, which overlap with the product of the
 // next, and eight panels of a power of two share the sets of the first-level cache. T100 on one thread, us, with four /
 // with eight: RNN H128 with AVX-512 (Zen 4) 90 / 103, with AVX2 (Zen 3) 127 / 117.
-#if defined(__AVX512F__)
+#if FASTRNN_VECTOR_BYTES == 64
 constexpr int kChains = 4;
 #else
 constexpr int kChains = 8;
@@ -188,9 +188,9 @@ FASTRNN_INLINE vec<uint64_t> product_of_halves(vec<uint64_t> x) {
 #if FASTRNN_VECTOR_BYTES == 64
   const auto halves = __m512i(x);
   return vec<uint64_t>(_mm512_maskz_mul_epu32(0xff, halves, _mm512_maskz_shuffle_epi32(0xffff, halves, _MM_PERM_DDBB)));
-#elif defined(__AVX2__)
+#elif FASTRNN_VECTOR_BYTES == 32 && defined(__AVX2__)
   return vec<uint64_t>(_mm256_mul_epu32(__m256i(x), _mm256_shuffle_epi32(__m256i(x), _MM_SHUFFLE(3, 3, 1, 1))));
-#elif defined(__SSE2__)
+#elif FASTRNN_VECTOR_BYTES == 16 && defined(__SSE2__)
   return vec<uint64_t>(_mm_mul_epu32(__m128i(x), _mm_shuffle_epi32(__m128i(x), _MM_SHUFFLE(3, 3, 1, 1))));
 #elif defined(__aarch64__)
   return vmull_u32(vmovn_u64(x), vshrn_n_u64(x, 32));
