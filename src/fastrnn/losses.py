@@ -3,6 +3,7 @@
 They return a Python float, summed in float64, and the gradient in the prediction's shape and dtype.
 `reduction` is "mean" (over all that counts) or "sum". The mean of nothing is NaN, as in torch, with
 gradient zero. What does not count, by `mask` or `ignore_index`, is not looked at and may be NaN.
+Weights and label smoothing mean what they mean in torch.
 Where a value is too small for its dtype it is zero, whatever `np.errstate` says of underflow.
 For rows that end at `lengths`::
 
@@ -11,6 +12,7 @@ For rows that end at `lengths`::
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,13 @@ import numpy.typing as npt
 
 from ._arguments import (
     Array,
+    Shape,
     as_array,
     as_choice,
     as_floats,
     as_indices,
     as_lists,
+    as_real,
     as_size,
     shape_error,
     show_shape,
@@ -58,24 +62,33 @@ def mse(
 
 
 def bce_with_logits(
-    logits: Any, target: Any, *, mask: Any = None, reduction: str = "mean"
+    logits: Any,
+    target: Any,
+    *,
+    mask: Any = None,
+    pos_weight: Any = None,
+    reduction: str = "mean",
 ) -> tuple[float, Array]:
     """Binary cross-entropy of sigmoid(logits), and its gradient with respect to `logits`.
 
     For answers that are yes or no, each for itself: is this frame speech, which tags hold.
-    loss = sum (log(1 + exp(logits)) - target logits) / N over the N numbers that count, with "sum"
-    without N, computed so that nothing overflows; the gradient is (sigmoid(logits) - target) / N.
+    loss = -sum (k target log p + (1 - target) log(1 - p)) / N over the N numbers that count, with
+    "sum" without N; p = sigmoid(logits) and k = `pos_weight`. Nothing overflows. The gradient is
+    ((1 - target) p - k target (1 - p)) / N.
 
     Args:
         logits: float32 or float64, any shape.
         target: the same shape and dtype, each in 0..1.
         mask: bool, in the shape of logits' first axes, for example [T, B]: what counts.
+        pos_weight: what a yes weighs where a no weighs 1, above 1 where it is the rarer answer: a
+            number >= 0, or an array of them, of logits' dtype, that broadcasts to logits' shape,
+            for example [C] of tags in the last axis. N does not depend on it. None: 1.
         reduction: "mean" or "sum".
 
     Raises:
         TypeError: a dtype that is not float32 or float64, or not the same; a mask that is not bool.
-        ValueError: shapes that differ (nothing is broadcast); a target outside 0..1 that counts; an
-            unknown reduction.
+        ValueError: shapes that differ (only pos_weight is broadcast); a target outside 0..1 that
+            counts; a weight that is negative or not finite; an unknown reduction.
     """
     logits, target, counted, count = _elementwise("logits", logits, target, mask, reduction)
     wrong = counted & ~((target >= 0) & (target <= 1))
@@ -83,14 +96,43 @@ def bce_with_logits(
         raise ValueError(f"target: expected values in 0..1, got {target[wrong].flat[0]}")
     # NumPy makes scalars of arrays without an axis, and before NumPy 2 doubles of them and an int.
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    more = None if pos_weight is None else _pos_weight(pos_weight, logits) - one
     x, target = np.where(counted, logits, zero), np.where(counted, target, zero)
     with np.errstate(under="ignore"):
         small = np.exp(-np.abs(x))
         losses = np.asarray(np.maximum(x, zero) - x * target + np.log1p(small))
         gradient = np.asarray(np.where(x >= 0, one, small) / (one + small) - target)
+        if more is not None:  # k = 1 + more
+            losses += more * target * (np.maximum(-x, zero) + np.log1p(small))
+            gradient -= more * target * (np.where(x >= 0, small, one) / (one + small))
         gradient[~counted] = 0
         gradient /= max(count, 1)
     return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
+
+
+def _pos_weight(given: Any, logits: Array) -> Array:
+    """Return `pos_weight`, a number or an array, as an array of logits' dtype, or raise."""
+    if isinstance(given, (int, float)):
+        largest = float(np.finfo(logits.dtype).max)
+        return np.asarray(as_real("pos_weight", given, 0.0, largest), logits.dtype)
+    weight = _weights("pos_weight", given, logits.dtype)
+    try:
+        fits = np.broadcast_shapes(weight.shape, logits.shape) == logits.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        expected = f"one that broadcasts to {show_shape(logits.shape)} (that of logits)"
+        raise shape_error("pos_weight", expected, weight.shape)
+    return weight
+
+
+def _weights(name: str, given: Any, dtype: np.dtype[Any]) -> Array:
+    """Return an array of finite numbers >= 0, or raise."""
+    weights = as_array(name, given, dtype)
+    wrong = ~((weights >= 0) & (weights < np.inf))
+    if wrong.any():
+        raise ValueError(f"{name}: expected finite numbers >= 0, got {weights[wrong].flat[0]}")
+    return weights
 
 
 def _elementwise(
@@ -118,64 +160,106 @@ def _elementwise(
     return pred, target, counted, int(np.count_nonzero(counted)) if mean else 1
 
 
-def _divided(loss: float, count: int) -> float:
+def _divided(loss: float, count: float) -> float:
     return loss / count if count else float("nan")
 
 
 def cross_entropy(
-    logits: Any, target: Any, *, ignore_index: int | None = None, reduction: str = "mean"
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
 ) -> tuple[float, Array]:
     """Softmax cross-entropy and its gradient with respect to `logits`.
 
-    loss = sum (log sum_c exp(logits[c]) - logits[target]) / N over the N positions that count, with
-    "sum" without N; the gradient is (softmax(logits) - onehot(target)) / N. Nothing overflows.
+    loss = -sum sum_c q[c] log softmax(logits)[c] / N over the positions that count; with "mean" N
+    is the sum of their targets' weights, without `weight` their number; with "sum" it is 1.
+    q[c] = weight[c] ((1 - s) [c = target] + s / C) for s = label_smoothing: without the two it is 1
+    for the target and 0 for the others. The gradient is (softmax(logits) sum_c q[c] - q) / N.
+    Nothing overflows.
 
     Args:
         logits: [..., C], float32 or float64; the classes are the last axis (in torch the second).
         target: [...], integers: the true class of each position, 0..C-1.
+        weight: [C], logits' dtype, each >= 0: what a class counts, above 1 for a rare one. None: 1.
         ignore_index: positions whose target has this value count for nothing (padding).
+        label_smoothing: in 0..1, the share of the truth that goes to all classes alike.
         reduction: "mean" (over the positions that count) or "sum".
 
     Raises:
-        TypeError: a dtype that is not float32 or float64; targets or an `ignore_index` that are no
-            integers.
-        ValueError: a shape that does not fit; a class outside 0..C-1; an unknown reduction.
+        TypeError: a dtype that is not float32 or float64, or weights of another one than logits';
+            targets or an `ignore_index` that are no integers; a `label_smoothing` that is none.
+        ValueError: a shape that does not fit; a class outside 0..C-1; a weight that is negative or
+            not finite; a `label_smoothing` outside 0..1; an unknown reduction.
     """
     mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
     logits = as_floats("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise shape_error("logits", "[..., C] with C >= 1 classes", logits.shape)
     classes = logits.shape[-1]
+    smoothing = as_real("label_smoothing", label_smoothing, 0.0, 1.0)
+    if weight is not None:
+        weight = _weights("weight", weight, logits.dtype)
+        if weight.shape != (classes,):
+            raise shape_error("weight", f"[{classes}] (logits' classes)", weight.shape)
+    target, counted = _targets(target, logits.shape, ignore_index)
+    if ignore_index is not None:
+        logits = np.where(counted[..., None], logits, 0)
+    with np.errstate(under="ignore"):
+        return _cross_entropy(logits, target, counted, weight, smoothing, mean)
+
+
+def _targets(
+    target: Any, shape: Shape, ignore_index: int | None
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return the classes for logits of this shape, 0 where ignored, and which count."""
     target = as_indices("target", target)
-    if target.shape != logits.shape[:-1]:
-        expected = f"{show_shape(logits.shape[:-1])} (that of logits without its last axis)"
+    if target.shape != shape[:-1]:
+        expected = f"{show_shape(shape[:-1])} (that of logits without its last axis)"
         raise shape_error("target", expected, target.shape)
     counted = np.ones(target.shape, bool)
     if ignore_index is not None:
         counted = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
-        logits = np.where(counted[..., None], logits, 0)
-    wrong = counted & ((target < 0) | (target >= classes))
+    wrong = counted & ((target < 0) | (target >= shape[-1]))
     if wrong.any():
         got = target[wrong].flat[0]
-        raise ValueError(f"target: expected classes in 0..{classes - 1}, got {got}")
-    with np.errstate(under="ignore"):
-        return _cross_entropy(logits, np.where(counted, target, 0), counted, mean)
+        raise ValueError(f"target: expected classes in 0..{shape[-1] - 1}, got {got}")
+    return np.where(counted, target, 0), counted
 
 
 def _cross_entropy(
-    logits: Array, target: Array, counted: npt.NDArray[np.bool_], mean: bool
+    logits: Array,
+    target: Array,
+    counted: npt.NDArray[np.bool_],
+    weight: Array | None,
+    smoothing: float,
+    mean: bool,
 ) -> tuple[float, Array]:
-    """loss = sum(log(sum(exp(l))) - l[target]); dlogits = softmax(l) - onehot(target)."""
+    """loss = sum_c q[c] (log(sum(exp(l))) - l[c]);  dlogits = sum(q) softmax(l) - q."""
+    place, classes = target[..., None], logits.shape[-1]
     shifted = logits - logits.max(axis=-1, keepdims=True)  # exp cannot overflow
     gradient = np.exp(shifted)
     sums = gradient.sum(axis=-1, keepdims=True)
     gradient /= sums
-    place = target[..., None]
-    picked = np.take_along_axis(shifted, place, axis=-1)
-    losses = (np.log(sums) - picked)[..., 0]
+    np.log(sums, out=sums)
+    weights = np.ones(classes, logits.dtype) if weight is None else weight
+    counts = np.ones_like(sums) if weight is None else weights[place]
+    # q is `spread`, and `own` more for the target.
+    own, spread = (1.0 - smoothing) * counts, smoothing / classes * weights
+    losses = np.multiply(sums - np.take_along_axis(shifted, place, axis=-1), own, dtype=np.float64)
+    if smoothing:
+        everywhere = (sums - shifted) * spread
+        losses += everywhere.sum(axis=-1, keepdims=True, dtype=np.float64)
+    if weight is not None:  # else sum(q) = 1
+        gradient *= own + spread.sum()
     chosen = np.take_along_axis(gradient, place, axis=-1)
-    np.put_along_axis(gradient, place, chosen - 1, axis=-1)
+    np.put_along_axis(gradient, place, chosen - own, axis=-1)
+    if smoothing:
+        gradient -= spread
     gradient[~counted] = 0
-    count = int(np.count_nonzero(counted)) if mean else 1
-    gradient /= max(count, 1)
-    return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
+    total = float(counts[counted].sum(dtype=np.float64)) if mean else 1.0
+    gradient /= total or math.inf
+    return _divided(float(losses[counted].sum()), total), gradient
