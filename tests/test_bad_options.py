@@ -193,7 +193,7 @@ def test_a_path_in_bytes(lstm, tmp_path, monkeypatch):
 
 
 def test_modules_and_rates_of_optimizers(lstm):
-    with rejects(TypeError, "modules: expected fastrnn layers, got NoneType"):
+    with rejects(TypeError, "modules: expected fastrnn layers or dicts of arrays", "got NoneType"):
         fastrnn.optim.Adam(None)
     with rejects(ValueError, "modules: expected each once"):
         fastrnn.optim.SGD([lstm, lstm])

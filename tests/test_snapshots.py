@@ -13,7 +13,7 @@ import pytest
 
 import fastrnn
 from fastrnn import optim
-from support import Net
+from support import Net, rejects
 
 NET = Net("lstm", 3, 5, layers=2)
 MAKERS = {"lstm": NET.build, "linear": lambda: fastrnn.Linear(3, 5)}
@@ -222,3 +222,65 @@ def test_an_option_assigned_while_a_step_waits_is_that_of_the_step():
     end()
     assert optimizer.lr == 0.5
     assert values(module.parameters()) == {0.5}
+
+
+@pytest.mark.parametrize("take", ["state_dict", "pickled layer"])
+def test_arrays_of_ones_own_wait_for_a_step(take, monkeypatch):
+    """theirs and the layer's beside them, at the last weight of the layer"""
+    own, layer = {"a": np.zeros(3), "b": np.zeros(2)}, fastrnn.Linear(2, 3, dtype=np.float64)
+    fill(layer, 0)
+    opt = optim.SGD([own, layer], lr=1.0)
+    update, calls = optim.SGD._update, []
+
+    def step(pause):
+        def late(self, *given):
+            calls.append(given)
+            if len(calls) == 4:
+                pause()
+            update(self, *given)
+
+        monkeypatch.setattr(optim.SGD, "_update", late)
+        opt.step(ones_for(opt))
+
+    with halfway(step):
+        if take == "state_dict":
+            end = begun(opt.modules[0].state_dict)
+        else:
+            end = begun(lambda: pickle.loads(pickle.dumps(layer)).state_dict())
+    assert values(end()) == {-1}
+
+
+def test_a_step_waits_for_an_edit_of_ones_own_arrays():
+    own, layer = {"a": np.ones(3), "b": np.ones(2)}, fastrnn.Linear(2, 3)
+    fill(layer, 1)
+    opt = optim.SGD([layer, own], lr=1.0)
+    with opt.modules[1].edit() as arrays:
+        end = begun(lambda: opt.step(ones_for(opt)))
+        assert values(begun(layer.state_dict)()) == {1}, "it holds nobody up meanwhile"
+        arrays["a"][...] = 3
+        arrays["b"] = np.full(2, 3.0)
+    end()
+    assert values(own) == {2} and values(layer.state_dict()) == {0}
+
+
+def test_an_array_replaced_while_a_step_waits():
+    """is found before anything has changed"""
+    own, layer = {"a": np.ones(3)}, fastrnn.Linear(2, 3)
+    fill(layer, 1)
+    opt = optim.SGD([layer, own], lr=1.0)
+    y, tape = layer.forward(np.ones((1, 2), np.float32))
+
+    def hold(pause):
+        with opt.modules[1].edit():
+            pause()
+
+    def refused():
+        with rejects(ValueError, "modules[1]: expected the arrays", "differing in a;"):
+            opt.step(ones_for(opt))
+
+    with halfway(hold):
+        end = begun(refused)
+        own["a"] = np.ones(3)
+    end()
+    layer.backward(tape, y)  # the tape is still good
+    assert opt.state_dict()["steps"] == 0 and values(layer.state_dict()) == values(own) == {1}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
+Form: TypeAlias = tuple[Shape, np.dtype[Any]]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -108,20 +109,15 @@ def _import_array(name: str, value: Any) -> Array:
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
 
 
-def owned(array: Array) -> Array:
-    """Return an array that can be written to and shares its memory with none; itself if it can."""
-    flags = array.flags
-    return array if flags.writeable and flags.owndata else array.copy()
-
-
-def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
-    """Return the arrays, copied where one may lie in the memory of a target that owns its own."""
-    return {
-        name: a.copy()
-        if not a.flags.owndata and any(np.may_share_memory(a, target) for target in targets)
-        else a
-        for name, a in arrays.items()
-    }
+def as_writable(name: str, value: Any) -> Array:
+    """Return a NumPy array of float32 or float64 that can be changed where it lies, or raise."""
+    refuse_masked(name, value)
+    if not isinstance(value, np.ndarray) or value.dtype not in FLOATS:
+        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{name}: expected a float32 or float64 array, got {got}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    return value
 
 
 def _dtype_message(name: str, got: np.dtype[Any], expected: np.dtype[Any]) -> str:
@@ -271,21 +267,24 @@ def as_threads(name: str, value: Any) -> int:
     return 0 if value is None else as_size(name, value)
 
 
-def as_weights(
-    name: str, given: Any, shapes: Mapping[str, Shape], dtype: np.dtype[Any]
-) -> dict[str, Array]:
-    """Return `given` in the order of `shapes`; one ValueError lists all that is wrong."""
+def forms(arrays: Mapping[str, Array]) -> dict[str, Form]:
+    """Return what `as_weights` expects of arrays that are to take the place of these."""
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
+
+
+def as_weights(name: str, given: Any, expected: Mapping[str, Form]) -> dict[str, Array]:
+    """Return `given` in the order of `expected`; one ValueError lists all that is wrong."""
     if not isinstance(given, Mapping):
         raise TypeError(f"{name}: expected a dict of arrays by name, got {type(given).__name__}")
     problems = []
-    missing = [key for key in shapes if key not in given]
-    unexpected = [str(key) for key in given if key not in shapes]
+    missing = [key for key in expected if key not in given]
+    unexpected = [str(key) for key in given if key not in expected]
     if missing:
         problems.append(f"missing {', '.join(missing)}")
     if unexpected:
         problems.append(f"unexpected {', '.join(unexpected)}")
     found: dict[str, Array] = {}
-    for key, shape in shapes.items():
+    for key, (shape, dtype) in expected.items():
         if key in given:
             try:
                 found[key] = as_contiguous(key, given[key], dtype)

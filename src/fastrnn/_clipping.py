@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._arguments import FLOATS, Array, as_flag, as_real, refuse_masked
+from ._arguments import Array, as_flag, as_real, as_writable
 from ._tape import Gradients
 
 Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
@@ -38,7 +38,9 @@ def clip_grad_norm_(
     max_norm = as_real("max_norm", max_norm, 0.0, infinite=True)
     strict = as_flag("error_if_nonfinite", error_if_nonfinite)
     arrays = [
-        _writable(name, array) for gradients in as_dicts(grads) for name, array in gradients.items()
+        as_writable(f"grads: {name}", array)
+        for gradients in as_dicts(grads)
+        for name, array in gradients.items()
     ]
     with np.errstate(under="ignore"):  # as far below the others as that, it adds nothing
         total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
@@ -64,15 +66,3 @@ def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
             )
         dicts.append(weights)
     return dicts
-
-
-def _writable(name: str, grad: Any) -> Array:
-    """Return a gradient that can be scaled where it lies, or raise."""
-    refuse_masked(f"grads: {name}", grad)
-    if not isinstance(grad, np.ndarray) or grad.dtype not in FLOATS:
-        got = grad.dtype if isinstance(grad, np.ndarray) else type(grad).__name__
-        raise TypeError(f"grads: expected a float32 or float64 array for {name}, got {got}")
-    if not grad.flags.writeable:
-        raise ValueError(f"grads: expected a writable array for {name}, got a read-only one")
-    found: Array = grad
-    return found

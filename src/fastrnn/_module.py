@@ -3,55 +3,27 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ._arguments import Array, as_flag, as_threads, as_weights, detached, owned
+from ._arguments import Array, as_flag, as_threads
+from ._memory import owned, read_only
 from ._packing import Packing
 from ._replacing import Target
 from ._safetensors import FORMAT, write
+from ._trainable import Editable, Trainable
 
 M = TypeVar("M", bound="Module")  # typing.Self, which Python 3.10 has not
 
 _DERIVED = ("_engine", "_packing")
 
 
-class Editable(Mapping[str, Array]):
-    """Writable weights: `p[name] = array` writes the values, as `p[name] *= 2` does.
-
-    The arrays are the weights themselves, not copies. As with NumPy's views, `p["a"], p["b"] =
-    p["b"], p["a"]` does not swap, since the second reads what the first has written: copy one.
-    """
-
-    def __init__(self, weights: dict[str, Array]) -> None:
-        self._weights = weights
-
-    def __getitem__(self, name: str) -> Array:
-        try:
-            return self._weights[name]
-        except KeyError:
-            expected = ", ".join(self._weights)
-            raise KeyError(f"edit: expected one of {expected}, got {name!r:.80}") from None
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        weight = self[name]
-        if value is not weight:  # `p[name] *= 2` ends with p[name] = p[name]
-            weight[...] = as_weights("edit", {name: value}, {name: weight.shape}, weight.dtype)[
-                name
-            ]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
-
-
-class Module(ABC):
+class Module(Trainable):
     """Weights under torch's names, and the packed form that computations use."""
 
     _weights: dict[str, Array]
@@ -101,11 +73,11 @@ class Module(ABC):
         A view shows later changes of the weights. Writing to one raises NumPy's error: the packed
         weights that computations use would not notice.
         """
-        views = {}
-        for name, weight in self._weights.items():
-            views[name] = view = weight.view()
-            view.flags.writeable = False
-        return views
+        return read_only(self._weights)
+
+    @property
+    def _lock(self) -> threading.RLock:
+        return self._packing.lock
 
     @contextmanager
     def edit(self) -> Iterator[Editable]:
@@ -135,30 +107,6 @@ class Module(ABC):
             finally:
                 for view in views.values():  # one kept must not write unnoticed; its slices may
                     view.flags.writeable = False
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return a copy of every weight, by torch's names, all of the same moment.
-
-        It waits while another thread edits the weights, a step of an optimizer among them, or packs
-        them. Inside an `edit` block of one's own they are what the block has made of them so far.
-        """
-        with self._packing.lock:
-            return {name: weight.copy() for name, weight in self._weights.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over all weights from a dict of arrays (torch tensors too) by torch's names.
-
-        Raises:
-            ValueError: names missing or unexpected, a wrong shape or dtype: all are listed in one
-                message, and nothing has been loaded.
-        """
-        shapes = {name: weight.shape for name, weight in self._weights.items()}
-        arrays = as_weights("state_dict", state_dict, shapes, self._dtype)
-        # `parameters()` with names swapped: a later source would be an earlier target's new values.
-        arrays = detached(arrays, self._weights.values())
-        with self.edit() as weights:
-            for name, array in arrays.items():
-                weights[name][...] = array
 
     def save(self, path: Target) -> None:
         """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.

@@ -6,16 +6,20 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import combinations
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
-from ._arguments import Array, as_real, as_size, as_weights, owned, refuse_masked, show_shape
+from ._arguments import Array, as_real, as_size, as_weights, refuse_masked, show_shape
+from ._arrays import Arrays
 from ._clipping import Grads, as_dicts
-from ._module import Module
+from ._memory import overlap, owned
 from ._packing import holding
+from ._trainable import Trainable
 
 O = TypeVar("O", bound="Optimizer")  # typing.Self, which Python 3.10 has not
+ModuleOrArrays: TypeAlias = Trainable | Mapping[str, Array]  # Mapping: arrays of the caller's own
 _Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
 _MOST_STEPS = 2**53  # a double counts no further
 
@@ -31,15 +35,9 @@ class Optimizer(ABC):
     _parts: ClassVar[tuple[str, ...]]  # what the rule remembers of a weight
     _always: ClassVar[bool]  # whether every step leaves it, whatever the options are
 
-    def __init__(self, modules: Module | Iterable[Module], **options: Any) -> None:
-        if not isinstance(modules, (Module, Iterable)):
-            raise TypeError(f"modules: expected fastrnn layers, got {type(modules).__name__}")
-        self._modules = (modules,) if isinstance(modules, Module) else tuple(modules)
-        for module in self._modules:
-            if not isinstance(module, Module):
-                raise TypeError(f"modules: expected fastrnn layers, got {type(module).__name__}")
-        if len(set(map(id, self.modules))) < len(self.modules):
-            raise ValueError("modules: expected each once, got one of them twice")
+    def __init__(self, modules: ModuleOrArrays | Iterable[ModuleOrArrays], **options: Any) -> None:
+        self._modules = _trainables(modules)
+        self._own = tuple(module for module in self._modules if isinstance(module, Arrays))
         checked = self._options(options)
         vars(self).update(checked)
         self._names = tuple(name for name in options if name in checked)
@@ -48,19 +46,25 @@ class Optimizer(ABC):
         self._lock = threading.RLock()  # held while options, memory and steps change or are copied
 
     @property
-    def modules(self) -> tuple[Module, ...]:
-        """The modules whose weights a step changes, in the order of its gradients."""
+    def modules(self) -> tuple[Trainable, ...]:
+        """The modules whose weights a step changes, in the order of its gradients.
+
+        A dict of arrays stands among them as what it has in common with a module: `parameters`,
+        `edit`, `state_dict` and `load_state_dict`.
+        """
         return self._modules
 
     def step(self, grads: Grads | Sequence[Grads]) -> None:
         """Change every weight once.
 
         Args:
-            grads: one `Gradients` or weights dict a module, in the order of the modules.
+            grads: one `Gradients` or weights dict a module, in the order of the modules; of a dict
+                of arrays a dict, too.
 
         Raises:
             TypeError: something else; a gradient of another dtype than its weight's, or masked.
-            ValueError: a wrong number of them; names or shapes that differ from the module's.
+            ValueError: a wrong number of them; names or shapes that differ from the module's; an
+                array of one's own that is read-only by now, or another one under its name.
 
         An option that the constructor would refuse by now is its error too. Nothing has changed
         after any of these. All modules are edited together, as in nested `edit` blocks; while
@@ -74,18 +78,22 @@ class Optimizer(ABC):
             )
         for module, gradients in zip(self.modules, dicts, strict=True):
             _check(module, gradients)
+        for own in self._own:
+            dicts = [own.apart(gradients) for gradients in dicts]
         with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
-            held.enter_context(holding([module._packing for module in self.modules]))
+            held.enter_context(holding([module._lock for module in self.modules]))
             # Behind those of the modules: who holds it waits for nobody. A copy of the state takes
             # it alone, and is safe inside an edit block, too.
             held.enter_context(self._lock)
             options = self._options(vars(self))  # as they are now, after all that waiting
-            edited = [held.enter_context(module.edit()) for module in self.modules]
+            edits = [module.edit() for module in self.modules]  # the last that may be refused
+            edited = [held.enter_context(edit) for edit in edits]
             vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
             self._steps += 1
             for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True):
                 for name, weight in weights.items():
-                    self._update(weight, gradients[name], memory[name])
+                    at = ... if weight.ndim else None  # NumPy makes scalars of a number's array
+                    self._update(weight[at], gradients[name][at], memory[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
@@ -138,13 +146,17 @@ class Optimizer(ABC):
         with self._lock:
             vars(self).update(options, _steps=steps, _memory=memory)
 
-    def _read_memory(self, what: str, module: Module, given: Any, steps: int) -> _Memory:
+    def _read_memory(self, what: str, module: Trainable, given: Any, steps: int) -> _Memory:
         """Return a copy of what `state_dict` tells of a module's memory, or raise."""
         weights = module.parameters()
         none = isinstance(given, Mapping) and not given and not (steps and self._always)
         parts = () if none else self._parts
-        shapes = {f"{name}.{part}": w.shape for name, w in weights.items() for part in parts}
-        arrays = as_weights(what, given, shapes, module.dtype)
+        forms = {
+            f"{name}.{part}": (np.atleast_1d(w).shape, w.dtype)
+            for name, w in weights.items()
+            for part in parts
+        }
+        arrays = as_weights(what, given, forms)
         return {name: [arrays[f"{name}.{part}"].copy() for part in parts] for name in weights}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,7 +191,30 @@ class Optimizer(ABC):
         """Change one weight in place; `memory` holds what its earlier steps left."""
 
 
-def _check(module: Module, gradients: Mapping[str, Array]) -> None:
+def _trainables(modules: Any) -> tuple[Trainable, ...]:
+    """Return what an optimizer is to train, its arrays apart from each other, or raise."""
+    expected = "modules: expected fastrnn layers or dicts of arrays by name"
+    alone = isinstance(modules, (Trainable, Mapping))
+    if not alone and not isinstance(modules, Iterable):
+        raise TypeError(f"{expected}, got {type(modules).__name__}")
+    found: dict[str, Trainable] = {}
+    for k, given in enumerate([modules] if alone else modules):
+        name = "modules" if alone else f"modules[{k}]"
+        if not isinstance(given, (Trainable, Mapping)):
+            raise TypeError(f"{expected}, got {type(given).__name__}")
+        found[name] = Arrays(name, given) if isinstance(given, Mapping) else given
+    if len(set(map(id, found.values()))) < len(found):
+        raise ValueError("modules: expected each once, got one of them twice")
+    weights = [(f"{m}[{n!r}]", w) for m in found for n, w in found[m].parameters().items()]
+    for (name, weight), (other_name, other) in combinations(weights, 2):
+        if overlap(weight, other):
+            raise ValueError(
+                f"modules: expected arrays that share no memory, got {name} and {other_name}"
+            )
+    return tuple(found.values())
+
+
+def _check(module: Trainable, gradients: Mapping[str, Array]) -> None:
     weights = module.parameters()
     if weights.keys() != gradients.keys():
         wrong = ", ".join(sorted(map(str, weights.keys() ^ gradients.keys())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -114,13 +114,13 @@ class Packing(Generic[N]):
 
 
 @contextmanager
-def holding(packings: Sequence[Packing[Any]]) -> Iterator[None]:
-    """Hold the locks of all, having waited for none of them while holding another.
+def holding(wanted: Iterable[threading.RLock]) -> Iterator[None]:
+    """Hold all of them, having waited for none of them while holding another.
 
     Whoever edits one of several modules may need another one inside: a thread that took their
     locks in a fixed order would wait for it for ever, and it for that thread.
     """
-    locks = [packing.lock for packing in packings]
+    locks = list(wanted)
     while True:
         with ExitStack() as held:
             for lock in locks:

@@ -288,6 +288,7 @@ def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = 
         bidirectional="weight_ih_l0_reverse" in weights,
         proj_size=first["weight_hr_l0"].shape[0] if projected else 0,
     )
-    arrays = as_weights("weights", weights, spec.shapes(), spec.dtype).values()
+    expected = {name: (shape, spec.dtype) for name, shape in spec.shapes().items()}
+    arrays = as_weights("weights", weights, expected).values()
     warn_of_dropout(float(dropout), spec.num_layers, stacklevel=3)
     return Engine(spec, [w.copy() for w in arrays] if keep else list(arrays))

@@ -8,6 +8,19 @@
     opt.step([g_lstm, g_head])          # in the order of the modules
 
 Gradients come as `Gradients`, or as dicts of weights by name; for one module, alone or in a list.
+
+Arrays of your own, such as the table of an embedding, stand among the modules (or alone) as a dict
+by name, and their gradients, a dict too, at the same place::
+
+    own = {"embedding": table}
+    opt = fastrnn.optim.Adam([own, lstm, head])
+    opt.step([{"embedding": dtable}, g_lstm, g_head])
+
+They are NumPy arrays of float32 or float64 that can be written to, of any shape and strides, and
+share no memory with each other. A step changes them where they lie, so the dict has to keep the
+same arrays: assign by `own["embedding"][...] = other`. Pickles and deep copies of an optimizer
+have its arrays, too; put `own` into the same pickle, and both go on with the same ones.
+
 Options such as `lr` are plain attributes: assign to them for a schedule. To resume training, pickle
 an optimizer together with its modules, or keep its `state_dict` beside theirs (and, with dropout,
 `layer.generator.bit_generator.state`, which draws the masks).
@@ -23,8 +36,7 @@ import numpy as np
 
 from ._arguments import Array, as_flag, as_real
 from ._clipping import clip_grad_norm_
-from ._module import Module
-from ._optimizer import Optimizer
+from ._optimizer import ModuleOrArrays, Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_"]
 
@@ -36,7 +48,8 @@ class SGD(Optimizer):
     w -= lr v, with `nesterov` w -= lr (g + momentum v).
 
     Args:
-        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        modules: an RNN, LSTM, GRU or Linear, a dict of arrays of your own, or several of these;
+            `step` takes gradients in their order.
         lr: number >= 0, the learning rate.
         momentum: number >= 0; 0 keeps no v.
         dampening: finite number.
@@ -44,8 +57,10 @@ class SGD(Optimizer):
         nesterov: True or False; True asks for momentum > 0 and dampening = 0.
 
     Raises:
-        TypeError: `modules` that are no modules; an option of a wrong type.
-        ValueError: a module that comes twice; an option out of its range.
+        TypeError: `modules` that are neither; an array that is none of float32 or float64; an
+            option of a wrong type.
+        ValueError: a module that comes twice; arrays that are read-only or share memory; an option
+            out of its range.
     """
 
     momentum: float
@@ -56,7 +71,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        modules: Module | Iterable[Module],
+        modules: ModuleOrArrays | Iterable[ModuleOrArrays],
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -106,15 +121,18 @@ class Adam(Optimizer):
     `weight_decay` times w is added to g before.
 
     Args:
-        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        modules: an RNN, LSTM, GRU or Linear, a dict of arrays of your own, or several of these;
+            `step` takes gradients in their order.
         lr: number >= 0, the learning rate.
         betas: b1 and b2, each in [0, 1).
         eps: number >= 0.
         weight_decay: number >= 0.
 
     Raises:
-        TypeError: `modules` that are no modules; an option of a wrong type.
-        ValueError: a module that comes twice; an option out of its range.
+        TypeError: `modules` that are neither; an array that is none of float32 or float64; an
+            option of a wrong type.
+        ValueError: a module that comes twice; arrays that are read-only or share memory; an option
+            out of its range.
     """
 
     betas: tuple[float, float]
@@ -124,7 +142,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        modules: Module | Iterable[Module],
+        modules: ModuleOrArrays | Iterable[ModuleOrArrays],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -176,20 +194,23 @@ class AdamW(Adam):
     left as it is.
 
     Args:
-        modules: one RNN, LSTM, GRU or Linear, or several; `step` takes gradients in their order.
+        modules: an RNN, LSTM, GRU or Linear, a dict of arrays of your own, or several of these;
+            `step` takes gradients in their order.
         lr: number >= 0, the learning rate.
         betas: b1 and b2 of Adam, each in [0, 1).
         eps: number >= 0.
         weight_decay: number >= 0.
 
     Raises:
-        TypeError: `modules` that are no modules; an option of a wrong type.
-        ValueError: a module that comes twice; an option out of its range.
+        TypeError: `modules` that are neither; an array that is none of float32 or float64; an
+            option of a wrong type.
+        ValueError: a module that comes twice; arrays that are read-only or share memory; an option
+            out of its range.
     """
 
     def __init__(
         self,
-        modules: Module | Iterable[Module],
+        modules: ModuleOrArrays | Iterable[ModuleOrArrays],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

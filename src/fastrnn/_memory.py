@@ -1,0 +1,55 @@
+"""Whose memory arrays lie in, and who may write there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from ._arguments import Array
+
+
+def read_only(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a view of each that cannot be written to."""
+    views = {name: array.view() for name, array in arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
+def owned(array: Array) -> Array:
+    """Return an array that can be written to and shares its memory with none; itself if it can."""
+    flags = array.flags
+    return array if flags.writeable and flags.owndata else array.copy()
+
+
+def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
+    """Return the arrays, copied where one may lie in the memory of a target."""
+    return {
+        name: np.array(a) if any(np.may_share_memory(a, target) for target in targets) else a
+        for name, a in arrays.items()
+    }
+
+
+# Candidates to look at; slices of one array take far fewer. (NumPy's stubs know -1 and 0 alone.)
+_MOST_WORK: Any = 10_000
+
+
+def overlap(array: Array, other: Array) -> bool:
+    """Whether two share memory; columns of one array, one beside the other, do not."""
+    try:
+        return bool(np.shares_memory(array, other, max_work=_MOST_WORK))
+    except RuntimeError:  # np.exceptions.TooHardError, which is elsewhere before NumPy 1.25
+        return True
+
+
+def overlaps_itself(array: Array) -> bool:
+    """Whether elements may share memory, as those of a broadcast array or a sliding window do."""
+    reach = array.itemsize
+    axes = zip(map(abs, array.strides), array.shape, strict=True)
+    for stride, size in sorted(axis for axis in axes if axis[1] != 1):
+        if stride < reach:
+            return array.size > 0
+        reach += stride * (size - 1)
+    return False

@@ -1,0 +1,371 @@
+"""Optimizers of a caller's own arrays: alone, and beside modules."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import optim
+from support import (
+    DTYPES,
+    LAYOUTS,
+    assert_same_bits,
+    in_layout,
+    random,
+    random_gradients,
+    rejects,
+)
+
+OPTIONS = {
+    "SGD": dict(lr=0.1, momentum=0.9, weight_decay=0.01),
+    "Adam": dict(lr=0.1, weight_decay=0.01),
+    "AdamW": dict(lr=0.1, weight_decay=0.01),
+}
+each_rule = pytest.mark.parametrize("rule", OPTIONS)
+
+
+def optimizer(rule, modules):
+    return getattr(optim, rule)(modules, **OPTIONS[rule])
+
+
+def some():
+    """arrays as a model may have them: two dtypes, strides, a number"""
+    return {
+        "embedding": random(7, 4),
+        "attention": random(6, 5, dtype="float64").T,
+        "columns": random(3, 8)[:, 1::2],
+        "scale": np.array(0.5, np.float32),
+    }
+
+
+def train(opt, steps=3):
+    for grads in zip(*(random_gradients(m, steps) for m in opt.modules), strict=True):
+        opt.step(grads)
+
+
+def kept(own):
+    return {name: array.copy() for name, array in own.items()}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@each_rule
+def test_an_array_is_trained_as_a_layers_weight_is(rule, layout, dtype):
+    """wherever it lies, with the same bits"""
+    layer = fastrnn.Linear(4, 15, bias=False, seed=1, dtype=dtype)
+    start = layer.state_dict()["weight"].reshape(3, 5, 4)
+    array = in_layout(start, layout)
+    base = array if array.base is None else array.base
+    opt, twin = optimizer(rule, layer), optimizer(rule, {"weight": array})
+    for grads in random_gradients(layer, 3):
+        opt.step(grads)
+        twin.step({"weight": in_layout(grads["weight"].reshape(3, 5, 4), layout)})
+    assert array.tobytes() == layer.parameters()["weight"].tobytes()
+    assert array.tobytes() != start.tobytes()
+    assert np.shares_memory(array, base), "in place"
+
+
+@each_rule
+def test_beside_modules(rule):
+    """each at its place of the gradients, as if it were trained alone"""
+    lstm, head, own = fastrnn.LSTM(4, 5, seed=1), fastrnn.Linear(5, 2, seed=1), some()
+    parts = [fastrnn.LSTM(4, 5, seed=1), some(), fastrnn.Linear(5, 2, seed=1)]
+    opt = optimizer(rule, [lstm, own, head])
+    train(opt)
+    for part in parts:
+        train(optimizer(rule, part))
+    assert_same_bits(lstm.state_dict(), parts[0].state_dict())
+    assert_same_bits(own, parts[1])
+    assert_same_bits(head.state_dict(), parts[2].state_dict())
+    assert opt.modules[0] is lstm and opt.modules[2] is head
+    assert_same_bits(opt.modules[1].parameters(), own)
+    assert repr(opt) == repr(optimizer(rule, lstm))
+
+
+def test_the_rest_of_memory_is_left_alone():
+    wide = random(4, 6)
+    before = wide.copy()
+    train(optim.Adam({"a": wide[:, :2], "b": wide[:, 4:]}, lr=0.1))
+    assert (wide[:, 2:4] == before[:, 2:4]).all()
+    assert (wide[:, :2] != before[:, :2]).all() and (wide[:, 4:] != before[:, 4:]).all()
+
+
+READ_ONLY = random(2)
+READ_ONLY.flags.writeable = False
+TABLE = random(4, 3)
+LAYER = fastrnn.Linear(3, 2)
+WRONG = {
+    "integers": ({"a": np.arange(3)}, TypeError, "modules['a']: expected a float32", "int64"),
+    "half": ({"a": TABLE.astype("f2")}, TypeError, "modules['a']: expected a float32", "float16"),
+    "order": ({"a": TABLE.astype(">f4")}, TypeError, "modules['a']: expected a float32", ">f4"),
+    "list": ([LAYER, {"a": [1.0]}], TypeError, "modules[1]['a']: expected a float32", "list"),
+    "number": ({"a": 1.0}, TypeError, "modules['a']: expected a float32", "float"),
+    "layer": ({"a": LAYER}, TypeError, "modules['a']: expected a float32 or", "got Linear"),
+    "masked": ({"a": np.ma.array(TABLE)}, TypeError, "modules['a']: expected a plain array"),
+    "name": ({1: TABLE}, TypeError, "modules: expected names of text, got 1"),
+    "read-only": ([{"a": READ_ONLY}], ValueError, "modules[0]['a']: expected a writable array"),
+    "view": (LAYER.parameters(), ValueError, "modules['weight']: expected a writable array"),
+    "array": ([LAYER, TABLE], TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
+    "array alone": (TABLE, TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
+    "twice": (
+        {"a": TABLE, "b": TABLE},
+        ValueError,
+        "modules: expected arrays that share no memory, got modules['a'] and modules['b']",
+    ),
+    "in two dicts": (
+        [{"a": TABLE}, LAYER, {"b": TABLE[1:]}],
+        ValueError,
+        "modules: expected arrays that share no memory, got modules[0]['a'] and modules[2]['b']",
+    ),
+    "overlapping": (
+        {"a": TABLE[:, :2], "b": TABLE[:, 1:]},
+        ValueError,
+        "modules: expected arrays that share no memory",
+    ),
+    "repeated": (
+        {"a": np.lib.stride_tricks.as_strided(TABLE, (4, 3), (0, 4))},
+        ValueError,
+        "modules['a']: expected an array whose elements lie apart",
+    ),
+    "sliding": (
+        {"a": np.lib.stride_tricks.as_strided(TABLE, (5, 3), (4, 4))},
+        ValueError,
+        "modules['a']: expected an array whose elements lie apart",
+    ),
+}
+
+
+@pytest.mark.parametrize(("modules", "error", "message"), [
+    (given, error, message) for given, error, *message in WRONG.values()
+], ids=WRONG)  # fmt: skip
+def test_what_cannot_be_trained(modules, error, message):
+    with rejects(error, *message):
+        optim.Adam(modules)
+
+
+def test_the_weights_of_a_layer_are_not_ones_own():
+    """a slice of them, which a block has left writable"""
+    with LAYER.edit() as p:
+        part = p["weight"][:1]
+    with rejects(
+        ValueError, "modules: expected arrays", "modules[0]['weight']", "modules[1]['part']"
+    ):
+        optim.SGD([LAYER, {"part": part}])
+
+
+def spoil(own, how):
+    """what makes a step impossible; returns what undoes it"""
+    table = own["embedding"]
+    if how == "replaced":
+        own["embedding"] = table.copy()
+    elif how == "gone":
+        del own["embedding"]
+    elif how == "added":
+        own["more"] = random(2)
+        return lambda: own.pop("more")
+    elif how == "reshaped":
+        table.shape = (4, 7)
+        return lambda: setattr(table, "shape", (7, 4))
+    else:
+        table.flags.writeable = False
+        return lambda: setattr(table.flags, "writeable", True)
+    return lambda: own.update(embedding=table)
+
+
+@pytest.mark.parametrize("how", ["replaced", "gone", "added", "reshaped", "read-only"])
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+@each_rule
+def test_a_dict_that_is_not_what_it_was(rule, how):
+    """nothing has changed then, and training goes on when it is again"""
+    layer, own, twin = fastrnn.Linear(2, 3, seed=1), some(), some()
+    opt = optimizer(rule, [layer, own])
+    first, second = zip(*(random_gradients(m, 2) for m in opt.modules), strict=True)
+    opt.step(first)
+    before, state = kept(own) | layer.state_dict(), pickle.dumps(opt.state_dict())
+    y, tape = layer.forward(np.ones((1, 2), np.float32))
+    undo = spoil(own, how)
+    expected = "modules[1]['embedding']: expected a writable" if how == "read-only" else (
+        "modules[1]: expected the arrays that the optimizer was made with, differing in "
+        + ("more;" if how == "added" else "embedding;")
+    )  # fmt: skip
+    for use in (opt.step, lambda _: opt.modules[1].edit(), lambda _: opt.modules[1].parameters()):
+        with rejects(ValueError, expected):
+            use(second)
+    undo()
+    layer.backward(tape, y)  # the tape is still good
+    assert_same_bits(own | layer.state_dict(), before)
+    assert pickle.dumps(opt.state_dict()) == state
+    opt.step(second)
+    twins = optimizer(rule, twin)
+    twins.step(first[1])
+    twins.step(second[1])
+    assert_same_bits(own, twin)
+
+
+def test_wrong_gradients_change_nothing():
+    layer, own = fastrnn.Linear(2, 3, seed=1), some()
+    opt = optim.Adam([layer, own])
+    (of_layer,), (good,) = (random_gradients(m, 1) for m in opt.modules)
+    before = kept(own) | layer.state_dict()
+    masked = np.ma.array(good["embedding"])
+    for bad, error, *message in (
+        ({}, ValueError, "grads: expected the names of modules[1] (embedding, attention, colu"),
+        (good | {"more": masked}, ValueError, "grads: expected the names of modules[1]", "more"),
+        (good | {"embedding": random(7, 3)}, ValueError, "grads: expected shape [7, 4] for embed"),
+        (good | {"scale": random(1)}, ValueError, "grads: expected shape [] for scale, got [1]"),
+        (good | {"scale": np.float64(1)}, TypeError, "grads: expected dtype float32 for scale"),
+        (good | {"scale": 1.0}, TypeError, "grads: expected dtype float32 for scale, got float"),
+        (good | {"embedding": masked}, TypeError, "grads: embedding: expected a plain array"),
+    ):
+        with rejects(error, *message):
+            opt.step([of_layer, bad])
+    with rejects(ValueError, "grads: expected 2 (one a module), got 1"):
+        opt.step(good)
+    assert_same_bits(own | layer.state_dict(), before)
+    assert opt.state_dict()["steps"] == 0
+    opt.step([of_layer, good | {"scale": good["scale"][()]}])  # NumPy's number for an array of none
+
+
+def test_a_factors_gradient_may_be_the_other_factor():
+    """loss = a b: each step reads both as they were before it"""
+    own = {"a": np.array([2.0]), "b": np.array([3.0])}
+    opt = optim.SGD([own, {"c": own["a"].copy()}], lr=0.5)
+    opt.step([{"a": own["b"], "b": own["a"]}, {"c": own["b"][:]}])
+    assert own["a"] == 2 - 0.5 * 3 and own["b"] == 3 - 0.5 * 2
+    assert opt.modules[1].parameters()["c"] == 2 - 0.5 * 3
+
+
+def test_a_weights_gradient_may_be_itself():
+    """loss = |w|^2 / 2, with AdamW, which changes w before it uses the gradient"""
+    one, two = {"w": random(3)}, {"w": random(3)}
+    optim.AdamW(one, weight_decay=0.5, lr=0.5).step(one)
+    optim.AdamW(two, weight_decay=0.5, lr=0.5).step(kept(two))
+    assert_same_bits(one, two)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@each_rule
+def test_training_resumes_from_a_state_dict(rule, steps):
+    own, layer = some(), fastrnn.GRU(2, 3, seed=1)
+    opt = optimizer(rule, [own, layer])
+    train(opt, steps)
+    twin, other = kept(own), fastrnn.GRU(2, 3)
+    other.load_state_dict(layer.state_dict())
+    again = getattr(optim, rule)([twin, other])
+    again.load_state_dict(pickle.loads(pickle.dumps(opt.state_dict())))
+    for each in (opt, again):
+        train(each)
+    assert_same_bits(own | layer.state_dict(), twin | other.state_dict())
+    wrong = opt.state_dict()
+    name = "embedding.velocity" if rule == "SGD" else "embedding.mean"
+    wrong["memory"][0][name] = random(7, 4, dtype="float64")
+    with rejects(ValueError, f"memory[0]: {name}: expected dtype float32"):
+        again.load_state_dict(wrong)
+
+
+CLONES = {
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {p}": lambda o, p=p: pickle.loads(pickle.dumps(o, p)) for p in range(2, 6)},
+}
+
+
+@pytest.mark.parametrize("clone", CLONES.values(), ids=CLONES)
+@each_rule
+def test_arrays_travel_with_their_optimizer(rule, clone):
+    """and are those that travel beside it, in the dict or alone"""
+    own = some()
+    opt = optimizer(rule, own)
+    train(opt)
+    alone = clone(opt)
+    twin, table, again = clone((own, own["embedding"], opt))
+    before = kept(own)
+    assert_same_bits(twin, own)
+    for each in (again, alone):
+        train(each)
+    assert_same_bits(own, before)
+    train(opt)
+    assert_same_bits(twin, own)
+    assert_same_bits(alone.modules[0].parameters(), own)
+    assert table is twin["embedding"]
+
+
+def test_a_copy_trains_the_same_arrays():
+    own = {"w": random(3)}
+    opt = optim.Adam(own)
+    train(opt)
+    twin = copy.copy(opt)
+    before = kept(own)
+    train(twin)
+    assert (own["w"] != before["w"]).all() and opt.state_dict()["steps"] == 3
+    assert twin.modules == opt.modules
+    other = optim.SGD(opt.modules, lr=0.1)  # another rule for them
+    assert other.modules == opt.modules
+
+
+def test_arrays_over_read_only_buffers():
+    """are read-only arrays of the caller's, which no step may change"""
+    buffers = []
+    data = pickle.dumps(optim.SGD({"w": random(3)}), 5, buffer_callback=buffers.append)
+    frozen = pickle.loads(data, buffers=[bytes(b.raw()) for b in buffers])
+    with rejects(ValueError, "modules['w']: expected a writable array, got a read-only one"):
+        frozen.step({"w": random(3)})
+    writable = pickle.loads(data, buffers=[bytearray(b.raw()) for b in buffers])
+    train(writable)
+
+
+def test_arrays_of_a_subclass(tmp_path):
+    """a file in memory, as np.memmap has it, is changed there"""
+    mapped = np.memmap(tmp_path / "table", np.float32, "w+", shape=(4, 3))
+    mapped[...] = random(4, 3)
+    plain = {"table": np.array(mapped)}
+    for own in ({"table": mapped}, plain):
+        train(optim.Adam(own))
+    mapped.flush()
+    assert (tmp_path / "table").read_bytes() == plain["table"].tobytes()
+
+
+def test_arrays_as_a_module():
+    """what a dict among the modules has in common with them"""
+    own = some()
+    (module,) = optim.SGD(own).modules
+    before = module.state_dict()
+    assert_same_bits(before, own)
+    with module.edit() as p:
+        p["scale"] = np.float32(2)
+        p["embedding"] *= 2
+        p["attention"][...] = 0
+    assert own["scale"] == 2 and (own["embedding"] == 2 * before["embedding"]).all()
+    assert not own["attention"].any()
+    with pytest.raises(ValueError, match="read-only"):
+        module.parameters()["embedding"][...] = 0
+    module.load_state_dict(before)
+    assert_same_bits(own, before)
+    with rejects(ValueError, "state_dict: scale: expected shape []"):
+        module.load_state_dict(before | {"scale": random(2)})
+    pair = {"a": random(2), "b": random(2, seed=2)}
+    swapped = {"a": pair["b"].copy(), "b": pair["a"].copy()}
+    optim.SGD(pair).modules[0].load_state_dict({"a": pair["b"], "b": pair["a"]})
+    assert_same_bits(pair, swapped)
+
+
+def test_nothing_and_arrays_of_nothing():
+    optim.Adam({}).step({})
+    own = {"a": np.zeros((0, 3)), "b": np.zeros((2, 0))}
+    train(optim.Adam(own))
+
+
+def test_embedding_attention_and_scale_against_torch():
+    torch = pytest.importorskip("torch")
+    own = some()
+    twins = {name: torch.nn.Parameter(torch.from_numpy(a.copy())) for name, a in own.items()}
+    opt = optim.Adam(own, lr=0.01)
+    theirs = torch.optim.Adam(twins.values(), lr=0.01)
+    for grads in random_gradients(opt.modules[0], 10):
+        for name, twin in twins.items():
+            twin.grad = torch.from_numpy(np.array(grads[name]))
+        opt.step(grads)
+        theirs.step()
+    for name, twin in twins.items():
+        np.testing.assert_allclose(own[name], twin.detach().numpy(), rtol=2e-5, atol=2e-6)
