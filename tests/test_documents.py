@@ -83,6 +83,7 @@ def of_torch():
 def of_howto():
     yield from of_shipping()
     yield from of_training()
+    yield from of_characters()
     yield of_onnx() if find_spec("onnx") else "onnx"
     yield dict(keras_model=keras_model())
 
@@ -121,6 +122,12 @@ def of_training():
         valid_sequences=sequences[45:],
         valid_labels=labels[45:],
     )
+
+
+def of_characters():
+    yield dict(text="how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 20)
+    yield {}
+    yield {}
 
 
 def of_onnx():
@@ -223,6 +230,30 @@ def test_training_goes_on_from_its_checkpoint(blocks):
         results.append({**space["lstm"].state_dict(), "best": np.array(space["best"])})
     assert_same_bits(*results)
     assert results[0]["best"] > 0.9 and len(lines) == 20 + 7 + 9 + 6
+
+
+@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
+def test_an_embedding_is_learnt(blocks):
+    """and a stream continues the text"""
+    given = list(of_characters())
+    space, _ = run(blocks[4:6], given[:2])
+    own, lstm, head = space["own"], space["lstm"], space["head"]
+    text, ids, history = space["text"], space["ids"], space["history"]
+    assert history[0] > 2 and np.mean(history[-10:]) < 0.3
+    written = space["write"]("how ", 60)
+    assert len(written) == 64 and set(written.split()[1:-1]) <= set(text.split())
+    logits = head(lstm.stream().process(own["embedding"][ids[:200]]))
+    loss, _ = fastrnn.losses.cross_entropy(logits, ids[1:201])
+    assert loss < 0.3
+    assert_same_bits(fastrnn.load_tensors("embedding.safetensors"), own)
+    dtable, dx = np.zeros_like(own["embedding"]), random(6, 3, 16)
+    np.add.at(dtable, ids[:18].reshape(6, 3), dx)
+    found = space["table_gradient"](ids[:18].reshape(6, 3), dx)
+    np.testing.assert_allclose(found, dtable, rtol=1e-5, atol=1e-6)
+
+    before = own["embedding"].copy()
+    run(blocks[6:7], given[2:], **space)
+    assert (own["embedding"] != before).any()
 
 
 @pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
