@@ -196,15 +196,16 @@ def stepping():
         "stream": ("x", stream.step),
         "block": ("block", lambda x, out=None: blocks.process(x, out)),
         "pool": ("x", lambda x, out=None: pool.step(ids, x, out)),
+        "block of a pool": ("x", lambda x, out=None: pool.process(ids, x, out)),
     }
 
 
 def rows_for(way):
     x = np.random.default_rng(2).standard_normal((2, 5)).astype(np.float32)
-    return x[None] if way == "block" else x
+    return x[None] if "block" in way else x
 
 
-each_way = pytest.mark.parametrize("way", ["stream", "block", "pool"])
+each_way = pytest.mark.parametrize("way", ["stream", "block", "pool", "block of a pool"])
 
 
 @pytest.mark.parametrize("wrap", [WithDlpack, WithArray])

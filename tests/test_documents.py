@@ -70,7 +70,7 @@ def of_api():
 def of_streaming():
     lstm = fastrnn.LSTM(3, 5, num_layers=2, seed=1)
     yield dict(lstm=lstm, x=random(3), out=random(5), block=random(4, 3))
-    yield dict(lstm=lstm, x=random(2, 3), out=random(2, 5))
+    yield dict(lstm=lstm, x=random(2, 3), out=random(2, 5), blocks=random(4, 2, 3))
 
 
 def of_torch():

@@ -11,6 +11,18 @@ from support import Net, random, same
 
 pytestmark = pytest.mark.usefixtures("isa")
 NET = Net("lstm", 5, 7, layers=2)
+each_method = pytest.mark.parametrize("method", ["step", "process"])
+
+
+def advance(pool, method, ids, x, out=None):
+    """by a step, or by a block of one"""
+    if method == "process":
+        x, out = [x] if isinstance(x, list) else x[None], None if out is None else out[None]
+    return getattr(pool, method)(ids, x, out)
+
+
+def shapes(name, expected, got):
+    return rf"{name}: expected shape \[(T, |1, )?{expected}\], got \[(1, )?{got}\]"
 
 
 def test_full():
@@ -55,14 +67,15 @@ WRONG_STEPS = {
     ),
     "no ids": (lambda i: None, (1, 5), TypeError, "ids: expected integers"),
     "words": (lambda i: ["a"], (1, 5), TypeError, "ids: expected integers"),
-    "rows": (lambda i: i[:2], (3, 5), ValueError, r"x: expected shape \[2, 5\], got \[3, 5\]"),
-    "features": (lambda i: i[:2], (2, 4), ValueError, r"x: expected shape \[2, 5\], got \[2, 4\]"),
-    "axes": (lambda i: i[:2], (5,), ValueError, r"x: expected shape \[2, 5\], got \[5\]"),
+    "rows": (lambda i: i[:2], (3, 5), ValueError, shapes("x", "2, 5", "3, 5")),
+    "features": (lambda i: i[:2], (2, 4), ValueError, shapes("x", "2, 5", "2, 4")),
+    "axes": (lambda i: i[:2], (5,), ValueError, shapes("x", "2, 5", "5")),
 }
 
 
 @pytest.mark.parametrize("case", WRONG_STEPS)
-def test_wrong_steps_change_nothing(case):
+@each_method
+def test_wrong_steps_change_nothing(method, case):
     form, shape, error, message = WRONG_STEPS[case]
     pool = fastrnn.StreamPool(NET.build(), 4)
     ids = [pool.join() for _ in range(4)]
@@ -70,7 +83,7 @@ def test_wrong_steps_change_nothing(case):
     pool.leave(ids[3])
     before = [pool.get_state(i) for i in ids[:3]]
     with pytest.raises(error, match=message):
-        pool.step(form(ids), random(*shape))
+        advance(pool, method, form(ids), random(*shape))
     assert all(same(pool.get_state(i), b) for i, b in zip(ids, before, strict=False))
 
 
@@ -79,16 +92,17 @@ def test_wrong_steps_change_nothing(case):
     [
         (random(2, 5, dtype=np.float64), None, TypeError, "x: expected dtype float32, got float64"),
         ([[0.0] * 5] * 2, None, TypeError, "x: expected an array"),
-        (random(2, 5), random(2, 6), ValueError, r"out: expected shape \[2, 7\], got \[2, 6\]"),
+        (random(2, 5), random(2, 6), ValueError, shapes("out", "2, 7", "2, 6")),
         (random(2, 5), random(2, 7, dtype=np.float64), TypeError, "out: expected dtype float32"),
         (random(2, 5), random(2, 14)[:, ::2], ValueError, "out: expected a C-contiguous"),
     ],
 )
-def test_wrong_arrays_change_nothing(x, out, error, message):
+@each_method
+def test_wrong_arrays_change_nothing(method, x, out, error, message):
     pool = fastrnn.StreamPool(NET.build(), 4)
     ids = [pool.join(), pool.join()]
     with pytest.raises(error, match=message):
-        pool.step(ids, x, out=out)
+        advance(pool, method, ids, x, out)
     assert not any(s.any() for i in ids for s in pool.get_state(i))
 
 

@@ -51,18 +51,19 @@ def test_wrong_calls(method, given, named, message):
     assert not stream.state[0].any() and not OUT.any()
 
 
-def test_wrong_calls_of_a_pool():
+@pytest.mark.parametrize("method", ["step", "process"])
+def test_wrong_calls_of_a_pool(method):
     pool, ids = pool_of(NET.build())
-    x = random(3, 5)
+    x = random(3, 5) if method == "step" else random(2, 3, 5)
     for given, named, message in (
         ((), {"ids": ids, "X": x}, "an unexpected argument 'X'"),
         ((ids,), {}, "no argument 'x'"),
         ((), {"x": x}, "no argument 'ids'"),
         ((ids, x, None, None), {}, "4 arguments"),
     ):
-        expected = r"^step: expected \(ids, x, out=None\), got "
+        expected = rf"^{method}: expected \(ids, x, out=None\), got "
         with pytest.raises(TypeError, match=expected + f"{message}$"):
-            pool.step(*given, **named)
+            getattr(pool, method)(*given, **named)
     assert not pool.get_state(ids[0])[0].any()
 
 
@@ -125,6 +126,7 @@ def test_what_is_wrong_with_out(method):
         (fastrnn.Stream.process, "(self, /, block, out=None)"),
         (fastrnn.Stream.reset, "(self, /, rows=None)"),
         (fastrnn.StreamPool.step, "(self, /, ids, x, out=None)"),
+        (fastrnn.StreamPool.process, "(self, /, ids, x, out=None)"),
     ],
 )
 def test_signatures(method, text):
@@ -190,7 +192,7 @@ def test_repr():
 PUBLIC = {"batch_size", "dtype", "input_size", "num_layers", "num_threads", "output_size",
           "process", "reset", "state", "step"}  # fmt: skip
 PUBLIC_OF_POOLS = {"capacity", "dtype", "get_state", "ids", "input_size", "join", "leave",
-                   "num_layers", "num_threads", "output_size", "reset", "set_state",
+                   "num_layers", "num_threads", "output_size", "process", "reset", "set_state",
                    "step"}  # fmt: skip
 
 
@@ -219,4 +221,4 @@ def test_docstrings_of_the_stub():
     for name, text in docstrings(classes["StreamPool"]).items():
         if name:
             assert text == inspect.getdoc(getattr(_core.StreamPool, name)), name
-    assert "step" in docstrings(classes["StreamPool"])
+    assert {"step", "process"} <= docstrings(classes["StreamPool"]).keys()

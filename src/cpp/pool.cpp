@@ -4,11 +4,16 @@
 #include <cstring>
 #include <numeric>
 
+#include "network/guarded_mode.h"
+
 namespace fastrnn {
 namespace {
 
 // Rows of a chunk: 16 tiles of six, or 12 of eight. LSTM 128 on 4,096 streams: see docs/performance.md.
 constexpr int kChunk = 96;
+// Steps that a layer makes at most before the next one does, and of how many rows its outputs are kept for that: the
+// state of a chunk is gathered and scattered once for all of them. One layer alone keeps none.
+constexpr int kSteps = 64, kKept = 4 * kChunk;
 
 }  // namespace
 
@@ -41,7 +46,7 @@ StreamPool<T>::StreamPool(std::shared_ptr<const Network<T>> network, int capacit
       chunk.h = arena.take<T>(kChunk * size_t(c.output()));
       chunk.cell = arena.take<T>(kChunk * size_t(pitch_));
       chunk.unprojected = arena.take<T>(c.projection ? kChunk * size_t(pitch_) : 0);
-      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kChunk * size_t(c.output()) : 0);
+      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kKept * size_t(c.output()) : 0);
     }
   });
   std::memset(work_.data(), 0, work_.bytes());
@@ -114,59 +119,99 @@ void StreamPool<T>::gather(const Chunk& chunk, int layer, int64_t begin, int row
 }
 
 template <class T>
-void StreamPool<T>::scatter(const Chunk& chunk, int layer, int64_t begin, int rows, const T* y) noexcept {
+void StreamPool<T>::scatter(const Chunk& chunk, int layer, int64_t begin, int rows, BatchRows<const T> y) noexcept {
   const int output = network_->config().output();
   const bool has_cell = network_->cell().has_cell_state;
   for (int i = 0; i < rows; ++i) {
     const int slot = slots_[size_t(begin + i)];
-    std::memcpy(hidden(slot, layer), y + ptrdiff_t(i) * output, size_t(output) * sizeof(T));
+    std::memcpy(hidden(slot, layer), row_of(y, i), size_t(output) * sizeof(T));
     if (has_cell) std::memcpy(cell(slot, layer), chunk.cell + ptrdiff_t(i) * pitch_, size_t(pitch_) * sizeof(T));
   }
 }
 
-// One chunk through all layers, by one thread or, where it splits the units, by all of a team. odd: every other one, so
-// that it walks down the weights where the one before walked up (`cover` in gemm/cover.h).
+// A part through all layers, by one thread or, where it splits the units, by all of a team.
 template <class T>
-void StreamPool<T>::run(const Chunk& chunk, int64_t begin, int rows, bool odd, const T* x, T* y,
-                        const Team& team) noexcept {
+void StreamPool<T>::run(const Chunk& chunk, const Part& part, const Team& team) noexcept {
   const Config& c = network_->config();
-  const int64_t first[2] = {0, rows};
-  const Share share = share_units(rows, team);
-  Rows<const T> in = {x + begin * c.input, 0, c.input};
+  const Share share = share_units(part.rows, team);
+  Rows<const T> in = part.x;
   for (int layer = 0; layer < c.layers; ++layer) {
-    T* const out = layer + 1 < c.layers ? chunk.y[layer & 1] : y + begin * c.output();
-    if (team.rank == 0) gather(chunk, layer, begin, rows);
+    Rows<T> out = part.y;
+    if (layer + 1 < c.layers) out = {chunk.y[layer & 1], ptrdiff_t(part.rows) * c.output(), c.output()};
+    if (team.rank == 0) gather(chunk, layer, part.begin, part.rows);
     team.wait();
     ForwardTask<T> task = network_->forward_task(layer);
-    task.schedule = {order_.data(), length_.data(), first, false};
-    task.step_end = 1, task.odd = odd;
-    if (c.layers > 1) task.near = 0;
-    task.x = in, task.h0 = {chunk.h, c.output()}, task.y = {out, 0, c.output()};
+    task.schedule = {order_.data(), length_.data(), part.first, false};
+    task.step_end = part.steps, task.odd = part.odd;
+    if (c.layers > 1 && part.steps == 1) task.near = 0;
+    task.x = in, task.h0 = {chunk.h, c.output()}, task.y = out;
     task.cell = {chunk.cell, pitch_}, task.c0 = {chunk.cell, pitch_}, task.unprojected = chunk.unprojected;
     network_->cell().forward(task, share);  // its threads meet at the end
-    if (team.rank == 0) scatter(chunk, layer, begin, rows, out);
-    in = {out, 0, c.output()};
+    if (team.rank == 0) {
+      scatter(chunk, layer, part.begin, part.rows, {out.data + (part.steps - 1) * out.step, out.row});
+    }
+    in = {out.data, out.step, out.row};
+  }
+}
+
+// All steps of a call by the rows of a chunk, as many at once as layers can hand on.
+template <class T>
+void StreamPool<T>::run_all(const Chunk& chunk, const Part& all, const Team& team) noexcept {
+  const int most = network_->config().layers == 1 ? kSteps : std::clamp(kKept / all.rows, 1, kSteps);
+  int64_t first[kSteps + 1];
+  for (int64_t t = 0; t <= std::min<int64_t>(all.steps, most); ++t) first[t] = t * all.rows;
+  Part part = all;
+  part.first = first;
+  for (int64_t t = 0; t < all.steps; t += part.steps) {
+    part.steps = std::min<int64_t>(all.steps - t, most);
+    part.odd = all.odd != bool(t & 1);
+    part.x.data = all.x.data + t * all.x.step, part.y.data = all.y.data + t * all.y.step;
+    run(chunk, part, team);
+  }
+}
+
+// The streams [from, to) of those selected, chunk by chunk. Every other pass over the weights walks down where the one
+// before walked up (`cover` in gemm/cover.h).
+template <class T>
+void StreamPool<T>::run_chunks(const Chunk& chunk, int64_t from, int64_t to, const Part& call,
+                               const Team& team) noexcept {
+  const int64_t chunks = (to - from + kChunk - 1) / kChunk;  // of nearly equal size: no chunk of a row or two
+  Part all = call;
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t end = from + (to - from) * (i + 1) / chunks;
+    all.begin = from + (to - from) * i / chunks, all.rows = int(end - all.begin);
+    all.odd = (round_ * chunks + i) & call.steps & 1;
+    all.x.data = call.x.data + all.begin * call.x.row, all.y.data = call.y.data + all.begin * call.y.row;
+    run_all(chunk, all, team);
   }
 }
 
 template <class T>
-void StreamPool<T>::step(const T* x, T* y) noexcept {
+void StreamPool<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept {
   const int64_t n = selected_;
-  if (n == 0) return;
-  const Plan plan = threads_ > 1 ? network_->plan(0, 1, int(n), n, threads_, Use::inference) : Plan{};
-  const bool units = threads_ > 1 && plan.split == Split::units;
+  if (n == 0 || steps == 0) return;
+  const Part call = {0, 0, steps, nullptr, false, x, y};
+  const Team alone = {0, 1, nullptr};
+  if (threads_ == 1) {
+    const KernelMode mode;
+    return run_chunks(chunks_[0], 0, n, call, alone);
+  }
+  const GuardedMode mode;  // of what is computed for the plan, too
+  const auto plan_of = [&](int64_t t) { return network_->plan(0, t, int(n), t * n, threads_, Use::inference); };
+  Plan plan = plan_of(steps);
+  if (plan.split == Split::pipeline) plan = plan_of(1);  // which makes W x of many steps ahead
   auto body = [&](const Team& team) {
-    const Team alone = {0, 1, nullptr};
-    const int64_t parts = units ? 1 : team.size, part = units ? 0 : team.rank;
-    const int64_t from = n * part / parts, to = n * (part + 1) / parts;
-    const int64_t chunks = (to - from + kChunk - 1) / kChunk;  // of nearly equal size: no chunk of a row or two
-    for (int64_t i = 0; i < chunks; ++i) {
-      const int64_t begin = from + (to - from) * i / chunks, end = from + (to - from) * (i + 1) / chunks;
-      const bool odd = (round_ * chunks + i) & 1;
-      run(chunks_[size_t(part)], begin, int(end - begin), odd, x, y, units ? team : alone);
-    }
+    if (plan.split == Split::units) return run_chunks(chunks_[0], 0, n, call, team);
+    const int64_t from = n * team.rank / team.size, to = n * (team.rank + 1) / team.size;
+    run_chunks(chunks_[size_t(team.rank)], from, to, call, alone);
   };
-  network_->spread(plan, plan.planned_ns * network_->config().layers, body);
+  network_->spread(plan, plan.planned_ns * double(steps) * network_->config().layers, body);
+}
+
+template <class T>
+void StreamPool<T>::step(const T* x, T* y) noexcept {
+  const Config& c = network_->config();
+  process(1, {x, 0, c.input}, {y, 0, c.output()});
 }
 
 template <class T>

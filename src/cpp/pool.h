@@ -1,7 +1,8 @@
 // Many independent streams of one network, any of them advanced together as the rows of one batch.
-// Everything is allocated when the pool is made: on one thread a step takes no memory and no lock
-// and makes no system call; on more it may wake or start helpers. The bits of a stream do not
-// depend on who shares its step: rows of a batch never do. A pool belongs to one thread at a time.
+// Everything is allocated when the pool is made: on one thread what is noexcept here takes no memory
+// and no lock and makes no system call; on more, steps may wake or start helpers. The bits of a stream
+// do not depend on who shares its steps: rows of a batch never do. A pool belongs to one thread at a
+// time.
 #pragma once
 
 #include <memory>
@@ -29,10 +30,14 @@ class StreamPool {
     Fault fault;
     int64_t at;  // the first of the ids that is wrong
   };
-  // Names the streams that step() advances: n <= capacity ids in any order, each once. A fault selects none.
+  // Names the streams that step() or process() advances next: n <= capacity ids in any order, each once. A fault
+  // selects none.
   Selected select(const int64_t* ids, int64_t n) noexcept;
   void step(const T* x,      // [n, I] in the order of the ids
             T* y) noexcept;  // [n, P]
+  // As many steps at once, x and y apart from each other.
+  void process(int64_t steps, Rows<const T> x,  // [steps, n, I]
+               Rows<T> y) noexcept;             // [steps, n, P]
 
   void read_state(int slot, T* h,  // [L, P]
                   T* c) const;     // [L, H]; LSTM alone
@@ -56,13 +61,26 @@ class StreamPool {
  private:
   // Rows pass through the layers in chunks that stay in the second-level cache.
   struct Chunk {
-    T *h, *cell, *unprojected, *y[2];  // [kChunk] rows of P, pitch, pitch, P
+    T *h, *cell, *unprojected;  // [kChunk] rows of P, pitch, pitch
+    T* y[2];                    // [kKept] rows of P: what a layer hands to the next, of a few steps
+  };
+  // What passes at once: some steps of some of the streams selected, or all.
+  struct Part {
+    int64_t begin;  // the first of the streams
+    int rows;
+    int64_t steps;
+    const int64_t* first;  // [steps + 1] for the schedule
+    bool odd;              // an odd number of steps came before
+    Rows<const T> x;
+    Rows<T> y;
   };
   T* hidden(int slot, int layer) const;
   T* cell(int slot, int layer) const;
   void gather(const Chunk& chunk, int layer, int64_t begin, int rows) const noexcept;
-  void scatter(const Chunk& chunk, int layer, int64_t begin, int rows, const T* y) noexcept;
-  void run(const Chunk& chunk, int64_t begin, int rows, bool odd, const T* x, T* y, const Team& team) noexcept;
+  void scatter(const Chunk& chunk, int layer, int64_t begin, int rows, BatchRows<const T> y) noexcept;
+  void run(const Chunk& chunk, const Part& part, const Team& team) noexcept;
+  void run_all(const Chunk& chunk, const Part& all, const Team& team) noexcept;
+  void run_chunks(const Chunk& chunk, int64_t from, int64_t to, const Part& call, const Team& team) noexcept;
 
   std::shared_ptr<const Network<T>> network_;
   int capacity_, threads_, pitch_, bits_ = 0;

@@ -25,6 +25,7 @@ class StreamPool(_core.StreamPool):
         pool = fastrnn.StreamPool(lstm, capacity=1000)
         a, b = pool.join(), pool.join()
         y = pool.step([b, a], x)         # x [2, I], y [2, P]: row 0 is b's, row 1 is a's
+        y = pool.process([b, a], x)      # x [T, 2, I], y [T, 2, P]: T steps at once
         pool.leave(a)
 
     The bits of a stream are those of a `Stream` of its own, whoever shares its steps and in which

@@ -13,7 +13,7 @@
 namespace fastrnn {
 namespace {
 
-// A step of so much work lets other Python threads run meanwhile: 20 us on one core. Below, handing the GIL over would
+// A call of so much work lets other Python threads run meanwhile: 20 us on one core. Below, handing the GIL over would
 // cost more than it gives.
 constexpr double kReleaseFlops = 2e6;
 
@@ -85,7 +85,7 @@ int64_t join(StreamPool<T>& pool) {
   return id;
 }
 
-// Selects streams for the next step; refuses them all if one is not there.
+// Selects streams for the next call; refuses them all if one is not there.
 template <class T>
 void select(StreamPool<T>& pool, const int64_t* ids, int64_t n) {
   using Fault = typename StreamPool<T>::Fault;
@@ -101,17 +101,36 @@ void select(StreamPool<T>& pool, const int64_t* ids, int64_t n) {
   }
 }
 
-// Nothing changes unless every argument is right: select() only remembers, and the step comes last.
+template <class T>
+int64_t select(StreamPool<T>& pool, py::handle ids) {
+  const py::array_t<int64_t> given = ids_of(ids);
+  select(pool, given.data(), given.shape(0));
+  return given.shape(0);
+}
+
+// advance() without the GIL where that pays.
+template <class Advance>
+void run_unlocked(double flops, Advance advance) {
+  if (flops < kReleaseFlops) return advance();
+  const Unlocked unlocked;
+  advance();
+}
+
+// Nothing changes unless every argument is right: select() only remembers, and the steps come last.
 template <class T>
 py::object step(StreamPool<T>& pool, double flops, py::handle ids, py::handle x, py::handle out) {
-  const py::array_t<int64_t> given = ids_of(ids);
-  const int64_t n = given.shape(0);
-  select(pool, given.data(), n);
+  const int64_t n = select(pool, ids);
   const Config& c = pool.network().config();
-  return step_rows_with<T>(n, c.input, c.output(), x, out, [&](const T* in, T* y) {
-    if (double(n) * flops < kReleaseFlops) return pool.step(in, y);
-    const Unlocked unlocked;
-    pool.step(in, y);
+  return step_rows_with<T>(n, c.input, c.output(), x, out,
+                           [&](const T* in, T* y) { run_unlocked(double(n) * flops, [&] { pool.step(in, y); }); });
+}
+
+template <class T>
+py::object process(StreamPool<T>& pool, double flops, py::handle ids, py::handle x, py::handle out) {
+  const int64_t n = select(pool, ids);
+  const Config& c = pool.network().config();
+  return block_with<T>(n, c.input, c.output(), "x", x, out, [&](int64_t steps, Rows<const T> in, Rows<T> y) {
+    run_unlocked(double(n) * double(steps) * flops, [&] { pool.process(steps, in, y); });
   });
 }
 
@@ -172,9 +191,14 @@ std::string shown(const AnyPool& any) {
 }
 
 constexpr Signature<3> kPoolStep = {"step", {"ids", "x", "out"}, 2};
+constexpr Signature<3> kPoolProcess = {"process", {"ids", "x", "out"}, 2};
 
 py::object call_pool_step(AnyPool& any, const Arguments<3>& a) {
   return claimed(any, [&](auto& p) { return step(p, any.step_flops, a[0], a[1], a[2]); });
+}
+
+py::object call_pool_process(AnyPool& any, const Arguments<3>& a) {
+  return claimed(any, [&](auto& p) { return process(p, any.step_flops, a[0], a[1], a[2]); });
 }
 
 // The same in _core.pyi, for editors: a test compares them.
@@ -194,6 +218,26 @@ Args:
 
 Returns:
     `out`, or a new array: [n, P] in the order of the ids, or [P] where x is [I].
+
+Raises:
+    TypeError: ids that are no integers; no array, a masked one, or one of another dtype.
+    ValueError: an unknown or a repeated id; another shape; an `out` that is read-only, has
+        gaps or overlaps x.
+    RuntimeError: another thread uses the pool.)";
+const char* const kPoolProcessDoc =
+    R"(Advance just these streams by T steps: the bits of T calls of `step`, in less time.
+
+Releases the GIL when there are more than about 20 us of work. After an error no stream has
+advanced.
+
+Args:
+    ids: integers [n], as for `step`.
+    x: [T, n, I] in the order of the ids, or [T, I] with one id, as x of `step`. T may be 0.
+    out: [T, n, P], or [T, P] for x [T, I]: the array that y is written into and that is
+        returned. C-contiguous, writable, apart from x.
+
+Returns:
+    `out`, or a new array of its shape.
 
 Raises:
     TypeError: ids that are no integers; no array, a masked one, or one of another dtype.
@@ -244,6 +288,7 @@ void bind_pool(py::module_& m) {
           "num_threads", [](const AnyPool& any) { return looked_at(any, [](auto& p) { return p.threads(); }); },
           kThreadsDoc);
   define_method<AnyPool, kPoolStep, &call_pool_step>(pool, kPoolStepDoc);
+  define_method<AnyPool, kPoolProcess, &call_pool_process>(pool, kPoolProcessDoc);
   define_sizes(pool, "pool");
 }
 

@@ -1,5 +1,4 @@
 // fastrnn.Stream.
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -52,30 +51,11 @@ py::object step(Stream<T>& s, py::handle x, py::handle out) {
 template <class T>
 py::object process(Stream<T>& s, py::handle block, py::handle out) {
   const Config& c = config_of(s);
-  const ssize_t batch = s.batch();
-  const py::array x = as_input<T>(block, "block");
-  const bool flat = x.ndim() == 2 && batch == 1;
-  const std::string lead = batch == 1 ? "[T, " : "[T, " + std::to_string(batch) + ", ";
-  if ((!flat && x.ndim() != 3) || x.shape(x.ndim() - 1) != c.input || (!flat && x.shape(1) != batch)) {
-    bad_shape("block", lead + std::to_string(c.input) + "]", x);
-  }
-  const ssize_t steps = x.shape(0), n = c.output();
-  std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, n} : std::vector<ssize_t>{steps, batch, n};
-  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
-  const py::array y = as_output<T>(result, "out");
-  if (y.ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), y.shape())) {
-    bad_shape("out", shape_text(shape.data(), shape.size()), y);
-  }
-  if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
-  T* const to = static_cast<T*>(const_cast<void*>(y.data()));
-  const T* const from = static_cast<const T*>(x.data());
-  if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
-    throw py::value_error("out: overlaps block in memory; pass an array of its own");
-  }
-  const Unlocked unlocked;
-  s.process(steps, {from, batch * c.input, c.input}, {to, batch * n, n});
-  return result;
+  return block_with<T>(s.batch(), c.input, c.output(), "block", block, out,
+                       [&](int64_t steps, Rows<const T> x, Rows<T> y) {
+                         const Unlocked unlocked;
+                         s.process(steps, x, y);
+                       });
 }
 
 // rows: None, a bool mask [B], or integer indices.

@@ -1,13 +1,15 @@
-// The rows of one step: what Stream.step and StreamPool.step take and give. Looks at array headers with borrowed
-// handles and builds nothing but the result: this is the hottest path of the library.
+// The rows of one step, or of a block of them: what streams and pools take and give. For a step looks at array headers
+// with borrowed handles and builds nothing but the result: this is the hottest path of the library.
 #pragma once
 
 #include <pybind11/gil_safe_call_once.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "python/arrays.h"
 
@@ -142,6 +144,35 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
     throw py::value_error("out: overlaps x in memory; pass an array of its own");
   }
   run(in, y);
+  return result;
+}
+
+// The same for a block of steps: x [T, B, n] and out [T, B, m], or [T, n] and [T, m] where B is 1. `name` is what the
+// caller calls x; run(T, x, out).
+template <class T, class Run>
+py::object block_with(ssize_t batch, ssize_t n, ssize_t m, const char* name, py::handle block, py::handle out,
+                      Run run) {
+  const py::array x = as_input<T>(block, name);
+  const bool flat = x.ndim() == 2 && batch == 1;
+  const std::string lead = batch == 1 ? "[T, " : "[T, " + std::to_string(batch) + ", ";
+  if ((!flat && x.ndim() != 3) || x.shape(x.ndim() - 1) != n || (!flat && x.shape(1) != batch)) {
+    bad_shape(name, lead + std::to_string(n) + "]", x);
+  }
+  const ssize_t steps = x.shape(0);
+  std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, m} : std::vector<ssize_t>{steps, batch, m};
+  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
+  const py::array y = as_output<T>(result, "out");
+  if (y.ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), y.shape())) {
+    bad_shape("out", shape_text(shape.data(), shape.size()), y);
+  }
+  if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
+  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
+  T* const to = static_cast<T*>(const_cast<void*>(y.data()));
+  const T* const from = static_cast<const T*>(x.data());
+  if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
+    throw py::value_error("out: overlaps " + std::string(name) + " in memory; pass an array of its own");
+  }
+  run(steps, Rows<const T>{from, batch * n, n}, Rows<T>{to, batch * m, m});
   return result;
 }
 
