@@ -8,6 +8,7 @@ set(library_sources
   api/errors.cpp
   api/layer.cpp
   api/linear.cpp
+  api/pool.cpp
   api/save.cpp
   api/sequence.cpp
   api/stream.cpp
@@ -16,7 +17,7 @@ set(library_sources
   file/replacing_file.cpp
   file/safetensors.cpp)
 set(public_headers include/fastrnn/fastrnn.h include/fastrnn/fastrnn.hpp include/fastrnn/macros.h
-  include/fastrnn/values.hpp)
+  include/fastrnn/streams.h include/fastrnn/streams.hpp include/fastrnn/values.hpp)
 configure_file(include/fastrnn/version.h.in ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h @ONLY)
 
 # In a wheel everything lies inside the package, and links between files do not survive.

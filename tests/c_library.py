@@ -131,6 +131,22 @@ class Layer:
         LIBRARY.fastrnn_stream_free(stream)
         return y
 
+    def pool(self, x: np.ndarray, width: int) -> np.ndarray:
+        """A stream for each row, the last one first: a step, then all that is left."""
+        steps, batch, inputs = x.shape
+        y, pool = np.empty((steps, batch, width), self.dtype), c_void_p()
+        call("fastrnn_pool_create", self.handle, c_int64(batch), 1, byref(pool))
+        ids = (c_int64 * batch)()
+        for i in reversed(range(batch)):
+            assert LIBRARY.fastrnn_pool_join(pool, byref(ids, i * ctypes.sizeof(c_int64))) == 0
+        n = c_int64(batch)
+        assert LIBRARY.fastrnn_pool_step(pool, ids, n, address(x), address(y)) == 0
+        strides = [c_ssize_t(k) for k in (batch * inputs, inputs, batch * width, width)]
+        left = c_int64(steps - 1), address(x[1:]), *strides[:2], address(y[1:]), *strides[2:]
+        assert LIBRARY.fastrnn_pool_process(pool, ids, n, *left) == 0
+        LIBRARY.fastrnn_pool_free(pool)
+        return y
+
     def module(self, about: dict[str, str]) -> Module:
         entries = (Entry * len(about))(*((k.encode(), v.encode()) for k, v in about.items()))
         return Module(b"", self.handle, None, entries, len(about))

@@ -37,12 +37,13 @@ def make(cell, dtype, **more):
 
 @each
 @dtypes
-def test_sequence_and_stream(cell, dtype):
+def test_sequence_stream_and_pool(cell, dtype):
     layer, x = make(cell, dtype)
     y = np.asarray(layer(x)[0])
     ours = c_library.Layer(layer, cell)
     assert ours.run(x, y.shape[2]).tobytes() == y.tobytes()
     assert ours.stream(x, y.shape[2]).tobytes() == y.tobytes()
+    assert ours.pool(x, y.shape[2]).tobytes() == y.tobytes()
 
 
 @each
@@ -111,9 +112,11 @@ def compile_only(folder, standard, source):
 @compiled
 @pytest.mark.parametrize("standard", ["c99", "c11", "c++11", "c++17", "c++20"])
 def test_headers_by_themselves(standard, tmp_path):
-    assert compile_only(tmp_path, standard, "#include <fastrnn/fastrnn.h>\n") == ""
+    headers = ["fastrnn.h", "streams.h"]
     if standard in ("c++17", "c++20"):
-        assert compile_only(tmp_path, standard, "#include <fastrnn/fastrnn.hpp>\n") == ""
+        headers += ["fastrnn.hpp", "streams.hpp", "values.hpp"]
+    for header in headers:
+        assert compile_only(tmp_path, standard, f"#include <fastrnn/{header}>\n") == ""
 
 
 @compiled
@@ -125,16 +128,27 @@ def test_headers_by_themselves(standard, tmp_path):
         "s.reset()",
         "s.get_state(x)",
         "s.set_state(x)",
+        "p.join(i)",
+        "p.leave(0)",
+        "p.step(i, 1, x, x)",
+        "p.process(i, 1, 1, x, 1, 1, x, 1, 1)",
+        "p.reset(0)",
+        "p.get_state(0, x)",
+        "p.set_state(0, x)",
         "l.step(x, x)",
         "l.process(1, x, 1, x, 1)",
         "n.prepare()",
         "n.stream()",
+        "n.pool(1)",
     ],
 )
 def test_errors_are_not_ignored(call, tmp_path):
     """the compiler warns of a status or result that is dropped"""
-    arguments = "fastrnn::Stream<float>& s, fastrnn::Linear<float>& l, fastrnn::Layer<float>& n"
-    source = f"#include <fastrnn/fastrnn.hpp>\nvoid f({arguments}, float* x) {{ {call}; }}\n"
+    arguments = (
+        "fastrnn::Stream<float>& s, fastrnn::StreamPool<float>& p, fastrnn::Linear<float>& l, "
+        "fastrnn::Layer<float>& n, float* x, int64_t* i"
+    )
+    source = f"#include <fastrnn/fastrnn.hpp>\nvoid f({arguments}) {{ {call}; }}\n"
     assert "unused-" in compile_only(tmp_path, "c++17", source)
     assert compile_only(tmp_path, "c++17", source.replace(call, f"(void){call}")) == ""
 

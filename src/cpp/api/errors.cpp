@@ -63,9 +63,9 @@ fastrnn_status report_current(fastrnn_error* error) noexcept {
 }  // namespace fastrnn
 
 const char* fastrnn_status_name(fastrnn_status status) noexcept {
-  static const char* const names[] = {"ok",           "invalid argument", "out of memory", "input or output failed",
-                                      "wrong format", "not ready",        "internal error"};
-  return status >= 0 && status <= FASTRNN_INTERNAL ? names[status] : "unknown status";
+  static const char* const names[] = {"ok",           "invalid argument", "out of memory",  "input or output failed",
+                                      "wrong format", "not ready",        "internal error", "full"};
+  return status >= 0 && status <= FASTRNN_FULL ? names[status] : "unknown status";
 }
 
 const char* fastrnn_version(void) noexcept { return FASTRNN_VERSION; }

@@ -14,6 +14,7 @@
 #include "network/guarded_mode.h"
 #include "network/limits.h"
 #include "network/network.h"
+#include "pool.h"
 #include "stream.h"
 
 namespace fastrnn {
@@ -110,7 +111,7 @@ template <class T>
 struct Typed {
   Block values;                         // of all parameters
   std::vector<T*> parameters;           // into values
-  std::shared_ptr<Network<T>> network;  // null before the first prepare; shared with streams
+  std::shared_ptr<Network<T>> network;  // null before the first prepare; shared with streams and pools
 };
 
 constexpr const char* kDtypes[] = {"F32", "F64"};
@@ -141,7 +142,11 @@ struct fastrnn_tape {
 };
 
 struct fastrnn_stream {
-  std::variant<std::unique_ptr<fastrnn::Stream<float>>, std::unique_ptr<fastrnn::Stream<double>>> stream;
+  std::variant<std::unique_ptr<fastrnn::Stream<float>>, std::unique_ptr<fastrnn::Stream<double>>> typed;
+};
+
+struct fastrnn_pool {
+  std::variant<std::unique_ptr<fastrnn::StreamPool<float>>, std::unique_ptr<fastrnn::StreamPool<double>>> typed;
 };
 
 namespace fastrnn {

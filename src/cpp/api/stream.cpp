@@ -1,40 +1,18 @@
 // Streams. Nothing here but the creation may take memory, a lock or a system call.
 #include "stream.h"
 
-#include "api/handles.h"
+#include "api/streamed.h"
 
 namespace fastrnn {
 namespace {
 
 template <class T>
-std::unique_ptr<fastrnn_stream> make(const fastrnn_layer& layer, int64_t batch, int threads) {
-  need_ready(layer);
-  if (layer.config.bidirectional) {
-    refuse("layer: expected one direction; the reverse direction starts at the end of the sequence");
-  }
+std::unique_ptr<fastrnn_stream> make_stream(const fastrnn_layer& layer, int64_t batch, int threads) {
+  check_streamed(layer);
   const int rows = within(batch, 1, kMaxSize, "batch");
   auto made = std::make_unique<fastrnn_stream>();
-  made->stream = std::make_unique<Stream<T>>(std::get<Typed<T>>(layer.typed).network, rows, check_threads(threads));
+  made->typed = std::make_unique<Stream<T>>(std::get<Typed<T>>(layer.typed).network, rows, check_threads(threads));
   return made;
-}
-
-// visit(stream, its element): std::visit may throw, this may not.
-template <class Handle, class Visit>
-fastrnn_status with(Handle* handle, Visit visit) noexcept {
-  if (!handle) return FASTRNN_INVALID_ARGUMENT;
-  if (auto* const stream = std::get_if<0>(&handle->stream)) return visit(**stream, float());
-  return visit(**std::get_if<1>(&handle->stream), double());
-}
-
-// size(stream), of no stream 0.
-template <class Size>
-int64_t size_of(const fastrnn_stream* handle, Size size) noexcept {
-  int64_t found = 0;
-  with(handle, [&](const auto& stream, auto) {
-    found = size(stream);
-    return FASTRNN_OK;
-  });
-  return found;
 }
 
 }  // namespace
@@ -46,7 +24,7 @@ fastrnn_status fastrnn_stream_create(const fastrnn_layer* layer, int64_t batch, 
                                      fastrnn_error* error) noexcept {
   return making(out, error, [&] {
     need(layer, "layer");
-    return layer->dtype() ? make<double>(*layer, batch, threads) : make<float>(*layer, batch, threads);
+    return layer->dtype() ? make_stream<double>(*layer, batch, threads) : make_stream<float>(*layer, batch, threads);
   });
 }
 
@@ -67,8 +45,7 @@ int64_t fastrnn_stream_batch_size(const fastrnn_stream* stream) FASTRNN_NONBLOCK
 fastrnn_status fastrnn_stream_config(const fastrnn_stream* stream, fastrnn_config* config) noexcept {
   return guarded(nullptr, [&] {
     need(stream, "stream"), need(config, "config");
-    std::visit([&](const auto& s) { copy_config(s->network().config(), int(stream->stream.index()), config); },
-               stream->stream);
+    copy_config_of(*stream, config);
   });
 }
 
@@ -86,13 +63,10 @@ fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, con
   return with(stream, [&](auto& s, auto element) {
     using T = decltype(element);
     if (steps == 0) return FASTRNN_OK;
-    if (steps < 0 || !usable<T>(x) || !usable<T>(y)) return FASTRNN_INVALID_ARGUMENT;
-    const Config& c = s.network().config();
-    if (judge(x_step, x_row, steps, s.batch(), c.input, false) != Strides::good ||
-        judge(y_step, y_row, steps, s.batch(), c.output(), true) != Strides::good) {
-      return FASTRNN_INVALID_ARGUMENT;
-    }
-    s.process(steps, {static_cast<const T*>(x), x_step, x_row}, {static_cast<T*>(y), y_step, y_row});
+    Rows<const T> in = {static_cast<const T*>(x), x_step, x_row};
+    Rows<T> out = {static_cast<T*>(y), y_step, y_row};
+    if (steps < 0 || !usable_block(s.network().config(), steps, s.batch(), in, out)) return FASTRNN_INVALID_ARGUMENT;
+    s.process(steps, in, out);
     return FASTRNN_OK;
   });
 }
@@ -115,8 +89,7 @@ fastrnn_status fastrnn_stream_reset_row(fastrnn_stream* stream, int64_t row) FAS
 fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, void* c) FASTRNN_NONBLOCKING {
   return with(stream, [&](const auto& s, auto element) {
     using T = decltype(element);
-    const bool lstm = s.network().cell().has_cell_state;
-    if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
+    if (!usable_state(s.network(), h, c)) return FASTRNN_INVALID_ARGUMENT;
     s.read_state(static_cast<T*>(h), static_cast<T*>(c));
     return FASTRNN_OK;
   });
@@ -125,8 +98,7 @@ fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, v
 fastrnn_status fastrnn_stream_set_state(fastrnn_stream* stream, const void* h, const void* c) FASTRNN_NONBLOCKING {
   return with(stream, [&](auto& s, auto element) {
     using T = decltype(element);
-    const bool lstm = s.network().cell().has_cell_state;
-    if (!usable<T>(h) || (lstm ? !usable<T>(c) : c != nullptr)) return FASTRNN_INVALID_ARGUMENT;
+    if (!usable_state(s.network(), h, c)) return FASTRNN_INVALID_ARGUMENT;
     s.write_state(static_cast<const T*>(h), static_cast<const T*>(c));
     return FASTRNN_OK;
   });

@@ -20,6 +20,7 @@ void test_errors();
 void test_more_errors();
 void test_real_time();
 void test_out_of_memory();
+void test_pool_api();
 void test_files();
 void test_loading();
 void test_halves();

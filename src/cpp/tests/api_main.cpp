@@ -10,6 +10,7 @@ int main() {
   std::printf("fastrnn %s, isa %s, %d threads\n", fastrnn::version(), fastrnn::isa(),
               int(fastrnn::available_threads()));
   test_api();
+  test_pool_api();
   test_errors();
   test_more_errors();
   test_real_time();

@@ -46,6 +46,11 @@ void everything(Given& given, int threads, const std::string& path) {
   Stream<float> stream = required(layer.stream(kBatch, threads));
   for (int i = 0; i < 100; ++i) required(stream.step(given.x.data(), given.y.data()));  // helpers start, and sleep
   required(stream.process(kSteps, s.x, s.x_step, s.x_row, s.y, s.y_step, s.y_row));
+  StreamPool<float> pool = required(layer.pool(kBatch, threads));
+  int64_t ids[kBatch];
+  for (int64_t& id : ids) required(pool.join(&id));
+  for (int i = 0; i < 100; ++i) required(pool.step(ids, kBatch, given.x.data(), given.y.data()));
+  required(pool.process(ids, kBatch, kSteps, s.x, s.x_step, s.x_row, s.y, s.y_step, s.y_row));
   Linear<float> head = required(Linear<float>::make(kHidden, kInput));
   required(head.set(given.weights[0].data(), given.weights[2].data()));
   required(head.run(given.x.data(), given.y.data(), kSteps, threads));

@@ -99,7 +99,8 @@ void no_handles() {
         "nothing has no size");
   CHECK(!std::strcmp(fastrnn_status_name(-1), "unknown status") &&
             !std::strcmp(fastrnn_status_name(FASTRNN_INTERNAL), "internal error") &&
-            !std::strcmp(fastrnn_status_name(FASTRNN_INTERNAL + 1), "unknown status"),
+            !std::strcmp(fastrnn_status_name(FASTRNN_FULL), "full") &&
+            !std::strcmp(fastrnn_status_name(FASTRNN_FULL + 1), "unknown status"),
         "names");
 }
 

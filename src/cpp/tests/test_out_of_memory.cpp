@@ -37,7 +37,8 @@ bool whole_life(const std::vector<char>& file) {
     checked(layer->backward(*tape, g));
   }
   const auto stream = layer->stream(2);
-  checked(stream);
+  const auto pool = layer->pool(2);
+  checked(stream), checked(pool);
   checked(layer->prepare());
   const Entry about[] = {{"a_key_that_takes_memory", "and a value that does"}};
   checked(serialize({{"lstm.", *layer, about}, {"head.", *head}}));

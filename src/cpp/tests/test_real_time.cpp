@@ -1,6 +1,6 @@
-// step and process take no memory, no lock and no system call. Memory and locks are counted where they can be
-// interposed (glibc, no sanitizer); system calls by a child process that the Linux kernel kills for making one. Built
-// with -fsanitize=realtime, the same steps are watched by Clang's RealtimeSanitizer.
+// What a stream or a pool does takes no memory, no lock and no system call. Memory and locks are counted where they can
+// be interposed (glibc, no sanitizer); system calls by a child process that the Linux kernel kills for making one.
+// Built with -fsanitize=realtime, the same calls are watched by Clang's RealtimeSanitizer.
 #include <cstdlib>
 
 #include "tests/api_check.h"
@@ -26,6 +26,7 @@ struct Audio {
   explicit Audio(const Config& config)
       : layer(ready_layer<T>(config)),
         stream(required(layer.stream(kRows))),
+        pool(required(layer.pool(kRows))),
         head(required(Linear<T>::make(config.output_size(), 3))),
         x(draw<T>(size_t(kRows * config.input_size * 8), 1)),
         y(size_t(kRows * config.output_size() * 8)),
@@ -48,11 +49,29 @@ struct Audio {
     ok = ok && stream.get_state(h.data(), has_c ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.set_state(h.data(), has_c ? c.data() : nullptr) == Status::ok;
     ok = ok && stream.reset(1) == Status::ok && stream.step(nullptr, y.data()) == Status::invalid_argument;
-    return ok ? Status::ok : Status::internal;
+    return ok && voices() ? Status::ok : Status::internal;
+  }
+
+  bool voices() FASTRNN_NONBLOCKING {
+    int64_t ids[kRows], one_too_many;
+    bool ok = true;
+    for (int64_t& id : ids) ok = ok && pool.join(&id) == Status::ok;
+    ok = ok && pool.join(&one_too_many) == Status::full && pool.size() == kRows && pool.capacity() == kRows;
+    ok = ok && pool.step(ids, kRows, x.data(), y.data()) == Status::ok;
+    ok = ok && pool.process(ids, kRows, 8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) ==
+                   Status::ok;
+    ok = ok && pool.get_state(ids[0], h.data(), lstm ? c.data() : nullptr) == Status::ok;
+    ok = ok && pool.set_state(ids[1], h.data(), lstm ? c.data() : nullptr) == Status::ok;
+    ok = ok && pool.reset(ids, kRows) == Status::ok && pool.reset(ids[0]) == Status::ok;
+    ok = ok && pool.input_size() == inputs && pool.output_size() == outputs;
+    ok = ok && pool.step(ids, kRows, nullptr, y.data()) == Status::invalid_argument;
+    for (const int64_t id : ids) ok = ok && pool.leave(id) == Status::ok && !pool.contains(id);
+    return ok && pool.step(ids, kRows, x.data(), y.data()) == Status::invalid_argument;
   }
 
   Layer<T> layer;
   Stream<T> stream;
+  StreamPool<T> pool;
   Linear<T> head;
   std::vector<T> x, y, h, c;
   int inputs, outputs;

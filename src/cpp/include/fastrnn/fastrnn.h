@@ -14,13 +14,14 @@
  * must not be.) Sizes and names are checked; that a pointer reaches as much memory as the sizes say is for the caller.
  *
  * Threads. A handle is changed by one thread at a time. What takes a const handle may run in several threads at once.
- * Different handles are independent of each other, also two streams of one layer.
+ * Different handles are independent of each other, also two streams or pools of one layer.
  *
  * Alignment: of every array, the element's own (4 or 8 bytes). More gains nothing that was measured.
  *
  * Real time. Functions marked FASTRNN_NONBLOCKING take no memory, no lock and no system call, start and wake no
  * thread, and do the same amount of work at each call, whatever the values (denormals are taken as zero within them),
- * provided that their stream was made with one thread. Clang 20 and newer know the mark as [[clang::nonblocking]].
+ * provided that their stream or pool was made with one thread. Clang 20 and newer know the mark as
+ * [[clang::nonblocking]].
  */
 #ifndef FASTRNN_FASTRNN_H
 #define FASTRNN_FASTRNN_H
@@ -44,7 +45,8 @@ enum {
   FASTRNN_IO = 3,        /* the operating system could not open, read or write a file */
   FASTRNN_FORMAT = 4,    /* a file is not what it should be */
   FASTRNN_NOT_READY = 5, /* a layer with weights missing, or changed since fastrnn_layer_prepare */
-  FASTRNN_INTERNAL = 6   /* a bug: please report it */
+  FASTRNN_INTERNAL = 6,  /* a bug: please report it */
+  FASTRNN_FULL = 7       /* a pool whose capacity is used up */
 };
 
 /* Never grows. */
@@ -133,7 +135,7 @@ FASTRNN_API fastrnn_status fastrnn_layer_create(const fastrnn_config* config, fa
  * for is FASTRNN_FORMAT; F16 and BF16 count as F32, which holds them exactly. */
 FASTRNN_API fastrnn_status fastrnn_layer_load(const fastrnn_weights* weights, const char* prefix, int32_t dtype,
                                               fastrnn_layer** out, fastrnn_error* error) FASTRNN_NOEXCEPT;
-/* Streams made of it stay usable; tapes do not. */
+/* Streams and pools made of it stay usable; tapes do not. */
 FASTRNN_API void fastrnn_layer_free(fastrnn_layer* layer) FASTRNN_NOEXCEPT;
 /* `config->size` must be set. */
 FASTRNN_API fastrnn_status fastrnn_layer_config(const fastrnn_layer* layer, fastrnn_config* config) FASTRNN_NOEXCEPT;
@@ -153,8 +155,8 @@ FASTRNN_API fastrnn_status fastrnn_layer_set(fastrnn_layer* layer, const char* n
  * looked at. */
 FASTRNN_API fastrnn_status fastrnn_layer_assign(fastrnn_layer* layer, const fastrnn_weights* weights,
                                                 const char* prefix, fastrnn_error* error) FASTRNN_NOEXCEPT;
-/* Packs the weights for the kernels. Needed once all weights are set, and again when one has changed. Streams made
- * before keep the weights they had. threads: from 1 to 1024. */
+/* Packs the weights for the kernels. Needed once all weights are set, and again when one has changed. Streams and
+ * pools made before keep the weights they had. threads: from 1 to 1024. */
 FASTRNN_API fastrnn_status fastrnn_layer_prepare(fastrnn_layer* layer, int32_t threads,
                                                  fastrnn_error* error) FASTRNN_NOEXCEPT;
 
@@ -213,42 +215,6 @@ FASTRNN_API fastrnn_status fastrnn_layer_backward(const fastrnn_layer* layer, co
                                                   const fastrnn_gradients* gradients,
                                                   fastrnn_error* error) FASTRNN_NOEXCEPT;
 FASTRNN_API void fastrnn_tape_free(fastrnn_tape* tape) FASTRNN_NOEXCEPT;
-
-/* ---------------------------------------------------------------------------------------------------------- streams */
-
-/* A layer fed one sample at a time, its memory carried along. It gives the bits that the whole sequence gives. Belongs
- * to one thread at a time: handing it from one to another is fine where something orders their accesses. */
-typedef struct fastrnn_stream fastrnn_stream;
-
-/* `batch` rows from 1 to 1048576, each with a memory of its own, all zero. The layer must be prepared and have one
- * direction. The stream shares the packed weights and may outlive the layer. With more than one thread the units of
- * each step are shared among them, which pays for large layers, and the real-time guarantees end. Everything a step
- * needs is allocated and touched here. */
-FASTRNN_API fastrnn_status fastrnn_stream_create(const fastrnn_layer* layer, int64_t batch, int32_t threads,
-                                                 fastrnn_stream** out, fastrnn_error* error) FASTRNN_NOEXCEPT;
-FASTRNN_API void fastrnn_stream_free(fastrnn_stream* stream) FASTRNN_NOEXCEPT;
-/* I, P and B, which it keeps when the layer is gone; 0 for NULL. */
-FASTRNN_API int32_t fastrnn_stream_input_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
-FASTRNN_API int32_t fastrnn_stream_output_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
-FASTRNN_API int64_t fastrnn_stream_batch_size(const fastrnn_stream* stream) FASTRNN_NONBLOCKING;
-/* The layer's, with L and H for the memory. `config->size` must be set. */
-FASTRNN_API fastrnn_status fastrnn_stream_config(const fastrnn_stream* stream, fastrnn_config* config) FASTRNN_NOEXCEPT;
-/* One step: x [B, I] to y [B, P], both contiguous. y may overlap x. FASTRNN_INVALID_ARGUMENT when a pointer is NULL. */
-FASTRNN_API fastrnn_status fastrnn_stream_step(fastrnn_stream* stream, const void* x, void* y) FASTRNN_NONBLOCKING;
-/* `steps` of them: element (t, b, j) of x is x[t * x_step + b * x_row + j], in elements; so is y. The same bits as so
- * many calls of step. y may be x when I is P and the strides are equal, else they must not overlap. Strides are
- * checked as those of fastrnn_sequence: FASTRNN_INVALID_ARGUMENT when one is negative, when they reach past the address
- * space, or when rows of y overlap. A stride that leads nowhere (of one step, of one row) may be anything. */
-FASTRNN_API fastrnn_status fastrnn_stream_process(fastrnn_stream* stream, int64_t steps, const void* x,
-                                                  ptrdiff_t x_step, ptrdiff_t x_row, void* y, ptrdiff_t y_step,
-                                                  ptrdiff_t y_row) FASTRNN_NONBLOCKING;
-/* Forgets: all rows, or one. */
-FASTRNN_API fastrnn_status fastrnn_stream_reset(fastrnn_stream* stream) FASTRNN_NONBLOCKING;
-FASTRNN_API fastrnn_status fastrnn_stream_reset_row(fastrnn_stream* stream, int64_t row) FASTRNN_NONBLOCKING;
-/* Copies the memory out or in: h [L, B, P], and of an LSTM c [L, B, H]; c is NULL for the others. */
-FASTRNN_API fastrnn_status fastrnn_stream_get_state(const fastrnn_stream* stream, void* h, void* c) FASTRNN_NONBLOCKING;
-FASTRNN_API fastrnn_status fastrnn_stream_set_state(fastrnn_stream* stream, const void* h,
-                                                    const void* c) FASTRNN_NONBLOCKING;
 
 /* ----------------------------------------------------------------------------------------------------- dense layers */
 
@@ -309,5 +275,7 @@ FASTRNN_API fastrnn_status fastrnn_serialize(const fastrnn_module* modules, size
 #if defined(__cplusplus)
 } /* extern "C" */
 #endif
+
+#include <fastrnn/streams.h>
 
 #endif

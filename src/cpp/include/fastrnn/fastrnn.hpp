@@ -13,9 +13,9 @@
 #pragma once
 
 #include <fastrnn/fastrnn.h>
+#include <fastrnn/streams.hpp>
 #include <fastrnn/values.hpp>
 
-#include <memory>
 #include <type_traits>
 
 namespace fastrnn {
@@ -28,17 +28,6 @@ constexpr int32_t dtype() noexcept {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "fastrnn: float or double");
   return sizeof(T) == 8 ? FASTRNN_FLOAT64 : FASTRNN_FLOAT32;
 }
-
-template <auto release>
-struct Release {
-  template <class Handle>
-  void operator()(Handle* handle) const noexcept {
-    release(handle);
-  }
-};
-
-template <class Handle, auto release>
-using Owner = std::unique_ptr<Handle, Release<release>>;
 
 // call(error) -> status
 template <class Call>
@@ -105,51 +94,6 @@ class Weights {
 
  private:
   detail::Owner<fastrnn_weights, fastrnn_weights_free> handle_;
-};
-
-// One sample at a time. One thread at a time; real-time safe when made with one thread. Every function here returns
-// Status::invalid_argument for a null or misaligned pointer, process() for strides too, and does nothing then.
-template <class T>
-class Stream {
- public:
-  Stream() noexcept = default;
-  explicit Stream(fastrnn_stream* handle) noexcept : handle_(handle) {}
-  explicit operator bool() const noexcept { return handle_ != nullptr; }
-
-  // x [B, I] to y [B, P]; they may overlap.
-  Status step(const T* x, T* y) FASTRNN_NONBLOCKING { return Status(fastrnn_stream_step(handle_.get(), x, y)); }
-  // `steps` of them. Element (t, b, j) of x is x[t * x_step + b * x_row + j]; so is y.
-  Status process(int64_t steps, const T* x, ptrdiff_t x_step, ptrdiff_t x_row, T* y, ptrdiff_t y_step,
-                 ptrdiff_t y_row) FASTRNN_NONBLOCKING {
-    return Status(fastrnn_stream_process(handle_.get(), steps, x, x_step, x_row, y, y_step, y_row));
-  }
-  // The same for one row: x [T] rows of x_step elements, y [T] rows of y_step.
-  Status process(int64_t steps, const T* x, ptrdiff_t x_step, T* y, ptrdiff_t y_step) FASTRNN_NONBLOCKING {
-    return process(steps, x, x_step, 0, y, y_step, 0);
-  }
-  Status reset() FASTRNN_NONBLOCKING { return Status(fastrnn_stream_reset(handle_.get())); }
-  Status reset(int64_t row) FASTRNN_NONBLOCKING { return Status(fastrnn_stream_reset_row(handle_.get(), row)); }
-  // h [L, B, P], c [L, B, H] of an LSTM, else null.
-  Status get_state(T* h, T* c = nullptr) const FASTRNN_NONBLOCKING {
-    return Status(fastrnn_stream_get_state(handle_.get(), h, c));
-  }
-  Status set_state(const T* h, const T* c = nullptr) FASTRNN_NONBLOCKING {
-    return Status(fastrnn_stream_set_state(handle_.get(), h, c));
-  }
-  // Of the layer, which may be gone.
-  int32_t input_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_input_size(handle_.get()); }
-  int32_t output_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_output_size(handle_.get()); }
-  int64_t batch_size() const FASTRNN_NONBLOCKING { return fastrnn_stream_batch_size(handle_.get()); }
-  Config config() const noexcept {
-    fastrnn_config c;
-    fastrnn_config_default(&c);
-    fastrnn_stream_config(handle_.get(), &c);
-    return detail::config_of(c);
-  }
-  fastrnn_stream* handle() const noexcept { return handle_.get(); }
-
- private:
-  detail::Owner<fastrnn_stream, fastrnn_stream_free> handle_;
 };
 
 // What a forward pass keeps for backward.
@@ -229,6 +173,10 @@ class Layer {
     return detail::made<Stream<T>, fastrnn_stream>([&](fastrnn_stream** out, fastrnn_error* e) {
       return fastrnn_stream_create(handle(), batch, threads, out, e);
     });
+  }
+  Result<StreamPool<T>> pool(int64_t capacity, int32_t threads = 1) const noexcept {
+    return detail::made<StreamPool<T>, fastrnn_pool>(
+        [&](fastrnn_pool** out, fastrnn_error* e) { return fastrnn_pool_create(handle(), capacity, threads, out, e); });
   }
   const fastrnn_layer* handle() const noexcept { return handle_.get(); }
 

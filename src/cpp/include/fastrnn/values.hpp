@@ -18,6 +18,7 @@ enum class [[nodiscard]] Status : fastrnn_status {
   format = FASTRNN_FORMAT,
   not_ready = FASTRNN_NOT_READY,
   internal = FASTRNN_INTERNAL,
+  full = FASTRNN_FULL,
 };
 
 class Error {
@@ -136,6 +137,17 @@ inline Config config_of(const fastrnn_config& c) noexcept {
   return {Cell(c.cell), c.input_size,         c.hidden_size, c.num_layers,
           c.bias != 0,  c.bidirectional != 0, c.proj_size,   Dtype(c.dtype)};
 }
+
+template <auto release>
+struct Release {
+  template <class Handle>
+  void operator()(Handle* handle) const noexcept {
+    release(handle);
+  }
+};
+
+template <class Handle, auto release>
+using Owner = std::unique_ptr<Handle, Release<release>>;
 
 }  // namespace detail
 
