@@ -33,9 +33,10 @@ struct Choir {
   }
   void reset(size_t i) { required(pool.reset(ids[i])), required(alone[i].reset()); }
   void copy_state(size_t from, size_t to) {
-    std::vector<T> h(size_t(config.num_layers * config.output_size())), c;
-    if (config.cell == Cell::lstm) c.resize(size_t(config.num_layers * config.hidden_size));
-    T* const cells = c.empty() ? nullptr : c.data();
+    std::vector<T> h(size_t(config.num_layers * config.output_size()));
+    std::vector<T> c(size_t(config.num_layers * config.hidden_size));
+    const bool has_c = pool.get_state(ids[from], h.data()) != Status::ok;  // which asks for c then
+    T* const cells = has_c ? c.data() : nullptr;
     required(pool.get_state(ids[from], h.data(), cells));
     required(pool.set_state(ids[to], h.data(), cells)), required(alone[to].set_state(h.data(), cells));
   }

@@ -60,8 +60,8 @@ struct Audio {
     ok = ok && pool.step(ids, kRows, x.data(), y.data()) == Status::ok;
     ok = ok && pool.process(ids, kRows, 8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) ==
                    Status::ok;
-    ok = ok && pool.get_state(ids[0], h.data(), lstm ? c.data() : nullptr) == Status::ok;
-    ok = ok && pool.set_state(ids[1], h.data(), lstm ? c.data() : nullptr) == Status::ok;
+    ok = ok && pool.get_state(ids[0], h.data(), has_c ? c.data() : nullptr) == Status::ok;
+    ok = ok && pool.set_state(ids[1], h.data(), has_c ? c.data() : nullptr) == Status::ok;
     ok = ok && pool.reset(ids, kRows) == Status::ok && pool.reset(ids[0]) == Status::ok;
     ok = ok && pool.input_size() == inputs && pool.output_size() == outputs;
     ok = ok && pool.step(ids, kRows, nullptr, y.data()) == Status::invalid_argument;
