@@ -92,8 +92,7 @@ fastrnn_config config_of(const Safetensors& file, const std::string& prefix) {
     if (cell == kCellNames[i]) config.cell = i;
   }
   if (config.cell < 0) {
-    wrong("metadata: expected '" + prefix + "cell' to be rnn_tanh, rnn_relu, lstm or gru, got '" + shown(cell, 32) +
-          "'");
+    wrong("metadata: expected '" + prefix + "cell' to be " + cell_names() + ", got '" + shown(cell, 32) + "'");
   }
   config.input_size = integer_field(file, prefix, "input_size", 1);
   config.hidden_size = integer_field(file, prefix, "hidden_size", 1);
