@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import optim
-from support import Net, random_gradients
+from support import DTYPES, Net, random_gradients
 
 NET = Net("lstm", 3, 5, layers=2)
 
@@ -33,6 +33,18 @@ def test_clipping():
     big = {"a": np.full(100, 1e30, np.float32)}  # the squares do not fit into float32
     assert optim.clip_grad_norm_(big, 1.0) == pytest.approx(1e31)
     assert np.isfinite(big["a"]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_the_gradient_of_two_weights_is_scaled_once(dtype):
+    """as that of two terms of a sum; the same array, views of one, and overlapping ones"""
+    one, four, five = (np.ones(n, dtype) for n in (1, 4, 5))
+    g = {"a": four, "b": four, "c": four.reshape(2, 2).T}
+    rest = {"d": five[1:], "e": five[:4], "f": one, "g": one.reshape(())}
+    assert optim.clip_grad_norm_([g, rest], 0.22) == pytest.approx(math.sqrt(22))
+    wanted = 0.22 / (math.sqrt(22) + 1e-6)
+    for array in (one, four, five):
+        np.testing.assert_allclose(array, wanted, rtol=1e-6)
 
 
 def test_clipping_where_numpy_raises():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._arguments import Array, as_flag, as_real, as_writable
+from ._memory import owner
 from ._tape import Gradients
 
 Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
@@ -20,7 +22,8 @@ def clip_grad_norm_(
     """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
 
     All are multiplied by min(1, max_norm / (norm + 1e-6)), torch's rule; the norm is summed in
-    float64. With max_norm = inf nothing is changed: a norm to watch.
+    float64. With max_norm = inf nothing is changed: a norm to watch. An array that is the gradient
+    of several weights counts for each and is multiplied once.
 
     Args:
         grads: one or several `Gradients` or weights dicts; only the weights' gradients count.
@@ -49,9 +52,21 @@ def clip_grad_norm_(
     scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0
     if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
         with np.errstate(invalid="ignore", under="ignore"):  # Inf times zero
-            for array in arrays:
-                array *= scale
+            _scale(arrays, scale)
     return total
+
+
+def _scale(arrays: Sequence[Array], scale: float) -> None:
+    """Multiply each in place by `scale`; what several of them share, once."""
+    owners = [id(owner(array)) for array in arrays]
+    counts = Counter(owners)
+    shared = [a for a, of in zip(arrays, owners, strict=True) if counts[of] > 1]
+    products = [np.multiply(array, scale, dtype=array.dtype) for array in shared]
+    for array, of in zip(arrays, owners, strict=True):
+        if counts[of] == 1:
+            array *= scale
+    for array, product in zip(shared, products, strict=True):
+        array[...] = product
 
 
 def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:

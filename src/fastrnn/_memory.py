@@ -24,6 +24,13 @@ def owned(array: Array) -> Array:
     return array if flags.writeable and flags.owndata else array.copy()
 
 
+def owner(array: Array) -> Any:
+    """Return whose memory an array lies in: itself, the array it is a view of, or a buffer."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array if array.base is None else array.base
+
+
 def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
     """Return the arrays, copied where one may lie in the memory of a target."""
     return {
