@@ -228,6 +228,25 @@ def test_wrong_gradients_change_nothing():
     opt.step([of_layer, good | {"scale": good["scale"][()]}])  # NumPy's number for an array of none
 
 
+class Refusing(np.ndarray):
+    """an array that computes nothing, as one with units may"""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        raise RuntimeError("no arithmetic")
+
+
+@each_rule
+def test_gradients_of_a_subclass(rule):
+    """are plain numbers: a step does not end at the second of them"""
+    first, second = some(), some()
+    for own, kind in ((first, np.ndarray), (second, Refusing)):
+        opt = optimizer(rule, own)
+        for grads in random_gradients(opt.modules[0], 2):
+            opt.step({name: np.asarray(grad).view(kind) for name, grad in grads.items()})
+        assert all(type(a) is np.ndarray for a in opt.state_dict()["memory"][0].values())
+    assert_same_bits(first, second)
+
+
 def test_a_factors_gradient_may_be_the_other_factor():
     """loss = a b: each step reads both as they were before it"""
     own = {"a": np.array([2.0]), "b": np.array([3.0])}

@@ -76,8 +76,7 @@ class Optimizer(ABC):
             raise ValueError(
                 f"grads: expected {len(self.modules)} (one a module), got {len(dicts)}"
             )
-        for module, gradients in zip(self.modules, dicts, strict=True):
-            _check(module, gradients)
+        dicts = [_checked(m, gradients) for m, gradients in zip(self.modules, dicts, strict=True)]
         for own in self._own:
             dicts = [own.apart(gradients) for gradients in dicts]
         with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
@@ -214,7 +213,11 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
     return tuple(found.values())
 
 
-def _check(module: Trainable, gradients: Mapping[str, Array]) -> None:
+def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a module's gradients as plain arrays, or raise.
+
+    With a subclass's own idea of arithmetic a step might end half-way.
+    """
     weights = module.parameters()
     if weights.keys() != gradients.keys():
         wrong = ", ".join(sorted(map(str, weights.keys() ^ gradients.keys())))
@@ -230,3 +233,4 @@ def _check(module: Trainable, gradients: Mapping[str, Array]) -> None:
         if getattr(grad, "dtype", None) != weight.dtype:
             got = getattr(grad, "dtype", type(grad).__name__)
             raise TypeError(f"grads: expected dtype {weight.dtype} for {name}, got {got}")
+    return {name: np.asarray(gradients[name]) for name in weights}
