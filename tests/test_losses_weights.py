@@ -95,7 +95,8 @@ def test_weights_of_one_are_none(dtype):
     assert plain[0] == ones[0] and plain[1].tobytes() == ones[1].tobytes()
     answers = (target > 2).astype(dtype)
     plain = losses.bce_with_logits(logits[..., 0], answers)
-    for one in (1, 1.0, np.ones((), dtype), np.ones(6, dtype), np.float64(1)):
+    numbers = 1, 1.0, np.float64(1), np.float32(1), np.float16(1), np.int64(1)
+    for one in (*numbers, np.ones((), dtype), np.ones(6, dtype)):
         loss, gradient = losses.bce_with_logits(logits[..., 0], answers, pos_weight=one)
         assert loss == plain[0] and gradient.tobytes() == plain[1].tobytes()
 
@@ -230,6 +231,8 @@ def test_bad_weights():
         (entropy, dict(label_smoothing=True), TypeError, "label_smoothing: expected a number, got"),
         (bce, dict(pos_weight=np.ones(4)), TypeError, "pos_weight: expected dtype float32"),
         (bce, dict(pos_weight=[1.0]), TypeError, "pos_weight: expected an array, got list"),
+        (bce, dict(pos_weight=np.True_), TypeError, "pos_weight: expected dtype float32, got bool"),
+        (bce, dict(pos_weight=np.float32(np.inf)), ValueError, "pos_weight: expected a number in"),
         (bce, dict(pos_weight=True), TypeError, "pos_weight: expected a number, got True"),
         (bce, dict(pos_weight=-1.0), ValueError, "pos_weight: expected a number in [0, "),
         (bce, dict(pos_weight=1e39), ValueError, "pos_weight: expected a number in [0, "),

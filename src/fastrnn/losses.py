@@ -112,7 +112,7 @@ def bce_with_logits(
 
 def _pos_weight(given: Any, logits: Array) -> Array:
     """Return `pos_weight`, a number or an array, as an array of logits' dtype, or raise."""
-    if isinstance(given, (int, float)):
+    if isinstance(given, (int, float, np.integer, np.floating)):
         largest = float(np.finfo(logits.dtype).max)
         return np.asarray(as_real("pos_weight", given, 0.0, largest), logits.dtype)
     weight = _weights("pos_weight", given, logits.dtype)
