@@ -81,7 +81,11 @@ def test_clipping_of_what_cannot_be_scaled():
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match=r"^grads: b: expected a writable array, got a read-only"):
         optim.clip_grad_norm_([good, {"b": frozen}], 1.0)
-    for bad, got in ((np.ones(2, int), "int64"), (3.0, "float"), (np.float32(3), "float32")):
+    for bad, got in (
+        (np.ones(2, int), "int64"),
+        (3.0, "float, which is none; try np.asarray"),
+        (np.float32(3), "float32, which is none; try np.asarray"),
+    ):
         with pytest.raises(TypeError, match=f"^grads: b: expected a float32 or.* got {got}"):
             optim.clip_grad_norm_([good, {"b": bad}], 1.0)
     for bad, got in ((np.ones(2), "ndarray"), (None, "NoneType"), ("a", "str")):

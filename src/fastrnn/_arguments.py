@@ -112,9 +112,11 @@ def _import_array(name: str, value: Any) -> Array:
 def as_writable(name: str, value: Any) -> Array:
     """Return a NumPy array of float32 or float64 that can be changed where it lies, or raise."""
     refuse_masked(name, value)
-    if not isinstance(value, np.ndarray) or value.dtype not in FLOATS:
-        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+    if not isinstance(value, np.ndarray):  # np.float32(1), what a sum is, among others
+        got = f"{type(value).__name__}, which is none; try np.asarray(...)"
         raise TypeError(f"{name}: expected a float32 or float64 array, got {got}")
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected a float32 or float64 array, got {value.dtype}")
     if not value.flags.writeable:
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
     return value

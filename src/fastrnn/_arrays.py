@@ -29,6 +29,11 @@ class Arrays(Trainable):
         for name, value in given.items():
             if not isinstance(name, str):
                 raise TypeError(f"{what}: expected names of text, got {name!r:.80}")
+            if isinstance(value, (Trainable, Mapping)):
+                raise TypeError(
+                    f"{what}[{name!r}]: expected a float32 or float64 array, "
+                    f"got {type(value).__name__}; modules stand in a list, as list(d.values())"
+                )
             self._arrays[name] = array = as_writable(f"{what}[{name!r}]", value)
             if overlaps_itself(array):
                 raise ValueError(

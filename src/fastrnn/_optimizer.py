@@ -194,7 +194,7 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
     """Return what an optimizer is to train, its arrays apart from each other, or raise."""
     expected = "modules: expected fastrnn layers or dicts of arrays by name"
     alone = isinstance(modules, (Trainable, Mapping))
-    if not alone and not isinstance(modules, Iterable):
+    if not alone and (isinstance(modules, np.ndarray) or not isinstance(modules, Iterable)):
         raise TypeError(f"{expected}, got {type(modules).__name__}")
     found: dict[str, Trainable] = {}
     for k, given in enumerate([modules] if alone else modules):

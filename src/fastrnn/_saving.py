@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ._arguments import MOST_SIZE, Array, show_shape
+from ._arrays import Arrays
 from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
@@ -69,9 +72,11 @@ def save(path: Target, modules: Mapping[str, Module]) -> None:
     metadata = dict(FORMAT)
     for name, module in modules.items():
         if not isinstance(name, str) or not isinstance(module, Module):
+            arrays = isinstance(module, (Arrays, Mapping, np.ndarray))
             raise TypeError(
                 "modules: expected RNN, LSTM, GRU or Linear by name, "
                 f"got {name!r}: {type(module).__name__}"
+                + ("; arrays are for save_tensors" if arrays else "")
             )
         if not name:
             raise ValueError("modules: expected names that are not empty, got ''")
