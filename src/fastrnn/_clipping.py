@@ -23,7 +23,8 @@ def clip_grad_norm_(
 
     All are multiplied by min(1, max_norm / (norm + 1e-6)), torch's rule; the norm is summed in
     float64. With max_norm = inf nothing is changed: a norm to watch. An array that is the gradient
-    of several weights counts for each and is multiplied once.
+    of several weights counts for each and is multiplied once. A gradient that is an array of the
+    model, too, as one factor is of the other, would change it: give a copy.
 
     Args:
         grads: one or several `Gradients` or weights dicts; only the weights' gradients count.
