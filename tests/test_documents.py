@@ -71,6 +71,8 @@ def of_streaming():
     lstm = fastrnn.LSTM(3, 5, num_layers=2, seed=1)
     yield dict(lstm=lstm, x=random(3), out=random(5), block=random(4, 3))
     yield dict(lstm=lstm, x=random(2, 3), out=random(2, 5), blocks=random(4, 2, 3))
+    pool, lengths = fastrnn.StreamPool(lstm, 6), (4, 0, 7, 4, 1, 7)
+    yield dict(pool=pool, waiting={pool.join(): random(T, 3, seed=T) for T in lengths})
 
 
 def of_torch():
@@ -254,6 +256,19 @@ def test_an_embedding_is_learnt(blocks):
     before = own["embedding"].copy()
     run(blocks[6:7], given[2:], **space)
     assert (own["embedding"] != before).any()
+
+
+@pytest.mark.parametrize("blocks", ["docs/streaming.md"], indirect=True)
+def test_blocks_of_different_lengths(blocks):
+    """each stream is where it would be alone, and gave the same"""
+    *_, given = of_streaming()
+    space, _ = run(blocks[2:3], [given])
+    stream = fastrnn.LSTM(3, 5, num_layers=2, seed=1).stream()
+    for id, x in given["waiting"].items():
+        stream.reset()
+        assert space["results"][id].tobytes() == stream.process(x).tobytes()
+        for found, wanted in zip(given["pool"].get_state(id), stream.state, strict=True):
+            assert found.tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
