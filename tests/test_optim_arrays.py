@@ -267,6 +267,18 @@ def test_a_weights_gradient_may_be_itself():
     assert_same_bits(one, two)
 
 
+@each_rule
+def test_the_gradients_may_be_a_layers_weights(rule):
+    """read as they were before the step, whichever comes first: its own, or another one's"""
+    layers, twins = ([fastrnn.Linear(3, 3, seed=s) for s in (1, 2, 3)] for _ in range(2))
+    first, second, third = layers
+    optimizer(rule, layers).step([m.parameters() for m in (first, third, second)])
+    first, second, third = twins
+    optimizer(rule, twins).step([m.state_dict() for m in (first, third, second)])
+    for layer, twin in zip(layers, twins, strict=True):
+        assert_same_bits(layer.state_dict(), twin.state_dict())
+
+
 @pytest.mark.parametrize("steps", [0, 2])
 @each_rule
 def test_training_resumes_from_a_state_dict(rule, steps):

@@ -214,9 +214,10 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
 
 
 def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Array]:
-    """Return a module's gradients as plain arrays, or raise.
+    """Return a module's gradients as plain arrays that a step leaves as they are, or raise.
 
-    With a subclass's own idea of arithmetic a step might end half-way.
+    With a subclass's own idea of arithmetic a step might end half-way. What is read-only may be a
+    view from `parameters` of a module that the step changes.
     """
     weights = module.parameters()
     if weights.keys() != gradients.keys():
@@ -233,4 +234,5 @@ def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Arr
         if getattr(grad, "dtype", None) != weight.dtype:
             got = getattr(grad, "dtype", type(grad).__name__)
             raise TypeError(f"grads: expected dtype {weight.dtype} for {name}, got {got}")
-    return {name: np.asarray(gradients[name]) for name in weights}
+    plain = {name: np.asarray(gradients[name]) for name in weights}
+    return {name: a if a.flags.writeable else a.copy() for name, a in plain.items()}
