@@ -208,7 +208,7 @@ def test_a_dict_that_is_not_what_it_was(rule, how):
 
 
 def test_wrong_gradients_change_nothing():
-    layer, own = fastrnn.Linear(2, 3, seed=1), some()
+    layer, own = fastrnn.Linear(2, 3, seed=1), some() | {"wide": np.array(0.5)}
     opt = optim.Adam([layer, own])
     (of_layer,), (good,) = (random_gradients(m, 1) for m in opt.modules)
     before = kept(own) | layer.state_dict()
@@ -220,6 +220,8 @@ def test_wrong_gradients_change_nothing():
         (good | {"scale": random(1)}, ValueError, "grads: expected shape [] for scale, got [1]"),
         (good | {"scale": np.float64(1)}, TypeError, "grads: expected dtype float32 for scale"),
         (good | {"scale": 1.0}, TypeError, "grads: expected dtype float32 for scale, got float"),
+        (good | {"wide": 1.0}, TypeError, "grads: expected dtype float64 for wide, got float"),
+        (good | {"attention": good["attention"].tolist()}, TypeError, "grads:", "float64", "list"),
         (good | {"embedding": masked}, TypeError, "grads: embedding: expected a plain array"),
     ):
         with rejects(error, *message):
