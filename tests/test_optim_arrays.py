@@ -222,6 +222,8 @@ def test_wrong_gradients_change_nothing():
         (good | {"scale": 1.0}, TypeError, "grads: expected dtype float32 for scale, got float"),
         (good | {"wide": 1.0}, TypeError, "grads: expected dtype float64 for wide, got float"),
         (good | {"attention": good["attention"].tolist()}, TypeError, "grads:", "float64", "list"),
+        (good | {"attention": [[1], [1, 2]]}, TypeError, "grads: expected dtype float64", "list"),
+        (good | {"embedding": None}, TypeError, "grads: expected dtype float32", "got NoneType"),
         (good | {"embedding": masked}, TypeError, "grads: embedding: expected a plain array"),
     ):
         with rejects(error, *message):

@@ -226,14 +226,14 @@ def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Arr
     for name, weight in weights.items():
         grad = gradients[name]
         refuse_masked(f"grads: {name}", grad)
+        got = getattr(grad, "dtype", None)
+        if got is None or got != weight.dtype:  # None == np.dtype(np.float64)
+            got = type(grad).__name__ if got is None else got
+            raise TypeError(f"grads: expected dtype {weight.dtype} for {name}, got {got}")
         if np.shape(grad) != weight.shape:
             raise ValueError(
                 f"grads: expected shape {show_shape(weight.shape)} for {name}, "
                 f"got {show_shape(np.shape(grad))}"
             )
-        got = getattr(grad, "dtype", None)
-        if got is None or got != weight.dtype:  # None == np.dtype(np.float64)
-            got = type(grad).__name__ if got is None else got
-            raise TypeError(f"grads: expected dtype {weight.dtype} for {name}, got {got}")
     plain = {name: np.asarray(gradients[name]) for name in weights}
     return {name: a if a.flags.writeable else a.copy() for name, a in plain.items()}
