@@ -71,7 +71,10 @@ constexpr void check_cell() {
                 "the first accumulators are the gates of W, in order: bias + W x of many steps is stored so");
   static_assert(Hidden::in_order(gates / 2 * 2),
                 "only the last of an odd number of gates may keep U h apart from W x: "
-                "two gates of half a block share a vector (gemm/part.h)");
+                "gates of a part of a block share a vector (gemm/part.h)");
+  static_assert(Hidden::index[gates - 1] < Cell::accumulators && gates <= Cell::accumulators,
+                "each gate of W and of U adds to an accumulator");
+  static_assert(Cell::saved_by_output <= Cell::saved, "what output() saves is counted in saved");
   static_assert(!(Cell::has_cell_state && Cell::carries_dh), "there is one carry a unit, of c or of dh");
   static_assert(Cell::reads_h == (Cell::saved == 0),
                 "fastrnn.torch keeps h of a single step for cells that save nothing");
