@@ -220,7 +220,7 @@ class Stream:
 
         Args:
             x: [B, I], or [I] when batch_size is 1, of the stream's dtype: a NumPy array, or what
-                has `__dlpack__` or `__array_interface__`. Copied unless it is C-contiguous.
+                has `__dlpack__` or `__array__`. Copied unless it is C-contiguous.
             out: [B, P], or [P] when batch_size is 1: the array that y is written into and that is
                 returned; nothing is allocated then. C-contiguous, writable, apart from x.
 
@@ -328,8 +328,7 @@ class StreamPool:
         Args:
             ids: integers [n] in any order, each once. An int64 array is used where it lies.
             x: [n, I] in the order of the ids, or [I] with one id, of the pool's dtype: a NumPy
-                array, or what has `__dlpack__` or `__array_interface__`. Copied unless it is
-                C-contiguous.
+                array, or what has `__dlpack__` or `__array__`. Copied unless it is C-contiguous.
             out: [n, P], or [P] with one id: the array that y is written into and that is returned;
                 nothing is allocated then. C-contiguous, writable, apart from x.
 

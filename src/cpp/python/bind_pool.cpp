@@ -211,8 +211,7 @@ advanced.
 Args:
     ids: integers [n] in any order, each once. An int64 array is used where it lies.
     x: [n, I] in the order of the ids, or [I] with one id, of the pool's dtype: a NumPy
-        array, or what has `__dlpack__` or `__array_interface__`. Copied unless it is
-        C-contiguous.
+        array, or what has `__dlpack__` or `__array__`. Copied unless it is C-contiguous.
     out: [n, P], or [P] with one id: the array that y is written into and that is returned;
         nothing is allocated then. C-contiguous, writable, apart from x.
 

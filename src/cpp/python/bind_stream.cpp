@@ -193,7 +193,7 @@ After an error the state is what it was.
 
 Args:
     x: [B, I], or [I] when batch_size is 1, of the stream's dtype: a NumPy array, or what
-        has `__dlpack__` or `__array_interface__`. Copied unless it is C-contiguous.
+        has `__dlpack__` or `__array__`. Copied unless it is C-contiguous.
     out: [B, P], or [P] when batch_size is 1: the array that y is written into and that is
         returned; nothing is allocated then. C-contiguous, writable, apart from x.
 
