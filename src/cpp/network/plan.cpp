@@ -18,10 +18,10 @@ constexpr double kAwaited = 45;
 // B8 H512, one thread, a step's time over that without: 6 steps 0.84, 12 0.80, 24 0.77; B16 0.94, 0.87, 0.88.
 constexpr int kLeastSteps = 6, kLeastRows = 192;
 static_assert(kLeastSteps * kMaxBatch <= INT32_MAX, "rows of one product are counted with int");
-// Steps of a chunk handed over. With fewer the products' tiles are low, with more the first chunk is late; in a pass
-// back, where only the last one is waited for, two tiles of six rows (24 the same; 6 and 8 the same by least times, by
-// medians up to 5 % slower).
-constexpr int64_t kPipelineSteps = 8, kSweptSteps = 12, kStackedSteps = 8;
+// Steps of a chunk handed over, as kPipelineSteps. With fewer the products' tiles are low, with more the first chunk is
+// late; in a pass back, where only the last one is waited for, two tiles of six rows (24 the same; 6 and 8 the same by
+// least times, by medians up to 5 % slower).
+constexpr int64_t kSweptSteps = 12, kStackedSteps = 8;
 // What a meeting in a pass back takes besides for each cache line of dgates from another core. One row, two threads,
 // Emerald Rapids: LSTM H64 gains nothing by units, GRU H96 an eighth or nothing, by the hour, LSTM H128 a third. The
 // same for each of up to eight rows: rows over units LSTM H128 B2 0.88, B4 0.89, B8 0.81, H256 B4 1.17, B8 0.94.

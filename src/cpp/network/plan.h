@@ -12,6 +12,9 @@ enum class Split { none, rows, pipeline, units, layers };
 constexpr int kSplits = 5;
 constexpr const char* kSplitNames[kSplits] = {"none", "rows", "pipeline", "units", "layers"};
 
+// Steps of a chunk that a pipeline hands over; one of no more is not planned.
+constexpr int64_t kPipelineSteps = 8;
+
 struct Plan {
   int threads;    // of the parallel region, or of the crew
   int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each

@@ -163,6 +163,10 @@ void test_plan() {
         "B8 H256 goes by units where the second-level cache is small, else by rows");
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
+  // A block of steps of a pool, which can have no pipeline, is planned as so few.
+  CHECK(plan_layer(lstm(64), kPipelineSteps, 1, kPipelineSteps, 2, Use::inference).split == Split::units &&
+            plan_layer(lstm(32), kPipelineSteps, 1, kPipelineSteps, 2, Use::inference).split == Split::none,
+        "eight steps of one row are no pipeline");
   check_split(64, 16, Use::inference, Split::rows, true);
   check_split(128, 6, Use::inference, Split::units, true);  // three rows each would wait for all weights
   check_split(64, 6, Use::inference, Split::rows, true);
