@@ -41,12 +41,14 @@ StreamPool<T>::StreamPool(std::shared_ptr<const Network<T>> network, int capacit
   memory_ = Block(size);
   std::memset(memory_.data(), 0, size);
   state_ = reinterpret_cast<T*>(memory_.data());
+  const size_t most = size_t(std::min(kChunk, capacity));
+  const size_t kept = std::min(size_t(kKept), size_t(kSteps) * size_t(capacity));
   work_ = carved([&](Arena& arena) {
     for (Chunk& chunk : chunks_) {
-      chunk.h = arena.take<T>(kChunk * size_t(c.output()));
-      chunk.cell = arena.take<T>(kChunk * size_t(pitch_));
-      chunk.unprojected = arena.take<T>(c.projection ? kChunk * size_t(pitch_) : 0);
-      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kKept * size_t(c.output()) : 0);
+      chunk.h = arena.take<T>(most * size_t(c.output()));
+      chunk.cell = arena.take<T>(most * size_t(pitch_));
+      chunk.unprojected = arena.take<T>(c.projection ? most * size_t(pitch_) : 0);
+      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kept * size_t(c.output()) : 0);
     }
   });
   std::memset(work_.data(), 0, work_.bytes());

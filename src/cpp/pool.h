@@ -61,7 +61,7 @@ class StreamPool {
  private:
   // Rows pass through the layers in chunks that stay in the second-level cache.
   struct Chunk {
-    T *h, *cell, *unprojected;  // [kChunk] rows of P, pitch, pitch
+    T *h, *cell, *unprojected;  // [kChunk, or the capacity] rows of P, pitch, pitch
     T* y[2];                    // [kKept] rows of P: what a layer hands to the next, of a few steps
   };
   // What passes at once: some steps of some of the streams selected, or all.
