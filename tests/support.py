@@ -6,9 +6,11 @@ each weight name), so that one comparison serves outputs and gradients of every 
 
 import copy
 import importlib
+import itertools
 import pickle
 import re
 import threading
+import tracemalloc
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -216,6 +218,21 @@ def clones(layer):
     yield copy.copy(layer)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         yield pickle.loads(pickle.dumps(layer, protocol))
+
+
+def python_memory(call, times):
+    """bytes that so many calls of it, after one, leave allocated in Python, and take at most"""
+    call()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in itertools.repeat(None, times):  # whose numbers would be allocated
+            call()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return after - before, peak - before
 
 
 def rejects(exception, *parts):

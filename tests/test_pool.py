@@ -4,7 +4,6 @@ import copy
 import pickle
 import threading
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from support import DTYPES, KINDS, Net, net_of, packed, random, same, unpacked
+from support import DTYPES, KINDS, Net, net_of, packed, python_memory, random, same, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -280,17 +279,8 @@ def test_steps_allocate_nothing_in_python():
     pool = fastrnn.StreamPool(fastrnn.LSTM(64, 128, num_layers=2), 300)
     ids = np.array([pool.join() for _ in range(300)])
     x, out = random(300, 64), np.empty((300, 128), np.float32)
-    pool.step(ids, x, out)
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(20):
-            pool.step(ids, x, out)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 1024 and after - before < 256
+    left, most = python_memory(lambda: pool.step(ids, x, out), 20)
+    assert most < 1024 and left < 256
 
 
 def test_used_by_two_threads_at_once():

@@ -3,7 +3,6 @@
 import copy
 import threading
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from support import DTYPES, KINDS, LAYOUTS, Net, in_layout, net_of, random, same
+from support import DTYPES, KINDS, LAYOUTS, Net, in_layout, net_of, python_memory, random, same
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -154,17 +153,8 @@ def test_out():
 def test_blocks_allocate_nothing_in_python():
     pool, ids = pool_of(fastrnn.LSTM(64, 128, num_layers=2), 100)
     x, out = random(9, 100, 64), np.empty((9, 100, 128), np.float32)
-    pool.process(ids, x, out)
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(5):
-            pool.process(ids, x, out)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 4096 and after - before < 1024
+    left, most = python_memory(lambda: pool.process(ids, x, out), 5)
+    assert most < 4096 and left < 1024
 
 
 def test_a_long_block_of_one_small_stream_releases_the_gil():

@@ -3,9 +3,6 @@
 That a stream gives the bits of the sequence is in test_bits_batch.py.
 """
 
-import itertools
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +18,7 @@ from support import (
     net_of,
     packed,
     problem,
+    python_memory,
     random,
     same,
     unpacked,
@@ -333,18 +331,9 @@ def test_steps_allocate_nothing_in_python(kind):
     stream, x = net.build().stream(2), random(2, 256)
     out = np.empty((2, net.width), np.float32)
     step = stream.step
-    step(x, out=out)
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in itertools.repeat(None, 200):
-            step(x, out=out)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 1024
-    assert after - before < 256
+    left, most = python_memory(lambda: step(x, out=out), 200)
+    assert most < 1024
+    assert left < 256
 
 
 @given(data=st.data())
