@@ -94,5 +94,5 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("largest errors of the elementary functions, in ULP")
     for isa, function, dtype, worst, where, contract in rows:
         terminalreporter.write_line(
-            f"{isa:10} {function:8} {dtype:8} {worst:6.3f} at {where:<24g} (contract {contract})"
+            f"{isa:10} {function:10} {dtype:8} {worst:6.3f} at {where:<24} (contract {contract})"
         )

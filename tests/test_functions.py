@@ -1,4 +1,5 @@
-"""exp, sigmoid and tanh on every ISA: error in ULP over the whole range, special values.
+"""exp, sigmoid, tanh and gated_tanh on every ISA: error in ULP over the whole range, and special
+values.
 
 float32 is measured against float64, float64 against np.longdouble (where that is longer).
 The float32 sweep takes every 257th bit pattern, so every sign and exponent with 2^15 mantissas,
@@ -22,6 +23,8 @@ CONTRACT = {  # the largest error in ULP, as docs/numerics.md states it
     ("sigmoid", "float64"): 2.0,
     ("tanh", "float32"): 2.0,
     ("tanh", "float64"): 2.0,
+    ("gated_tanh", "float32"): 4.0,
+    ("gated_tanh", "float64"): 4.0,
 }
 STRIDE = int(os.environ.get("FASTRNN_SWEEP_STRIDE", "257"))
 DENSE_STRIDE = max(1, STRIDE // 23)
@@ -44,17 +47,21 @@ def truth(function, x, wide):
 
 
 def ulp_errors(function, x, wide):
-    """Errors in units of the last place of the true value. An infinite result counts as the
-    next power of two; where the true value is below the smallest normal, zero is right."""
-    y, info = _core.vector_math(function, x), np.finfo(x.dtype)
+    y = _core.vector_math(function, x)
     assert y.dtype == x.dtype and y.shape == x.shape
-    true = truth(function, x, wide)
+    return errors_of(y, truth(function, x, wide), wide, np.finfo(x.dtype).smallest_normal)
+
+
+def errors_of(y, true, wide, may_be_zero):
+    """Errors in units of the last place of the true value. An infinite result counts as the
+    next power of two; where the true value is below `may_be_zero`, zero is right."""
+    info = np.finfo(y.dtype)
     top = np.ldexp(wide(1), info.maxexp)
     got = np.where(np.isposinf(y), top, y.astype(wide))
     true = np.minimum(true, top)
     _, exponent = np.frexp(np.minimum(np.abs(true), info.max))
     ulp = np.ldexp(wide(1), np.maximum(exponent, info.minexp + 1) - info.nmant - 1)
-    flushed = (np.abs(true) < info.smallest_normal) & (y == 0)
+    flushed = (np.abs(true) < may_be_zero) & (y == 0)
     return np.where(flushed, 0.0, np.abs(got - true) / ulp)
 
 
@@ -106,7 +113,7 @@ def test_documents_state_the_contract():
         root / "docs/numerics.md": r"\| {} \| ([\d.]+)(?: / ([\d.]+))? ULP",
         root / "src/cpp/simd/math.h": r"{} .*<= ([\d.]+)(?: / ([\d.]+))? ULP",
     }
-    names = {"exp": "exp", "sigmoid": "(?:σ|sigmoid)", "tanh": "tanh"}
+    names = {"exp": "exp", "sigmoid": "(?:σ|sigmoid)", "tanh": "tanh", "gated_tanh": "gated_tanh"}
     for source, pattern in sources.items():
         if not source.is_file():
             pytest.skip("a test of the source tree")
@@ -122,7 +129,7 @@ def test_documents_state_the_contract():
 def test_float32_error_is_within_the_contract(function, isa, report_ulp):
     worst, where = sweep(function, float32_chunks(), np.float64)
     limit = contract(function, "float32")
-    report_ulp(isa, function, "float32", worst, where, limit)
+    report_ulp(isa, function, "float32", worst, f"{where:g}", limit)
     assert worst <= limit, f"at {where!r}"
 
 
@@ -132,7 +139,7 @@ def test_float64_error_is_within_the_contract(function, isa, report_ulp):
         pytest.skip("long double is not longer than double here")
     worst, where = sweep(function, float64_chunks(function), np.longdouble)
     limit = contract(function, "float64")
-    report_ulp(isa, function, "float64", worst, where, limit)
+    report_ulp(isa, function, "float64", worst, f"{where:g}", limit)
     assert worst <= limit, f"at {where!r}"
 
 
@@ -189,3 +196,63 @@ def test_a_value_does_not_depend_on_its_place(function, dtype, isa):
         for stop in range(start, min(start + 35, 67)):
             part = _core.vector_math(function, x[start:stop].copy())
             assert part.tobytes() == whole[start:stop].tobytes()
+
+
+def gates_and_arguments(dtype):
+    """random pairs on scales on which sigmoid and tanh do change, and those that underflow"""
+    rng = np.random.default_rng(2)
+    smallest = -np.log(float(np.finfo(dtype).smallest_normal))
+    for gate in (1.0, 5.0, 20.0, smallest):
+        for x in (0.01, 0.3, 1.0, 3.0, 10.0, 20.0):
+            pair = rng.uniform(-1, 1, (2, 50_000)) * [[gate], [x]]
+            yield tuple(pair.astype(dtype))
+
+
+@both
+def test_gated_tanh_error_is_within_the_contract(dtype, isa, report_ulp):
+    wide = np.float64 if dtype == "float32" else np.longdouble
+    if np.finfo(wide).nmant <= np.finfo(dtype).nmant:
+        pytest.skip("long double is not longer than double here")
+    may_be_zero = 2 * np.finfo(dtype).smallest_normal
+    worst, where = 0.0, ""
+    for gate, x in gates_and_arguments(dtype):
+        true = truth("sigmoid", gate, wide) * truth("tanh", x, wide)
+        errors = errors_of(_core.gated_tanh(gate, x), true, wide, may_be_zero)
+        k = errors.argmax()
+        if errors[k] > worst:
+            worst, where = float(errors[k]), f"{gate[k]:g}, {x[k]:g}"
+    report_ulp(isa, "gated_tanh", dtype, worst, where, contract("gated_tanh", dtype))
+    assert 2 < worst <= contract("gated_tanh", dtype), f"at {where}"
+
+
+@both
+def test_gated_tanh_is_odd_to_the_bit(dtype, isa):
+    for gate, x in gates_and_arguments(dtype):
+        assert _core.gated_tanh(gate, x).tobytes() == (-_core.gated_tanh(gate, -x)).tobytes()
+
+
+@both
+def test_gated_tanh_of_special_values(dtype, isa):
+    """one of them open or closed: the other function, or a zero of its sign; a NaN: NaN"""
+    info = np.finfo(dtype)
+    large = np.array([np.inf, info.max, 60.0], dtype)
+    x = np.random.default_rng(3).normal(0, 3, 100).astype(dtype)
+    for limit in large:
+        gate = np.full_like(x, limit)
+        one, zero = _core.gated_tanh(gate, x), _core.gated_tanh(-gate, x)
+        np.testing.assert_allclose(one, _core.vector_math("tanh", x), rtol=4 * info.eps)
+        if limit > 1000:
+            np.testing.assert_array_equal(zero, np.zeros_like(x))
+        np.testing.assert_array_equal(np.signbit(zero), np.signbit(x))
+        sigmoid = _core.vector_math("sigmoid", x)
+        np.testing.assert_allclose(_core.gated_tanh(x, gate), sigmoid, rtol=4 * info.eps)
+        np.testing.assert_allclose(_core.gated_tanh(x, -gate), -sigmoid, rtol=4 * info.eps)
+    nothing = np.array([0.0, -0.0], dtype)
+    for limit in large:
+        for gate in (limit, -limit):
+            zero = _core.gated_tanh(np.full_like(nothing, gate), nothing)
+            np.testing.assert_array_equal(np.signbit(zero), [False, True])
+            np.testing.assert_array_equal(zero, nothing)
+    for other in [0.0, *large, *-large, np.nan]:
+        pair = np.array([other, np.nan], dtype), np.array([np.nan, other], dtype)
+        assert np.isnan(_core.gated_tanh(*pair)).all()

@@ -36,6 +36,7 @@ struct Kernels {
   void (*exp)(const T* x, T* y, ptrdiff_t n);
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
   void (*tanh)(const T* x, T* y, ptrdiff_t n);
+  void (*gated_tanh)(const T* gate, const T* x, T* y, ptrdiff_t n);
 };
 
 struct Backend {

@@ -44,6 +44,14 @@ void map(const T* x, T* y, ptrdiff_t n) {
   }
 }
 
+template <class T, vec<T> (*F)(vec<T>, vec<T>)>
+void map(const T* a, const T* b, T* y, ptrdiff_t n) {
+  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) {
+    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
+    store_first(y + i, F(load_first(a + i, lanes), load_first(b + i, lanes)), lanes);
+  }
+}
+
 template <class T>
 constexpr Kernels<T> kernels() {
   Kernels<T> k = {};
@@ -62,6 +70,7 @@ constexpr Kernels<T> kernels() {
   k.exp = map<T, exp<vec<T>>>;
   k.sigmoid = map<T, sigmoid<vec<T>>>;
   k.tanh = map<T, tanh<vec<T>>>;
+  k.gated_tanh = map<T, gated_tanh<vec<T>>>;
   return k;
 }
 

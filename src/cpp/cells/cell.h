@@ -35,6 +35,7 @@ struct Gates {
 template <class V>
 struct CellForward {
   V h_prev, c_prev;
+  bool on_tape;  // whether anybody reads saved
   V saved[kMaxGates];
   V c;
   V kept[2];  // what output() needs of gates()

@@ -10,9 +10,9 @@ struct Lstm {
   enum Gate { i, f, g, o };
   using Saved = Gate;
   struct Kept {
-    enum { o, c };
+    enum { o, c };  // o before its sigmoid
   };
-  static constexpr int accumulators = 4, saved = 4, saved_by_output = 0;
+  static constexpr int accumulators = 4, saved = 4, saved_by_output = 1;  // o
   using InputGates = Gates<i, f, g, o>;
   using HiddenGates = Gates<i, f, g, o>;
   static constexpr bool has_cell_state = true, reads_h_prev = false, reads_h = false;
@@ -23,22 +23,21 @@ struct Lstm {
 
   template <class V>
   FASTRNN_INLINE static void gates(const V* sums, CellForward<V>& u) {
-    const V i = sigmoid(sums[Gate::i]);
     const V f = sigmoid(sums[Gate::f]);
-    const V g = tanh(sums[Gate::g]);
-    const V o = sigmoid(sums[Gate::o]);
-    u.c = fma(i, g, f * u.c_prev);  // g is the last to be known
-    u.kept[Kept::o] = o;
+    u.c = fma(f, u.c_prev, gated_tanh(sums[Gate::i], sums[Gate::g]));  // i g
+    u.kept[Kept::o] = sums[Gate::o];
     u.kept[Kept::c] = u.c;
-    u.saved[Saved::i] = i;
+    if (!u.on_tape) return;
+    u.saved[Saved::i] = sigmoid(sums[Gate::i]);
     u.saved[Saved::f] = f;
-    u.saved[Saved::g] = g;
-    u.saved[Saved::o] = o;
+    u.saved[Saved::g] = tanh(sums[Gate::g]);
   }
 
   template <class V>
   FASTRNN_INLINE static void output(CellForward<V>& u) {
-    u.h = u.kept[Kept::o] * tanh(u.kept[Kept::c]);
+    const V o = u.kept[Kept::o];
+    u.h = gated_tanh(o, u.kept[Kept::c]);  // o tanh(c)
+    if (u.on_tape) u.saved[Saved::o] = sigmoid(o);
   }
 
   template <class V>

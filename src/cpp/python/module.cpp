@@ -70,6 +70,16 @@ py::array vector_math(const std::string& name, const py::array& x) {
   return py::isinstance<py::array_t<double, 0>>(x) ? map(b.f64, name, x) : map(b.f32, name, x);
 }
 
+template <class T>
+py::array gated_tanh(const Kernels<T>& kernels, const py::array& gate, const py::array& x) {
+  const ssize_t n = x.size();
+  py::array_t<T> y(n);
+  const T* const in[] = {contiguous<T>(gate, "gate", {n}), contiguous<T>(x, "x", {n})};
+  const KernelMode mode;
+  kernels.gated_tanh(in[0], in[1], y.mutable_data(), n);
+  return y;
+}
+
 template <class Body>
 double seconds(Body body) {
   double best = 1e9;
@@ -187,6 +197,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("build_info", &build_info);
   m.def("available_threads", &available_threads);
   m.def("vector_math", &vector_math);
+  m.def("gated_tanh", [](const py::array& gate, const py::array& x) {
+    const Backend& b = current_backend();
+    return py::isinstance<py::array_t<double, 0>>(x) ? gated_tanh(b.f64, gate, x) : gated_tanh(b.f32, gate, x);
+  });
   m.def("probe", &probe);
   m.def("peak", &peak);
   m.def("empty", &empty);

@@ -69,7 +69,7 @@ FASTRNN_INLINE bool on_tape(const RowGroup<T, N>& r) {
 template <class Cell, int Begin, int End, class V, class T, class Row>
 FASTRNN_INLINE void store_saved(const ForwardTask<T>& a, const Row& r, int unit, const CellForward<V>& s) {
   constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
-  if (Begin == End || !on_tape(r)) return;
+  if (Begin == End || !s.on_tape) return;
 #pragma GCC unroll 4
   for (int g = Begin; g < End; ++g) {
     write(r, L, s.saved[g], [&](auto& row) { return row.saved + g * a.pitch + unit; });
@@ -82,6 +82,7 @@ FASTRNN_INLINE CellForward<V> run_gates(const ForwardTask<T>& a, const Row& r, i
   constexpr int L = kLanesOf<typename PartOf<V, Row>::type>;
   const int unit = block * L;
   CellForward<V> s;
+  s.on_tape = on_tape(r);
   if constexpr (Cell::has_cell_state) s.c_prev = read<V>(r, L, [&](auto& row) { return row.c_prev + unit; });
   Cell::gates(sums, s);
   if constexpr (Cell::has_cell_state) write(r, L, s.c, [&](auto& row) { return row.c + unit; });
@@ -95,6 +96,7 @@ FASTRNN_INLINE void run_output(const ForwardTask<T>& a, const Row& r, int block,
   using Part = typename PartOf<V, Row>::type;
   const int unit = block * kLanesOf<Part>, lanes = lanes_in<Part>(a.hidden, block);
   if constexpr (Cell::reads_h_prev) s.h_prev = read<V>(r, lanes, [&](auto& row) { return row.h_prev + unit; });
+  s.on_tape = on_tape(r);
   Cell::output(s);
   store_saved<Cell, Cell::saved - Cell::saved_by_output, Cell::saved>(a, r, unit, s);
   write(r, a.projection ? kLanesOf<Part> : lanes, s.h, [&](auto& row) { return row.h + unit; });
