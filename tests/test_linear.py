@@ -115,16 +115,48 @@ def test_strided_input():
         assert linear(x).tobytes() == linear(x.copy()).tobytes()
 
 
-def test_the_short_way_is_only_for_what_can_be_read_as_it_lies():
-    linear, x = build(5, 7), np.zeros((2, 3, 5), np.float32)
-    dense = linear._packing.acquire().native
-    assert dense.plain_call(x, 1).shape == (2, 3, 7)
-    others = [
-        None, x.tolist(), x.astype(np.float64), x.view(np.recarray), x[:, ::2], x[:0], x[..., :4],
-        x[0, 0, 0], x[None, None],
-    ]  # fmt: skip
-    for other in others:
-        assert dense.plain_call(other, 1) is None
+@pytest.mark.parametrize("leading", [(), (1,), (6, 4), (2, 1, 2, 3, 1), (0,)])
+@both_dtypes
+def test_output_array(dtype, leading):
+    """the same bits, into the array that was given, whatever way x takes"""
+    linear = build(5, 7, dtype)
+    x = np.random.default_rng(1).standard_normal((*leading, 10)).astype(dtype)
+    for given in (x[..., :5].copy(), x[..., ::2], x[..., :5].copy().view(np.recarray)):
+        for out in (
+            np.full((*leading, 7), 3, dtype),
+            np.ones((*leading, 7), dtype).view(np.memmap),
+        ):
+            assert linear(given, out=out) is out
+            assert out.tobytes() == linear(given).tobytes()
+
+
+def test_output_array_that_is_wrong():
+    linear, x = build(5, 5), np.ones((4, 5), np.float32)
+    frozen = np.full((4, 5), 3, np.float32)
+    frozen.flags.writeable = False
+    masked = np.ma.masked_array(np.ones((4, 5), np.float32), x == 1)
+    wrong = [
+        ([[0.0] * 5] * 4, TypeError, "out: expected a NumPy array of float32, got list"),
+        (np.ones((4, 5)), TypeError, "out: expected dtype float32, got float64"),
+        (masked, TypeError, "out: expected a plain array, got a masked one"),
+        (np.ones((5, 5), np.float32), ValueError, r"out: expected shape \[4, 5\], got \[5, 5\]"),
+        (np.ones(20, np.float32), ValueError, r"out: expected shape \[4, 5\], got \[20\]"),
+        (np.ones((5, 4), np.float32).T, ValueError, "out: expected a C-contiguous aligned array"),
+        (frozen, ValueError, "out: expected a writable array, got a read-only one"),
+        (x, ValueError, "out: overlaps x in memory; pass an array of its own"),
+    ]
+    for out, error, message in wrong:
+        before = np.array(out, copy=True)
+        with pytest.raises(error, match=message):
+            linear(x, out=out)
+        np.testing.assert_array_equal(np.array(out), before)
+    rows = np.arange(25, dtype=np.float32).reshape(5, 5)
+    with pytest.raises(ValueError, match="out: overlaps x"):
+        linear(rows[:4], out=rows[1:])
+    wanted = linear(rows[1:, ::-1])
+    assert linear(rows[1:, ::-1], out=rows[:4]).tobytes() == wanted.tobytes()  # x is copied first
+    with pytest.raises(TypeError, match="positional"):
+        linear(x, frozen)
 
 
 def test_initial_values():

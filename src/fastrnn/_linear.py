@@ -122,19 +122,24 @@ class Linear(Module):
         """Whether there is a bias vector."""
         return "bias" in self._weights
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: Any, *, out: Array | None = None) -> Array:
         """Return y [..., out_features] of x [..., in_features], any number of leading axes.
+
+        Args:
+            x: of the layer's dtype: a NumPy array, or what has `__dlpack__` or `__array__`.
+            out: the array that y is written into and that is returned; nothing is allocated then
+                for an x that is C-contiguous. Of y's shape, C-contiguous, writable, apart from x.
 
         Raises:
             TypeError: another dtype than the layer's, or no array at all.
-            ValueError: a wrong last axis.
+            ValueError: a wrong last axis; an `out` of another shape, or one that is read-only, has
+                gaps or overlaps x.
         """
         lease = self._packing.acquire()
         try:
-            plain = lease.native.plain_call(x, self._threads or _threads.default)
+            return lease.native.call(x, self._threads or _threads.default, out)
         finally:
             lease.users.pop()
-        return self._run(x)[0] if plain is None else plain
 
     def forward(self, x: Any) -> tuple[Array, Tape]:
         """Run like a call, and keep on a tape what `backward` needs.

@@ -8,8 +8,10 @@
 #include "network/limits.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/method.h"
 #include "python/plain.h"
 #include "python/results.h"
+#include "python/rows.h"
 #include "python/unlocked.h"
 #include "registry.h"
 
@@ -75,28 +77,70 @@ void run_dense(const AnyDense& any, py::object x, py::object y, int threads) {
       any.dense);
 }
 
-// y [..., O] of x [..., I]; None for an array that takes a closer look: a copy, or an error.
-py::object plain_dense(const AnyDense& any, py::handle input, int threads) {
+template <class T>
+void run_rows(const Dense<T>& dense, const void* x, T* y, ssize_t rows, int threads) {
+  const Unlocked unlocked;
+  dense.run(static_cast<const T*>(x), y, int(rows), threads);
+}
+
+ssize_t product_of(const ssize_t* sizes, ssize_t count) {
+  return std::accumulate(sizes, sizes + count, ssize_t(1), std::multiplies<>());
+}
+
+// y [..., O] of an array x [..., I] that needs no second look, into `out` where it needs none either; null for others.
+template <class T>
+py::object call_plain(const Dense<T>& dense, py::handle input, py::handle out, int threads) {
+  const PlainArray* const x = plain_array<T>(input);
+  if (!x || x->nd < 1 || x->nd > ArrayShape::kMost || x->dimensions[x->nd - 1] != dense.input()) return {};
+  ArrayShape shape = {x->nd, {}};
+  std::copy_n(x->dimensions, x->nd, shape.size);
+  shape.size[x->nd - 1] = dense.output();
+  const ssize_t rows = product_of(shape.size, x->nd - 1);
+  if (rows < 1 || rows > kMaxDenseRows) return {};
+  T* y = nullptr;
+  py::object result;
+  if (out.is_none()) {
+    result = result_array(shape, y);
+  } else {
+    const PlainArray* const given = plain_array<T>(out);
+    if (!given || !(shape == *given) || !(given->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)) return {};
+    y = reinterpret_cast<T*>(given->data);
+    const size_t row_bytes[] = {size_t(dense.input()) * sizeof(T), size_t(dense.output()) * sizeof(T)};
+    if (overlap(x->data, size_t(rows) * row_bytes[0], y, size_t(rows) * row_bytes[1])) return {};
+    result = py::reinterpret_borrow<py::object>(out);
+  }
+  run_rows(dense, x->data, y, rows, threads);
+  return result;
+}
+
+// The same of anything that can be read as such an array.
+template <class T>
+py::object call_checked(const Dense<T>& dense, py::handle input, py::handle out, int threads) {
+  const py::array x = as_input<T>(input, "x");
+  const ssize_t dims = x.ndim();
+  const std::string width = std::to_string(dense.input());
+  if (dims == 0 || x.shape(dims - 1) != dense.input()) {
+    bad_shape("x", "[..., " + width + "] (in_features=" + width + ")", x);
+  }
+  std::vector<ssize_t> shape(x.shape(), x.shape() + dims);
+  shape.back() = dense.output();
+  const ssize_t rows = product_of(shape.data(), dims - 1);
+  if (rows > kMaxDenseRows)
+    bad_shape("x", "[..., " + width + "] of at most " + std::to_string(kMaxDenseRows) + " rows", x);
+  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
+  run_rows(dense, x.data(), checked_output<T>(result, shape.data(), shape.size(), x, "x"), rows, threads);
+  return result;
+}
+
+constexpr Signature<3> kDenseCall = {"call", {"x", "threads", "out"}, 2};
+
+py::object call_dense(AnyDense& any, const Arguments<3>& a) {
   check_packed(any);
+  const int threads = threads_of(a[1].cast<int>());
   return std::visit(
-      [&](const auto& dense) -> py::object {
-        using T = decltype(element(*dense));
-        const PlainArray* const x = plain_array<T>(input);
-        if (!x || x->nd < 1 || x->nd > ArrayShape::kMost || x->dimensions[x->nd - 1] != dense->input())
-          return py::none();
-        ArrayShape shape = {x->nd, {}};
-        std::copy_n(x->dimensions, x->nd, shape.size);
-        shape.size[x->nd - 1] = dense->output();
-        const ssize_t rows = std::accumulate(shape.size, shape.size + x->nd - 1, ssize_t(1), std::multiplies<>());
-        if (rows < 1 || rows > kMaxDenseRows) return py::none();
-        T* out = nullptr;
-        py::object y = result_array(shape, out);
-        const int n = threads_of(threads);
-        {
-          const Unlocked unlocked;
-          dense->run(reinterpret_cast<const T*>(x->data), out, int(rows), n);
-        }
-        return y;
+      [&](const auto& dense) {
+        py::object y = call_plain(*dense, a[0], a[2], threads);
+        return y ? y : call_checked(*dense, a[0], a[2], threads);
       },
       any.dense);
 }
@@ -125,12 +169,9 @@ void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object
 }  // namespace
 
 void bind_dense(py::module_& m) {
-  py::class_<AnyDense>(m, "Dense")
-      .def(py::init(&make_dense))
-      .def("pack", &pack_dense)
-      .def("plain_call", &plain_dense)
-      .def("run", &run_dense)
-      .def("backward", &backward_dense);
+  py::class_<AnyDense> dense(m, "Dense");
+  dense.def(py::init(&make_dense)).def("pack", &pack_dense).def("run", &run_dense).def("backward", &backward_dense);
+  define_method<AnyDense, kDenseCall, &call_dense>(dense, "Return y [..., O] of x [..., I].");
 }
 
 }  // namespace fastrnn

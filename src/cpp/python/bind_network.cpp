@@ -9,6 +9,7 @@
 #include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/method.h"
 #include "python/results.h"
 #include "python/unlocked.h"
 #include "registry.h"
@@ -274,6 +275,12 @@ int threads_of(int asked) {
   return asked ? std::min(asked, kMaxThreads) : available_threads();
 }
 
+constexpr Signature<4> kPlainCall = {"plain_call", {"x", "state", "batch_first", "threads"}, 4};
+
+py::object call_network(AnyNetwork& any, const Arguments<4>& a) {
+  return plain_call(any, a[0], a[1], a[2].cast<bool>(), a[3].cast<int>());
+}
+
 void bind_network(py::module_& m) {
   py::class_<AnyTape>(m, "Tape")
       .def_property_readonly("nbytes", &AnyTape::nbytes)
@@ -281,13 +288,12 @@ void bind_network(py::module_& m) {
       .def_readonly("batch_first", &AnyTape::batch_first)
       .def_property_readonly("steps", [](const AnyTape& any) { return any.order().steps(); })
       .def_property_readonly("batch", [](const AnyTape& any) { return any.order().batch(); });
-  py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>>(m, "Network")
-      .def(py::init(&make_network))
+  py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>> network(m, "Network");
+  network.def(py::init(&make_network))
       .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1, py::arg("steps") = 1, py::arg("batch") = 1)
       .def("freeze", &freeze)
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)
-      .def("plain_call", &plain_call)
       .def("plain_forward", &plain_forward)
       .def("plain_backward", &plain_backward)
       .def("run", &run)
@@ -297,6 +303,7 @@ void bind_network(py::module_& m) {
       .def_property_readonly("isa", [](const AnyNetwork& any) {
         return visit_made(any.network, "network", [](const auto& n) { return n->backend().name; });
       });
+  define_method<AnyNetwork, kPlainCall, &call_network>(network, "Return (y, final state), or None.");
 }
 
 }  // namespace fastrnn

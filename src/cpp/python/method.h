@@ -97,7 +97,7 @@ PyObject* entry(PyObject* self, PyObject* const* given, ssize_t count, PyObject*
 
 // Gives a class of pybind11's the method that runs call(object, arguments).
 template <class Any, const auto& signature, auto call>
-void define_method(const py::class_<Any>& owner, const char* doc) {
+void define_method(const py::object& owner, const char* doc) {
   static const std::string text =
       std::string(signature.name) + "($self, /, " + signature.list() + ")\n--\n\n" + doc;  // as CPython reads it
   static PyMethodDef method = {

@@ -147,8 +147,24 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
   return result;
 }
 
-// The same for a block of steps: x [T, B, n] and out [T, B, m], or [T, n] and [T, m] where B is 1. `name` is what the
-// caller calls x; run(T, x, out).
+// Where a result of this shape goes: the data of `out`, which must be an array apart from x, called `name`.
+template <class T>
+T* checked_output(py::handle out, const ssize_t* shape, size_t dims, const py::array& x, const char* name) {
+  const py::array y = as_output<T>(out, "out");
+  if (size_t(y.ndim()) != dims || !std::equal(shape, shape + dims, y.shape())) {
+    bad_shape("out", shape_text(shape, dims), y);
+  }
+  if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
+  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
+  T* const data = static_cast<T*>(const_cast<void*>(y.data()));
+  if (overlap(x.data(), size_t(x.nbytes()), data, size_t(y.nbytes()))) {
+    throw py::value_error("out: overlaps " + std::string(name) + " in memory; pass an array of its own");
+  }
+  return data;
+}
+
+// What step_rows_with does, for a block of steps: x [T, B, n] and out [T, B, m], or [T, n] and [T, m] where B is 1.
+// `name` is what the caller calls x; run(T, x, out).
 template <class T, class Run>
 py::object block_with(ssize_t batch, ssize_t n, ssize_t m, const char* name, py::handle block, py::handle out,
                       Run run) {
@@ -161,18 +177,8 @@ py::object block_with(ssize_t batch, ssize_t n, ssize_t m, const char* name, py:
   const ssize_t steps = x.shape(0);
   std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, m} : std::vector<ssize_t>{steps, batch, m};
   py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
-  const py::array y = as_output<T>(result, "out");
-  if (y.ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), y.shape())) {
-    bad_shape("out", shape_text(shape.data(), shape.size()), y);
-  }
-  if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
-  T* const to = static_cast<T*>(const_cast<void*>(y.data()));
-  const T* const from = static_cast<const T*>(x.data());
-  if (overlap(from, size_t(x.nbytes()), to, size_t(y.nbytes()))) {
-    throw py::value_error("out: overlaps " + std::string(name) + " in memory; pass an array of its own");
-  }
-  run(steps, Rows<const T>{from, batch * n, n}, Rows<T>{to, batch * m, m});
+  T* const to = checked_output<T>(result, shape.data(), shape.size(), x, name);
+  run(steps, Rows<const T>{static_cast<const T*>(x.data()), batch * n, n}, Rows<T>{to, batch * m, m});
   return result;
 }
 
