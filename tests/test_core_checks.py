@@ -110,7 +110,7 @@ uses = {
     },
     _core.Tape: {"nbytes": None, "steps": None, "batch": None},
     _core.Dense: {
-        "pack": (a, a[0]), "run": (a, a, 1), "plain_call": (a, 1), "backward": (a, a, a, a, a, 1),
+        "pack": (a, a[0]), "run": (a, a, 1), "call": (a, 1), "backward": (a, a, a, a, a, 1),
     },
     _core.Follower: {
         "forward": (a, None, None, [], (), 1, False),
