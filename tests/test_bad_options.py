@@ -150,6 +150,28 @@ def test_numbers_that_no_float_holds(name, call):
             call(n)
 
 
+def test_messages_stay_short(lstm):
+    pool = fastrnn.StreamPool(lstm, 1)
+    adam = fastrnn.optim.Adam(lstm)
+    _, _, tape = lstm.forward(zeros(1, 1, 8))
+    many = [1.5] * 10_000  # a whole block in a number's place
+    for call in (
+        lambda: fastrnn.LSTM(many, 5),
+        lambda: fastrnn.LSTM(8, 5, bidirectional=many),
+        lambda: fastrnn.LSTM(8, 5, dropout=many),
+        lambda: fastrnn.LSTM(8, 5, dtype=many),
+        lambda: fastrnn.optim.Adam(lstm, betas=many),
+        lambda: fastrnn.optim.clip_grad_norm_([], many),
+        lambda: lstm.backward(tape, zeros(1, 1, 5), input_grad=many),
+        lambda: lstm.stream(many),
+        lambda: pool.get_state(many),
+        lambda: adam.load_state_dict({**adam.state_dict(), "steps": many}),
+    ):
+        with pytest.raises(TypeError, match=r": expected .*, got \[1\.5, 1\.5, ") as caught:
+            call()
+        assert len(str(caught.value)) < 150
+
+
 def test_a_forget_bias_that_its_dtype_does_not_hold():
     for value in (1e39, -1e300):
         with rejects(

@@ -212,6 +212,13 @@ def test_one_position():
     assert loss == pytest.approx(math.log(4)) and gradient.shape == (4,)
 
 
+class Unreadable:
+    """what an array on a device is"""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no data here")
+
+
 def test_bad_input():
     x = random(3, 4, dtype="float64")
     with pytest.raises(ValueError, match=r"^target: expected shape \[3, 4\].*got \[4, 3\]"):
@@ -228,6 +235,10 @@ def test_bad_input():
         ValueError, match=r"^mask: expected shape \[3, 4\].*its first axes.*got \[4\]"
     ):
         losses.mse(x, x, mask=np.ones(4, bool))
+    with pytest.raises(TypeError, match="^mask: cannot read this Unreadable as an array: no data"):
+        losses.mse(x, x, mask=Unreadable())
+    with pytest.raises(TypeError, match="^mask: expected an array, got str"):
+        losses.mse(x, x, mask="all")
     with pytest.raises(TypeError, match="^logits: expected"):
         losses.bce_with_logits(np.array([1, 2]), np.array([1, 2]))
     with pytest.raises(ValueError, match="^mask: expected lists of equal lengths, got"):

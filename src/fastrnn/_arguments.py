@@ -59,24 +59,25 @@ def as_floats(name: str, value: Any) -> Array:
 
 def as_indices(name: str, value: Any) -> Array:
     """Return an array of any integer dtype; a list or a range is taken as one."""
-    array = as_lists(name, value) if isinstance(value, (int, list, tuple, range)) else None
-    if array is None:
-        array = _import_array(name, value)
-    elif array.size == 0:
-        array = array.astype(np.int64)  # NumPy makes an empty list float64
+    array = as_values(name, value, np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}")
     return array
 
 
-def as_lists(name: str, value: Any) -> Array:
-    """Return the array of a number or of nested lists."""
-    refuse_masked(name, value)
+def as_values(name: str, value: Any, empty: npt.DTypeLike) -> Array:
+    """Return an array of any dtype; a number, a list or a range is taken as one.
+
+    `empty` is the dtype of lists without values, which NumPy makes float64.
+    """
+    if not isinstance(value, (int, list, tuple, range)):
+        return _import_array(name, value)
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (ValueError, Warning) as error:  # a warning, if those are errors, before NumPy 1.24
         message = f"{name}: expected lists of equal lengths, got {value!r:.80}"
         raise ValueError(message) from error
+    return array if array.size else array.astype(empty)
 
 
 def refuse_masked(name: str, value: Any) -> None:
@@ -169,7 +170,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         # np.dtype(None) is float64
         return FLOATS[FLOATS.index(np.dtype("V" if value is None else value))]
     except (TypeError, ValueError):
-        message = f"dtype: expected np.float32 or np.float64, got {value!r}"
+        message = f"dtype: expected np.float32 or np.float64, got {_show(value)}"
         raise TypeError(message) from None
 
 
@@ -184,24 +185,25 @@ def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = _MOST
             raise TypeError
         size = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+        raise TypeError(f"{name}: expected an integer, got {_show(value)}") from None
     if size < minimum:
-        raise ValueError(f"{name}: expected an integer >= {minimum}, got {_show_number(size)}")
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {_show(size)}")
     if maximum is not None and size > maximum:
-        raise ValueError(f"{name}: expected an integer <= {maximum}, got {_show_number(size)}")
+        raise ValueError(f"{name}: expected an integer <= {maximum}, got {_show(size)}")
     return size
 
 
-def _show_number(value: Any) -> str:
-    """Return it in digits unless they are many, of which Python shows at most 4300."""
+def _show(value: Any) -> str:
+    """Return its repr, cut where it is long; of an integer, of which Python shows at most 4300
+    digits, the number of bits then."""
     large = isinstance(value, int) and value.bit_length() > 256
-    return f"an integer of {value.bit_length()} bits" if large else repr(value)
+    return f"an integer of {value.bit_length()} bits" if large else f"{value!r:.80}"
 
 
 def as_flag(name: str, value: Any) -> bool:
     """Return a bool; anything else is a TypeError, so that misplaced positionals are noticed."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {_show_number(value)}")
+        raise TypeError(f"{name}: expected True or False, got {_show(value)}")
     return bool(value)
 
 
@@ -220,7 +222,7 @@ def as_real(
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+        raise TypeError(f"{name}: expected a number, got {_show(value)}") from None
     except OverflowError:  # 10**400
         number = math.nan
     above = number >= high if open_high else number > high
@@ -233,7 +235,7 @@ def as_real(
             expected = f"{kind} >= {low:g}"
         else:
             expected = f"a number in [{low:g}, {high:g}{')' if open_high else ']'}"
-        raise ValueError(f"{name}: expected {expected}, got {_show_number(value)}")
+        raise ValueError(f"{name}: expected {expected}, got {_show(value)}")
     return number
 
 

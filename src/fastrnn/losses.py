@@ -25,9 +25,9 @@ from ._arguments import (
     as_choice,
     as_floats,
     as_indices,
-    as_lists,
     as_real,
     as_size,
+    as_values,
     shape_error,
     show_shape,
 )
@@ -146,10 +146,7 @@ def _elementwise(
         raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
     if mask is None:
         return pred, target, np.True_, pred.size if mean else 1
-    listed = isinstance(mask, (list, tuple))
-    mask = as_lists("mask", mask)
-    if listed and mask.size == 0:
-        mask = mask.astype(bool)  # NumPy makes an empty list float64
+    mask = as_values("mask", mask, bool)
     if mask.dtype != bool:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
     if mask.shape != pred.shape[: mask.ndim]:

@@ -155,7 +155,7 @@ class Adam(Optimizer):
         try:
             first, second = given["betas"]
         except (TypeError, ValueError):
-            message = f"betas: expected a pair of numbers, got {given['betas']!r}"
+            message = f"betas: expected a pair of numbers, got {given['betas']!r:.80}"
             raise TypeError(message) from None
         betas = (
             as_real("betas[0]", first, 0.0, 1.0, open_high=True),
