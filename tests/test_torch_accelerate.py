@@ -1,5 +1,6 @@
 """accelerate() changes what computes and nothing else; restore() undoes it."""
 
+import abc
 import copy
 import importlib.util
 import io
@@ -50,6 +51,21 @@ def test_restored_is_bit_for_bit_what_it_was(model):
     assert report.replaced and not report.left
     assert torch.equal(tensor_of(plain(x)), wanted)
     assert not any(type(m).__module__.startswith("fastrnn") for m in plain.modules())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_libraries_can_derive_from_the_class_of_a_module(name):
+    """as from torch's: higher adds a base of its own, Pyro a metaclass"""
+
+    class Patch(abc.ABC):  # noqa: B024
+        pass
+
+    class Meta(type):
+        pass
+
+    cls = getattr(ours, name)
+    for derived in (abc.ABCMeta("Patched", (cls, Patch), {}), Meta("Derived", (cls,), {})):
+        assert tensor_of(derived(3, 4)(torch.randn(2, 3))).shape == (2, 4)
 
 
 @pytest.mark.parametrize("name", ours.__all__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -23,8 +22,12 @@ from ._modules import (
 )
 
 
-class _Cell(torch.nn.RNNCellBase, ABC):
-    """A cell of torch.nn with another forward."""
+class _Cell(torch.nn.RNNCellBase):
+    """A cell of torch.nn with another forward.
+
+    No ABC: libraries that derive from the classes of a model (Pyro, higher) have metaclasses and
+    bases of their own, and expect the metaclass of torch's.
+    """
 
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(vars(self))
@@ -42,9 +45,9 @@ class _Cell(torch.nn.RNNCellBase, ABC):
             pass  # left first, so that torch's error comes without ours as its context
         return super().forward(input, hx)
 
-    @abstractmethod
     def _kind(self) -> str:
         """Return the kernels' name of the cell; IrregularCallError where there is none."""
+        raise NotImplementedError
 
     def _run(self, input: Any, hx: Any) -> Any:
         names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS
