@@ -252,14 +252,6 @@ def test_dropout_has_its_gradient():
     assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
 
 
-def test_vmap_and_forward_mode_are_errors_not_wrong():
-    layer, x = make("GRU")
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        torch.func.vmap(lambda x: layer(x)[0])(torch.randn(2, 5, 3, 4))
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        torch.func.jvp(lambda x: layer(x)[0], (x,), (torch.ones_like(x),))
-
-
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace_records_the_operator():
     layer, x = make("LSTM")

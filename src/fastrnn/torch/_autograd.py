@@ -12,6 +12,7 @@ from ._call import STEP, Call, Tensor
 from ._kernel import Kernel, has_memory
 
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+_FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
 _is_batched = torch._C._functorch.is_batchedtensor
 _is_batched_once = torch._C._functorch.is_legacy_batchedtensor
 
@@ -87,8 +88,6 @@ def _beyond(kernel: Any, upstream: tuple[Tensor | None, ...]) -> bool:
 
 def differentiable(x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Any) -> bool:
     """Whether a gradient may be asked for, so that a tape has to be kept."""
-    if forward_ad._current_level >= 0:
-        return True  # autograd itself raises the error of forward mode
     if not torch.is_grad_enabled():
         return False
     if x.requires_grad or (h0 is not None and h0.requires_grad):
@@ -113,7 +112,21 @@ def recording() -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
     )
+
+
+def transformed() -> bool:
+    """Whether torch.func (but for functionalize) or forward mode looks into what is computed.
+
+    Neither can look into our kernels. (Inside torch.compile the operators refuse.)
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if forward_ad._current_level >= 0:
+        return True
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return any(level.key() != _FUNCTIONALIZE for level in levels)
 
 
 def direct(

@@ -12,7 +12,7 @@ import torch
 from torch._subclasses import FakeTensor
 
 from .._arguments import as_lengths, refuse_masked, shape_error
-from ._autograd import direct, observed, recording
+from ._autograd import direct, observed, recording, transformed
 from ._call import Call, Tensor, axes_of, state_shape
 from ._kernel import Kernel, exact_tensor, has_memory, is_exact
 from .ops import recurrent
@@ -30,7 +30,7 @@ class IrregularCallError(Exception):
 
 
 class ForeignTensorsError(IrregularCallError):
-    """One with a dtype, device or class of tensors that the kernels do not support."""
+    """One with a dtype, device or class of tensors, or in a mode, that the kernels do not know."""
 
 
 def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,6 +173,8 @@ def compute(
     refuses tensors whose class may handle operations itself.
     """
     if observed(x):
+        if transformed():
+            raise ForeignTensorsError
         check(module, config, x, states, names, weights, call)
         if is_exact(x):
             return recurrent(x, *states, weights, call, config)

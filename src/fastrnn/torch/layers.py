@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ._autograd import transformed
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import (
     ForeignTensorsError,
@@ -57,6 +58,7 @@ class _Layer(torch.nn.RNNBase):
 
         Raises:
             TypeError, ValueError: lengths that are not such integers, or for another kind of input.
+            NotImplementedError: lengths inside torch.func's transforms or in forward mode.
         """
         if lengths is not None:
             lengths = _as_lengths(lengths, input)
@@ -76,6 +78,10 @@ class _Layer(torch.nn.RNNBase):
 
     def _packed(self, x: Any, hx: Any, lengths: Any) -> Any:
         """What a padded batch gives in torch's own layer."""
+        if transformed():
+            raise NotImplementedError(
+                "lengths: expected None inside torch.func's transforms and in forward mode"
+            )
         self._check_states(x, hx, None)
         batch, steps = x.shape[:2] if self.batch_first else (x.shape[1], x.shape[0])
         check_lengths(lengths, steps, batch)

@@ -25,6 +25,7 @@ import math
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from ._autograd import Recurrent, differentiable
@@ -202,7 +203,8 @@ class _Operators:
 
 def _autograd(x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any) -> Any:
     call, (weights, *options) = _split(arguments)
-    if differentiable(x, h0, c0, weights):
+    # In forward mode autograd itself raises its error.
+    if forward_ad._current_level >= 0 or differentiable(x, h0, c0, weights):
         y, hn, cn = Recurrent.apply(_Operators(*options), call, x, h0, c0, *weights)
         return y, _present(x, hn), _present(x, cn)
     with torch._C._AutoDispatchBelowAutograd():
