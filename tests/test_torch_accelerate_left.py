@@ -11,6 +11,7 @@ from torch import nn
 
 import fastrnn.torch as ours
 from torch_models import Output, normed, tensor_of
+from torch_support import NAMES
 
 AGING = pytest.mark.filterwarnings(  # torch's own words about its quantization and TorchScript
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:torch.quantize_per_tensor"
@@ -148,6 +149,53 @@ def test_restored_models_can_be_scripted_and_quantized():
     assert torch.equal(torch.jit.script(model)(x), wanted)
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.LSTM})
     assert type(quantized[0]).__module__.startswith("torch.ao")
+
+
+@AGING
+@pytest.mark.parametrize("name", NAMES)
+def test_scripting_says_what_to_do(name):
+    model = nn.Sequential(getattr(nn, name)(3, 4), Output())
+    ours.accelerate(model)
+    for part in (model, model[0]):
+        with pytest.raises(RuntimeError, match=rf"got fastrnn\.torch\.{name}; call .*restore\("):
+            torch.jit.script(part)
+    assert type(model[0]) is getattr(ours, name)
+
+
+class WithState(nn.Module):
+    """a layer or cell that is given its state"""
+
+    def __init__(self, name):
+        super().__init__()
+        self.is_lstm = "LSTM" in name
+        self.inner = getattr(nn, name)(3, 4)
+
+    def forward(self, x, h):
+        return self.inner(2 * x, (h, h) if self.is_lstm else h)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fx_records_a_layer_as_torchs_own(name):
+    """torch.fx.symbolic_trace looks into all modules but torch's"""
+    x, h = torch.randn(2, 3), torch.randn(2 if "Cell" in name else 1, 4)
+    for plain, given in (
+        (nn.Sequential(nn.Linear(3, 3), getattr(nn, name)(3, 4)), (x,)),
+        (WithState(name), (x, h)),
+    ):
+        model = copy.deepcopy(plain)
+        ours.accelerate(model)
+        recorded = torch.fx.symbolic_trace(model)
+        assert str(recorded.graph) == str(torch.fx.symbolic_trace(plain).graph)
+        assert torch.equal(tensor_of(recorded(*given)), tensor_of(model(*given)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fx_of_a_layer_alone_is_torchs_error(name):
+    module = getattr(nn, name)(3, 4)
+    ours.accelerate(module)
+    others = ("hx",) if "Cell" in name else ("hx", "lengths")
+    with pytest.raises(torch.fx.proxy.TraceError):
+        torch.fx.Tracer().trace(module, dict.fromkeys(others))
 
 
 @pytest.mark.parametrize("function", [ours.accelerate, ours.restore])

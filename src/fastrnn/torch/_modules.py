@@ -38,6 +38,25 @@ def without_kernel(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "_kernel"}
 
 
+def refuse_script(module: Any) -> Any:
+    """What torch.jit.script asks a module for: another one, that it can compile.
+
+    One that shares the parameters would do, but torch puts it into the caller's model, for good.
+    """
+    raise RuntimeError(
+        "torch.jit.script: expected torch's own layers and cells, got "
+        f"fastrnn.torch.{type(module).__name__}; call fastrnn.torch.restore(model, made=True) "
+        "before, or use torch.jit.trace"
+    )
+
+
+def leaf_of(module: Any, proxy: Any, hx: Any) -> Any:
+    """The call as torch.fx records one of torch's own: it looks into all others."""
+    path = proxy.tracer.path_of_module(module)
+    given = (proxy,) if hx is None else (proxy, hx)
+    return proxy.tracer.create_proxy("call_module", path, given, {})
+
+
 def with_tensors(state_dict: dict[str, Any]) -> None:
     """Put tensors in the place of arrays, as a `state_dict` of fastrnn's own layers has them."""
     for name, value in state_dict.items():  # load_state_dict has made a copy of the caller's

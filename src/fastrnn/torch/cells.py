@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.fx import Proxy
 
 from ._call import STEP, Call
 from ._modules import (
@@ -14,6 +15,8 @@ from ._modules import (
     cast,
     compute,
     dtype_of,
+    leaf_of,
+    refuse_script,
     renamed,
     states_of,
     weights_of,
@@ -29,6 +32,8 @@ class _Cell(torch.nn.RNNCellBase):
     bases of their own, and expect the metaclass of torch's.
     """
 
+    __prepare_scriptable__ = refuse_script
+
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(vars(self))
 
@@ -43,6 +48,8 @@ class _Cell(torch.nn.RNNCellBase):
             return self._run(input, hx)
         except IrregularCallError:
             pass  # left first, so that torch's error comes without ours as its context
+        if isinstance(input, Proxy) and input.tracer.root is not self:
+            return leaf_of(self, input, hx)
         return super().forward(input, hx)
 
     def _kind(self) -> str:

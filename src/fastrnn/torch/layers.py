@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ._autograd import transformed
@@ -18,6 +19,8 @@ from ._modules import (
     check_lengths,
     compute,
     dtype_of,
+    leaf_of,
+    refuse_script,
     renamed,
     states_of,
     weights_of,
@@ -38,6 +41,7 @@ class _Layer(torch.nn.RNNBase):
     """
 
     _torch: Any  # the class in torch.nn
+    __prepare_scriptable__ = refuse_script
 
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(super().__getstate__())
@@ -67,6 +71,8 @@ class _Layer(torch.nn.RNNBase):
         except IrregularCallError as error:
             # left first, so that torch's error comes without ours as its context
             foreign = isinstance(error, ForeignTensorsError)
+        if isinstance(input, Proxy) and lengths is None and input.tracer.root is not self:
+            return leaf_of(self, input, hx)
         if foreign and lengths is not None and not lengths.is_meta and not input.is_meta:
             return self._packed(input, hx, lengths)
         if isinstance(input, PackedSequence):
