@@ -12,6 +12,7 @@ from ._call import STEP, Call, Tensor
 from ._kernel import Kernel, has_memory
 
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+_is_executed = torch._C._will_engine_execute_node
 _FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
 _is_batched = torch._C._functorch.is_batchedtensor
 _is_batched_once = torch._C._functorch.is_legacy_batchedtensor
@@ -64,9 +65,26 @@ class Recurrent(torch.autograd.Function):
             config = kernel.config_for(weights)
             grads = _composed.gradients(config, call, inputs, upstream, needs[2:])
         else:
-            wanted = (*needs[2:5], True in needs[5:])
+            states = needs[2:5]
+            wanted = (*states, True in needs[5:])
+            if wanted[3] and True in states:
+                wanted = (*states, _wants_weights(ctx, len(weights)))
             grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
         return (None, None, *grads)
+
+
+def _wants_weights(ctx: Any, count: int) -> bool:
+    """Whether this backward pass is to reach a weight: `needs_input_grad` does not know.
+
+    torch.autograd.grad may ask for the gradient of the input alone (attributions, attacks).
+    """
+    for node, _ in ctx.next_functions[-count:]:
+        try:
+            if node is not None and _is_executed(node):
+                return True
+        except RuntimeError:  # a leaf of which autograd.grad wants the gradient itself
+            return True
+    return False
 
 
 # Function.apply without its look for functorch, which costs 3 us and which `observed` has done.
