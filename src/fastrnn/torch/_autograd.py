@@ -18,6 +18,12 @@ _is_batched = torch._C._functorch.is_batchedtensor
 _is_batched_once = torch._C._functorch.is_legacy_batchedtensor
 
 
+# Multiplications of a weight_hh from which on a pass back asks whether anybody wants gradients of
+# weights: they take half a millisecond then. torch throws where autograd.grad wants that of a leaf,
+# which takes 30 us (Zen 4); backward() is answered in one.
+_LONG = 1 << 24
+
+
 class Recurrent(torch.autograd.Function):
     """Autograd of whole sequences: forward keeps a tape in a tensor, backward walks it back.
 
@@ -67,10 +73,15 @@ class Recurrent(torch.autograd.Function):
         else:
             states = needs[2:5]
             wanted = (*states, True in needs[5:])
-            if wanted[3] and True in states:
+            if wanted[3] and True in states and _is_long(x, weights):
                 wanted = (*states, _wants_weights(ctx, len(weights)))
             grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
         return (None, None, *grads)
+
+
+def _is_long(x: Tensor, weights: Any) -> bool:
+    rows = x.numel() // x.shape[-1]
+    return bool(rows * weights[1].numel() >= _LONG)
 
 
 def _wants_weights(ctx: Any, count: int) -> bool:
