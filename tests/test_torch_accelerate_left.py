@@ -189,6 +189,41 @@ def test_fx_records_a_layer_as_torchs_own(name):
         assert torch.equal(tensor_of(recorded(*given)), tensor_of(model(*given)))
 
 
+class Started(nn.Module):
+    """calls a cell or layer with a tensor of its own, and a state that is recorded"""
+
+    def __init__(self, name):
+        super().__init__()
+        self.inner = getattr(nn, name)(3, 4)
+        self.start = torch.randn(2, 3) if "Cell" in name else torch.randn(1, 2, 3)
+
+    def forward(self, h):
+        return self.inner(self.start, (h, h) if "LSTM" in str(type(self.inner)) else h)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fx_records_a_call_of_which_the_state_alone_is_recorded(name):
+    plain, h = Started(name), torch.randn(2, 4) if "Cell" in name else torch.randn(1, 2, 4)
+    model = copy.deepcopy(plain)
+    ours.accelerate(model)
+    recorded = torch.fx.symbolic_trace(model)
+    assert str(recorded.graph) == str(torch.fx.symbolic_trace(plain).graph)
+    assert torch.equal(tensor_of(recorded(h)), tensor_of(model(h)))
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("name", ["GRU", "GRUCell"])
+def test_fx_refuses_hooks(name, kind):
+    """it records them, and would run them again with the module"""
+    model = nn.Sequential(getattr(nn, name)(3, 4))
+    getattr(model[0], kind)(lambda module, *given: None)
+    ours.accelerate(model)
+    with pytest.raises(RuntimeError, match=r"^torch.fx: expected modules without .* got 0, a "):
+        torch.fx.symbolic_trace(model)
+    ours.restore(model)
+    torch.fx.symbolic_trace(model)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_fx_of_a_layer_alone_is_torchs_error(name):
     module = getattr(nn, name)(3, 4)

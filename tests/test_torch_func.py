@@ -92,3 +92,33 @@ def test_operators_alone_refuse_forward_mode():
         torch.ops.fastrnn.recurrent(
             x, None, None, None, 2, None, 3, 0.0, None, weights, "gru", 1, True, False
         )
+
+
+@pytest.mark.parametrize("transform", ["grad", "forward mode"])
+def test_dropout_draws_what_torchs_does(transform):
+    """our key of the masks is not drawn from torch's generator before its own code runs"""
+    x, results = numbers(5, 2, 3), []
+    for module in twins("LSTM", 3, 4, num_layers=2, dropout=0.5):
+        torch.manual_seed(1)
+        results.append(outcome(TRANSFORMS[transform], module, x))
+        results.append([torch.rand(3)])
+    if isinstance(results[0], type):
+        assert results[2] is results[0]
+    else:
+        assert all(map(torch.equal, results[0], results[2]))
+    assert torch.equal(results[1][0], results[3][0])
+
+
+def test_lengths_without_values_are_refused_too():
+    layer, lengths = fastrnn.torch.GRU(3, 4), torch.ones(2, dtype=torch.int64, device="meta")
+    with pytest.raises(NotImplementedError, match="lengths: expected None inside"):
+        torch.func.grad(lambda x: layer(x, lengths=lengths)[0].sum())(numbers(5, 2, 3))
+
+
+@pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
+def test_transforms_inside_compile_are_errors(transform):
+    """our operators refuse there: no gradient or tangent is lost"""
+    module, x = fastrnn.torch.GRU(3, 4), numbers(5, 2, 3)
+    run = torch.compile(lambda x: TRANSFORMS[transform](module, x, {}), backend="aot_eager")
+    with pytest.raises(RuntimeError):
+        run(x)

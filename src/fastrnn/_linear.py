@@ -127,8 +127,8 @@ class Linear(Module):
 
         Args:
             x: of the layer's dtype: a NumPy array, or what has `__dlpack__` or `__array__`.
-            out: the array that y is written into and that is returned; nothing is allocated then
-                for an x that is C-contiguous. Of y's shape, C-contiguous, writable, apart from x.
+            out: the array that y is written into and that is returned: of y's shape, C-contiguous,
+                writable, apart from x. For a C-contiguous NumPy array x nothing is allocated then.
 
         Raises:
             TypeError: another dtype than the layer's, or no array at all.
@@ -144,7 +144,7 @@ class Linear(Module):
     def forward(self, x: Any) -> tuple[Array, Tape]:
         """Run like a call, and keep on a tape what `backward` needs.
 
-        The argument and errors are those of a call. The tape refers to x, which must not change
+        x and its errors are as in a call. The tape refers to x, which must not change
         before `backward`; where x has strides, to a copy.
 
         Returns:

@@ -122,6 +122,7 @@ py::object call_checked(const Dense<T>& dense, py::handle input, py::handle out,
   if (dims == 0 || x.shape(dims - 1) != dense.input()) {
     bad_shape("x", "[..., " + width + "] (in_features=" + width + ")", x);
   }
+  if (py::object y = call_plain(dense, x, out, threads)) return y;
   std::vector<ssize_t> shape(x.shape(), x.shape() + dims);
   shape.back() = dense.output();
   const ssize_t rows = product_of(shape.data(), dims - 1);

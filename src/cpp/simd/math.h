@@ -6,7 +6,7 @@
 //   exp       all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> +inf
 //   sigmoid   all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> 1
 //   tanh      all           <= 2 / 2 ULP, odd          NaN -> NaN, -+inf -> -+1, -+0 -> -+0
-//   gated_tanh              <= 4 / 4 ULP, odd in x     as sigmoid and tanh
+//   gated_tanh  all         <= 4 / 4 ULP, odd in x     as sigmoid and tanh
 // Without an FMA (baseline) a quarter of an ULP more. A result below the smallest normal number may be flushed to zero
 // (callers run with denormals flushed), of gated_tanh one below twice that.
 #pragma once
@@ -160,9 +160,9 @@ FASTRNN_INLINE V value(Fraction<V> f) {
 // sigmoid(x) = 1 / (1 + e^-x) = 2^n / (1 + (2^n - p)), where e^-x = 2^-n (1 - p): two roundings in units of the result,
 // where 1 + e^-x and (1 + 2^n) - p both reach 2.4 ULP.
 //
-// Where e^-x overflows or vanishes 0 / 1 and 1 / 1 are put in. Clamping x first would be four instructions less, but in
-// the chain of latencies, where comparing beside it costs two cycles (Zen 4, a step of LSTM H16 73 ns instead of 71,
-// H32 154 instead of 150). A NaN fails both comparisons.
+// Where e^-x overflows or vanishes 0 / 1 and 1 / 1 are put in, which is two cycles in the chain of latencies. Clamping
+// x first is four instructions less, but more cycles (Zen 4, a step of LSTM H16 73 ns so and 71 as it is, H32 154 and
+// 150). A NaN fails both comparisons.
 template <class V>
 FASTRNN_INLINE Fraction<V> sigmoid_fraction(V x) {
   using E = Exp<element<V>>;

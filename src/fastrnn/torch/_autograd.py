@@ -73,7 +73,8 @@ class Recurrent(torch.autograd.Function):
         else:
             states = needs[2:5]
             wanted = (*states, True in needs[5:])
-            if wanted[3] and True in states and _is_long(x, weights):
+            # (Operators are recorded with shapes that may be symbols.)
+            if wanted[3] and True in states and isinstance(kernel, Kernel) and _is_long(x, weights):
                 wanted = (*states, _wants_weights(ctx, len(weights)))
             grads = kernel.backward(x, y, reserve, weights, call, upstream, wanted, lease)
         return (None, None, *grads)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch._subclasses import FakeTensor
+from torch.fx import Proxy
 
 from .._arguments import as_lengths, refuse_masked, shape_error
 from ._autograd import direct, observed, recording, transformed
@@ -50,11 +51,30 @@ def refuse_script(module: Any) -> Any:
     )
 
 
-def leaf_of(module: Any, proxy: Any, hx: Any) -> Any:
-    """The call as torch.fx records one of torch's own: it looks into all others."""
-    path = proxy.tracer.path_of_module(module)
-    given = (proxy,) if hx is None else (proxy, hx)
-    return proxy.tracer.create_proxy("call_module", path, given, {})
+def tracer_of(module: Any, input: Any, hx: Any) -> Any:
+    """The torch.fx.Tracer of a model that calls this module, or None."""
+    for value in (input, *(hx if isinstance(hx, (tuple, list)) else (hx,))):
+        if isinstance(value, Proxy):
+            tracer = value.tracer
+            return None if getattr(tracer, "root", module) is module else tracer
+    return None
+
+
+def leaf_of(module: Any, tracer: Any, input: Any, hx: Any) -> Any:
+    """The call as torch.fx records one of torch's own: it looks into all others.
+
+    Raises:
+        RuntimeError: the module has hooks, which have been recorded and would run once more.
+    """
+    path = tracer.path_of_module(module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise RuntimeError(
+            f"torch.fx: expected modules without forward hooks, got {path}, a "
+            f"fastrnn.torch.{type(module).__name__} with some; "
+            "call fastrnn.torch.restore(model, made=True) before"
+        )
+    given = (input,) if hx is None else (input, hx)
+    return tracer.create_proxy("call_module", path, given, {})
 
 
 def with_tensors(state_dict: dict[str, Any]) -> None:

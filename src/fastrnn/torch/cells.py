@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.fx import Proxy
 
 from ._call import STEP, Call
 from ._modules import (
@@ -19,6 +18,7 @@ from ._modules import (
     refuse_script,
     renamed,
     states_of,
+    tracer_of,
     weights_of,
     with_tensors,
     without_kernel,
@@ -48,8 +48,8 @@ class _Cell(torch.nn.RNNCellBase):
             return self._run(input, hx)
         except IrregularCallError:
             pass  # left first, so that torch's error comes without ours as its context
-        if isinstance(input, Proxy) and input.tracer.root is not self:
-            return leaf_of(self, input, hx)
+        if tracer := tracer_of(self, input, hx):
+            return leaf_of(self, tracer, input, hx)
         return super().forward(input, hx)
 
     def _kind(self) -> str:

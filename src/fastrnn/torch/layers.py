@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ._autograd import transformed
@@ -23,6 +22,7 @@ from ._modules import (
     refuse_script,
     renamed,
     states_of,
+    tracer_of,
     weights_of,
     with_tensors,
     without_kernel,
@@ -71,8 +71,12 @@ class _Layer(torch.nn.RNNBase):
         except IrregularCallError as error:
             # left first, so that torch's error comes without ours as its context
             foreign = isinstance(error, ForeignTensorsError)
-        if isinstance(input, Proxy) and lengths is None and input.tracer.root is not self:
-            return leaf_of(self, input, hx)
+        if lengths is None and (tracer := tracer_of(self, input, hx)):
+            return leaf_of(self, tracer, input, hx)
+        if lengths is not None and transformed():
+            raise NotImplementedError(
+                "lengths: expected None inside torch.func's transforms and in forward mode"
+            )
         if foreign and lengths is not None and not lengths.is_meta and not input.is_meta:
             return self._packed(input, hx, lengths)
         if isinstance(input, PackedSequence):
@@ -84,10 +88,6 @@ class _Layer(torch.nn.RNNBase):
 
     def _packed(self, x: Any, hx: Any, lengths: Any) -> Any:
         """What a padded batch gives in torch's own layer."""
-        if transformed():
-            raise NotImplementedError(
-                "lengths: expected None inside torch.func's transforms and in forward mode"
-            )
         self._check_states(x, hx, None)
         batch, steps = x.shape[:2] if self.batch_first else (x.shape[1], x.shape[0])
         check_lengths(lengths, steps, batch)
@@ -125,6 +125,8 @@ class _Layer(torch.nn.RNNBase):
             self.bias, self.bidirectional, self.proj_size,
         )  # fmt: skip
         if self.training and self.num_layers > 1 and self.dropout > 0:
+            if transformed():
+                raise ForeignTensorsError
             check(self, config, x, states, names, weights, call)  # before the generator moves
             # The key of the masks, from torch's default generator.
             seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
