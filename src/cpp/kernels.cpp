@@ -36,20 +36,22 @@ constexpr CellKernels<T> cell_kernels() {
   return k;
 }
 
+// visit(i, lanes) for n values from vector to vector, of which the last may have fewer lanes.
+template <class T, class Visit>
+void each_vector(ptrdiff_t n, Visit visit) {
+  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) visit(i, n - i < kLanes<T> ? int(n - i) : kLanes<T>);
+}
+
 template <class T, vec<T> (*F)(vec<T>)>
 void map(const T* x, T* y, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) {
-    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
-    store_first(y + i, F(load_first(x + i, lanes)), lanes);
-  }
+  each_vector<T>(n, [&](ptrdiff_t i, int lanes) { store_first(y + i, F(load_first(x + i, lanes)), lanes); });
 }
 
 template <class T, vec<T> (*F)(vec<T>, vec<T>)>
 void map(const T* a, const T* b, T* y, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) {
-    const int lanes = n - i < kLanes<T> ? int(n - i) : kLanes<T>;
+  each_vector<T>(n, [&](ptrdiff_t i, int lanes) {
     store_first(y + i, F(load_first(a + i, lanes), load_first(b + i, lanes)), lanes);
-  }
+  });
 }
 
 template <class T>

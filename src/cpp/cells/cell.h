@@ -35,7 +35,7 @@ struct Gates {
 template <class V>
 struct CellForward {
   V h_prev, c_prev;
-  bool on_tape;  // whether anybody reads saved
+  bool on_tape;  // whether anybody reads saved: what costs time is made for the tape alone
   V saved[kMaxGates];
   V c;
   V kept[2];  // what output() needs of gates()

@@ -2,11 +2,11 @@
 // that has an FMA.
 //
 // Contracts (checked in tests/test_functions.py by sweeping bit patterns on every ISA):
-//   function  range         error, float32 / float64   special values
-//   exp       all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> +inf
-//   sigmoid   all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> 1
-//   tanh      all           <= 2 / 2 ULP, odd          NaN -> NaN, -+inf -> -+1, -+0 -> -+0
-//   gated_tanh  all         <= 4 / 4 ULP, odd in x     as sigmoid and tanh
+//   function    range         error, float32 / float64   special values
+//   exp         all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> +inf
+//   sigmoid     all           <= 2 / 2 ULP               NaN -> NaN, -inf -> 0, +inf -> 1
+//   tanh        all           <= 2 / 2 ULP, odd          NaN -> NaN, -+inf -> -+1, -+0 -> -+0
+//   gated_tanh  all           <= 4 / 4 ULP, odd in x     as sigmoid and tanh
 // Without an FMA (baseline) a quarter of an ULP more. A result below the smallest normal number may be flushed to zero
 // (callers run with denormals flushed), of gated_tanh one below twice that.
 #pragma once

@@ -81,6 +81,7 @@ class Recurrent(torch.autograd.Function):
 
 
 def _is_long(x: Tensor, weights: Any) -> bool:
+    """Whether the gradients of weights take longer than to ask who wants them."""
     rows = x.numel() // x.shape[-1]
     return bool(rows * weights[1].numel() >= _LONG)
 

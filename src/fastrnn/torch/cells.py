@@ -54,7 +54,7 @@ class _Cell(torch.nn.RNNCellBase):
 
     def _kind(self) -> str:
         """Return the kernels' name of the cell; IrregularCallError where there is none."""
-        raise NotImplementedError
+        raise IrregularCallError
 
     def _run(self, input: Any, hx: Any) -> Any:
         names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS
