@@ -213,6 +213,9 @@ def inside_torch() -> Iterator[Case]:
             yield Case(cell=cell, T=10, B=1, H=32, overhead=overhead, **limit)
         yield Case(cell="lstm", T=1, B=1, H=32, overhead=overhead, **limit)
         yield Case(cell="lstm", T=10, B=1, H=128, overhead=overhead, **limit)
+        if not learning:  # what agents and decoders do
+            yield from sizes({512: 1, 1024: 1}, cell="gru", T=1, B=1, **limit)
+            yield from sizes({512: 1, 1024: 1}, cell="lstm", T=1, B=4, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, ragged=True, **limit)
 

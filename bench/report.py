@@ -48,9 +48,10 @@ TORCH_TEXT = """\
 what a call costs beyond the same kernels called with NumPy (over; in parentheses the most we
 promised). It contains torch's own share, which is most of it: allocating results, in training the
 autograd engine; and reading all weights once a pass, to see whether they are still those that are
-packed. In this table the weights do not change, so nobody packs them. Ragged batches are given to
-our modules as they are, with `lengths`; torch's layer needs a `PackedSequence`, and its time
-contains packing and padding.
+packed. In this table the weights do not change, so nobody packs them. A single step of few rows is
+spared that look: it multiplies with torch's weights where they lie, in up to twice the time of
+packed ones. Ragged batches are given to our modules as they are, with `lengths`; torch's layer
+needs a `PackedSequence`, and its time contains packing and padding.
 """
 HOW = """\
 A ratio is the time of the best peer (torch, ONNX Runtime or OpenVINO) over ours in the same

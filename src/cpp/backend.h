@@ -18,6 +18,9 @@ struct CellKernels {
   int (*row_tiles)(int rows);  // into how many tiles a step's rows are cut where there are fours of blocks
   void (*forward)(const ForwardTask<T>&, const Share&);
   void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
+  // One step of 1 to Kernels::unpacked_rows rows, one of equal parts of the units: w and u of the task are [gates * H,
+  // I] and [gates * H, P] as they come, H is a multiple of kPad, there is neither a tape nor a projection.
+  void (*unpacked_step)(const ForwardTask<T>&, const RowStep<T>* rows, int count, int part, int parts);
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
   void (*input_product)(const InputTask<T>&, const Share&);
 };
@@ -26,6 +29,7 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes, tile_rows;  // of a vector; of the tiles into which many rows are cut
+  int unpacked_rows;     // up to so many a step takes less time by weights that are not packed
   // Of several threads each packs the blocks that it multiplies with where units are split.
   void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
   void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);

@@ -10,6 +10,7 @@
 #include "gemm/product.h"
 #include "sweep/backward.h"
 #include "sweep/forward.h"
+#include "sweep/unpacked.h"
 
 namespace fastrnn {
 namespace {
@@ -31,6 +32,7 @@ constexpr CellKernels<T> cell_kernels() {
   k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kFullBlocks); };
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
+  k.unpacked_step = unpacked_step<C, T>;
   k.backward = backward_sweep<C, T>;
   k.input_product = input_product<C, T>;
   return k;
@@ -63,6 +65,7 @@ constexpr Kernels<T> kernels() {
   k.cells[int(Cell::gru)] = cell_kernels<Gru, T>();
   k.lanes = kLanes<T>;
   k.tile_rows = kAccumulators / kSide;
+  k.unpacked_rows = kUnpackedRows;
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;
   k.pack_columns = pack_columns<T>;

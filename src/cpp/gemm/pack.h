@@ -5,25 +5,10 @@
 
 #include "gemm/blocks.h"
 #include "gemm/tile.h"
+#include "simd/square.h"
 
 namespace fastrnn {
 namespace {
-
-// Rows become columns: each round takes one bit of the index of a vector for one of the index of a lane.
-template <class V, int L = kLanesOf<V>>
-FASTRNN_INLINE void transpose(V (&v)[L]) {
-#pragma GCC unroll 4
-  for (int round = 1; round < L; round *= 2) {
-    V next[L];
-#pragma GCC unroll 8
-    for (int i = 0; i < L / 2; ++i) {
-      next[2 * i] = zip_low(v[i], v[i + L / 2]);
-      next[2 * i + 1] = zip_high(v[i], v[i + L / 2]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < L; ++i) v[i] = next[i];
-  }
-}
 
 // From rows that are outputs (torch's weights, forward): packed[j][k][g] = w[g * outputs + j][k].
 template <class V, class T>
@@ -39,12 +24,10 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
       const ptrdiff_t step = group_size(gates, group_of(g)) * L;
       int k = 0;
       for (; lanes == L && k + L <= depth; k += L) {
-        V square[L];
+        V columns[L];
+        load_square(rows + k, depth, columns);
 #pragma GCC unroll 16
-        for (int j = 0; j < L; ++j) square[j] = load<V>(rows + ptrdiff_t(j) * depth + k);
-        transpose(square);
-#pragma GCC unroll 16
-        for (int i = 0; i < L; ++i) store(to + (k + i) * step, square[i]);
+        for (int i = 0; i < L; ++i) store(to + (k + i) * step, columns[i]);
       }
       for (; k < depth; ++k) {
         V column = {};

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "network/hash.h"
+#include "network/unpacked.h"
 
 namespace fastrnn {
 namespace {
@@ -64,6 +65,12 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, cons
   network_ = network;
   ++packings_;
   return network;
+}
+
+template <class T>
+void Follower<T>::run(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call) {
+  if (suits_unpacked(config, backend, call)) return run_unpacked(config, backend, weights, call);
+  follow(config, backend, weights, call.steps, call.batch, call.threads)->run(call);
 }
 
 template class Follower<float>;

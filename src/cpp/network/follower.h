@@ -19,6 +19,8 @@ class Follower {
   // place where nobody holds the last network. steps, batch: of the pass to come.
   std::shared_ptr<const Network<T>> follow(const Config& config, const Backend& backend, const T* const* weights,
                                            int64_t steps, int batch, int threads);
+  // A pass without a tape, by packed weights or, where it reads them only once, by those where they lie.
+  void run(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call);
   int64_t packings() const { return packings_.load(std::memory_order_relaxed); }
 
  private:

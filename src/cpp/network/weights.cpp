@@ -3,9 +3,7 @@
 #include <algorithm>
 
 namespace fastrnn {
-namespace {
 
-// The start of each accumulator: both biases where W x and U h end in the same one, else each its own.
 template <class T>
 void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>& raw, T* bias) {
   const int pitch = padded(hidden);
@@ -19,8 +17,6 @@ void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>
       hh[j] = ih == hh ? ih[j] + raw.bias_hh[g * hidden + j] : raw.bias_hh[g * hidden + j];
   }
 }
-
-}  // namespace
 
 template <class T>
 void PackedWeights<T>::lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
@@ -61,6 +57,8 @@ void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int i
   if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, part, parts, projection_t);
 }
 
+template void pack_bias(const CellKernels<float>&, int, const RawWeights<const float>&, float*);
+template void pack_bias(const CellKernels<double>&, int, const RawWeights<const double>&, double*);
 template struct PackedWeights<float>;
 template struct PackedWeights<double>;
 

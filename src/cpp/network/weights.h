@@ -29,6 +29,10 @@ RawWeights<T> raw_weights(const Config& c, T* const* all, int sweep) {
   return {get(Weight::ih), get(Weight::hh), get(Weight::bias_ih), get(Weight::bias_hh), get(Weight::hr)};
 }
 
+// The start of each accumulator [A][padded(H)]: both biases where W x and U h end in the same one, else each its own.
+template <class T>
+void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>& raw, T* bias);
+
 template <class T>
 struct PackedWeights {
   T *w, *u, *bias, *projection;  // as in ForwardTask

@@ -73,7 +73,7 @@ class Pass {
       reserve = forward_with_tape(lease);
     } else {
       const Unlocked unlocked;
-      follow()->run(s);
+      any_.of<T>().run(config_, backend_, weights_.data(), s);
     }
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
   }

@@ -119,14 +119,14 @@ struct FirstLanes<0, I...> {
   using type = Lanes<I...>;
 };
 
-// a[0] b[0] a[1] b[1] ... from lane From of either on.
+// a[0] b[0] a[1] b[1] ... within each sixteen bytes, from their lane From on.
 template <int From, class V, int... I>
 FASTRNN_INLINE V zip(V a, V b, Lanes<I...>) {
-  constexpr int L = kLanesOf<V>;
+  constexpr int L = kLanesOf<V>, Q = 16 / int(sizeof(element<V>));
 #if defined(__clang__)
-  return __builtin_shufflevector(a, b, (From + I / 2 + I % 2 * L)...);
+  return __builtin_shufflevector(a, b, (I / Q * Q + From + I % Q / 2 + I % 2 * L)...);
 #else
-  return __builtin_shuffle(a, b, ivec<V>{(From + I / 2 + I % 2 * L)...});
+  return __builtin_shuffle(a, b, ivec<V>{(I / Q * Q + From + I % Q / 2 + I % 2 * L)...});
 #endif
 }
 
@@ -136,7 +136,7 @@ FASTRNN_INLINE V zip_low(V a, V b) {
 }
 template <class V>
 FASTRNN_INLINE V zip_high(V a, V b) {
-  return zip<kLanesOf<V> / 2>(a, b, typename FirstLanes<kLanesOf<V>>::type{});
+  return zip<8 / int(sizeof(element<V>))>(a, b, typename FirstLanes<kLanesOf<V>>::type{});
 }
 
 // A whole vector, where the pointer or the value says of what.

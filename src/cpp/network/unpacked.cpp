@@ -1,0 +1,98 @@
+#include "network/unpacked.h"
+
+#include <algorithm>
+
+#include "network/threads.h"
+#include "network/weights.h"
+
+namespace fastrnn {
+namespace {
+
+constexpr size_t kWorthSharing = size_t(384) << 10;  // bytes of a layer's weights: a core reads 45 GB/s so
+
+template <class T>
+class UnpackedStep {
+ public:
+  UnpackedStep(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call)
+      : c_(config),
+        cell_(kernels_of<T>(backend).cells[int(config.cell)]),
+        weights_(weights),
+        call_(call),
+        memory_(carved([&](Arena& arena) { lay_out(arena); })) {
+    std::fill_n(zeros_, c_.hidden, T(0));
+  }
+
+  void layer(int layer) {
+    ForwardTask<T> tasks[2];
+    RowStep<T> rows[2][kMostUnpackedRows];
+    for (int d = 0; d < c_.directions(); ++d) tasks[d] = task(layer, d), take_rows(layer, d, rows[d]);
+    const size_t bytes = size_t(cell_.gates) * size_t(c_.width()) * size_t(c_.input_of(layer) + c_.hidden) * sizeof(T);
+    parallel(bytes < kWorthSharing ? 1 : call_.threads, [&](const Team& team) {
+      for (int d = 0; d < c_.directions(); ++d) {
+        cell_.unpacked_step(tasks[d], rows[d], call_.batch, team.rank, team.size);
+      }
+    });
+    for (int d = 0; d < c_.directions(); ++d) {
+      for (int r = 0; r < call_.batch; ++r) {
+        T* const hn = sweep_rows(layer, d).of(call_.hn, r, c_.hidden);
+        if (hn != rows[d][r].h) std::copy_n(rows[d][r].h, c_.hidden, hn);
+      }
+    }
+  }
+
+ private:
+  void lay_out(Arena& arena) {
+    zeros_ = arena.take<T>(size_t(c_.hidden));
+    for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * c_.hidden));
+    for (T*& y : inner_) y = arena.take<T>(c_.layers > 1 ? size_t(call_.batch) * size_t(c_.width()) : 0);
+  }
+
+  ForwardTask<T> task(int layer, int direction) const {
+    const RawWeights<const T> raw = raw_weights(c_, weights_, layer * c_.directions() + direction);
+    const KernelMode mode;  // bits are those of packed ones
+    pack_bias(cell_, c_.hidden, raw, biases_[direction]);
+    ForwardTask<T> task = {};
+    task.input = c_.input_of(layer), task.hidden = task.output = task.pitch = c_.hidden;
+    task.w = raw.ih, task.u = raw.hh, task.bias = biases_[direction];
+    return task;
+  }
+
+  void take_rows(int layer, int direction, RowStep<T>* rows) const {
+    const SweepRows sweep = sweep_rows(layer, direction);
+    const auto initial = [&](const T* state, int r) { return state ? sweep.of(state, r, c_.hidden) : zeros_; };
+    for (int r = 0; r < call_.batch; ++r) {
+      rows[r] = {};
+      rows[r].x = layer ? inner(layer - 1, r) : call_.x.data + r * call_.x.row;
+      rows[r].h_prev = initial(call_.h0, r);
+      rows[r].c_prev = initial(call_.c0, r), rows[r].c = sweep.of(call_.cn, r, c_.hidden);
+      T* const y = layer + 1 < c_.layers ? inner(layer, r) : call_.y.data + r * call_.y.row;
+      rows[r].h = y + direction * c_.hidden;
+    }
+  }
+
+  SweepRows sweep_rows(int layer, int direction) const { return {layer * c_.directions() + direction, call_.batch}; }
+  // The output of a layer below the last.
+  T* inner(int layer, int row) const { return inner_[layer % 2] + ptrdiff_t(row) * c_.width(); }
+
+  const Config& c_;
+  const CellKernels<T>& cell_;
+  const T* const* const weights_;
+  const Sequence<T>& call_;
+  T* zeros_;      // [H]
+  T* biases_[2];  // [A][H], of either direction
+  T* inner_[2];   // [B, D * H], of layers in turn
+  const Block memory_;
+};
+
+}  // namespace
+
+template <class T>
+void run_unpacked(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call) {
+  UnpackedStep<T> step(config, backend, weights, call);
+  for (int layer = 0; layer < config.layers; ++layer) step.layer(layer);
+}
+
+template void run_unpacked(const Config&, const Backend&, const float* const*, const Sequence<float>&);
+template void run_unpacked(const Config&, const Backend&, const double* const*, const Sequence<double>&);
+
+}  // namespace fastrnn

@@ -1,0 +1,138 @@
+"""Single steps of few rows in fastrnn.torch: by weights where they lie, and nothing is packed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrnn
+import fastrnn.torch
+from fastrnn import _threads
+from torch_support import CELLS, LAYERS, leaves, numbers
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def of_numpy(layer):
+    """fastrnn's layer of the same shape, with the same weights"""
+    options = {"nonlinearity": layer.nonlinearity} if layer.mode.startswith("RNN") else {}
+    same = getattr(fastrnn, type(layer).__name__)(
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        bias=layer.bias,
+        bidirectional=layer.bidirectional,
+        dtype=np.float64 if layer.weight_ih_l0.dtype is torch.float64 else np.float32,
+        **options,
+    )
+    same.load_state_dict({name: w.numpy() for name, w in layer.state_dict().items()})
+    return same
+
+
+def step_inputs(layer, rows, with_states):
+    dtype = layer.weight_ih_l0.dtype
+    sweeps = layer.num_layers * (1 + layer.bidirectional)
+    x = numbers(1, rows, layer.input_size, dtype=dtype)
+    if not with_states:
+        return x, None
+    h, c = numbers(2, sweeps, rows, layer.hidden_size, dtype=dtype)
+    return x, (h, c) if layer.mode == "LSTM" else h
+
+
+def as_arrays(hx):
+    if hx is None:
+        return None
+    return tuple(t.numpy() for t in hx) if isinstance(hx, tuple) else hx.numpy()
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_the_bits_are_those_of_packed_weights(data, isa):
+    draw = data.draw
+    name = draw(st.sampled_from(LAYERS))
+    options = {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))} if name == "RNN" else {}
+    layer = getattr(fastrnn.torch, name)(
+        draw(st.sampled_from([1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 161])),
+        draw(st.sampled_from([15, 16, 17, 32, 48, 80, 112])),
+        draw(st.integers(1, 3)),
+        bias=draw(st.booleans()),
+        bidirectional=draw(st.booleans()),
+        dtype=draw(st.sampled_from(FLOATS)),
+        **options,
+    )
+    rows = draw(st.integers(0, 6))
+    x, hx = step_inputs(layer, rows, draw(st.booleans()))
+    with torch.inference_mode():
+        found = leaves(layer(x, hx))
+    expected = of_numpy(layer)(x.numpy(), as_arrays(hx))
+    expected = [expected[0], *(expected[1] if name == "LSTM" else expected[1:])]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+    if layer.hidden_size % 16 == 0 and 1 <= rows <= 2:
+        assert layer._kernel.packings == 0
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", CELLS)
+def test_rows_a_power_of_two_apart(name, dtype, isa):
+    cell = getattr(fastrnn.torch, name)(1024, 32, dtype=dtype)
+    layer = getattr(fastrnn.torch, name.removesuffix("Cell"))(1024, 32, dtype=dtype)
+    layer.load_state_dict({f"{k}_l0": w for k, w in cell.state_dict().items()})
+    x = numbers(2, 1024, dtype=dtype)
+    with torch.no_grad():
+        h = leaves(cell(x))[0]
+    np.testing.assert_array_equal(h, of_numpy(layer)(x[None].numpy())[0][0])
+    assert cell._kernel.packings == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_threads_share_the_units(bidirectional, threads, monkeypatch):
+    layer = fastrnn.torch.LSTM(200, 144, 2, bidirectional=bidirectional)
+    x, hx = step_inputs(layer, 2, True)
+    expected = of_numpy(layer)(x.numpy(), as_arrays(hx))[0]
+    monkeypatch.setattr(_threads, "default", threads)
+    with torch.no_grad():
+        np.testing.assert_array_equal(layer(x, hx)[0], expected)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_change_of_a_weight_counts(name):
+    theirs, ours = (getattr(m, name)(5, 16) for m in (torch.nn, fastrnn.torch))
+    x, h = numbers(2, 5), numbers(2, 16)
+    hx = (h, h) if name == "LSTMCell" else h
+    for change in (
+        lambda w: w.data.mul_(2),
+        lambda w: np.negative(w.detach().numpy(), out=w.detach().numpy()),
+        lambda w: w.data.copy_(w.data.flip(0)),
+    ):
+        for w in ours.parameters():
+            change(w)
+        theirs.load_state_dict(ours.state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(ours(x, hx), theirs(x, hx))
+    assert ours._kernel.packings == 0
+
+
+def test_tiny_biases_are_zero_as_in_packed_weights():
+    """two denormal numbers, whose sum is none"""
+    layer = fastrnn.torch.RNN(1, 16, nonlinearity="relu")
+    tiny = float(np.finfo(np.float32).smallest_normal) * 0.75
+    for name, w in layer.named_parameters():
+        w.data.fill_(tiny if "bias" in name else 0)
+    x = torch.ones(1, 1, 1)
+    with torch.no_grad():
+        assert layer(x)[0].abs().max() == 0
+    assert abs(of_numpy(layer)(x.numpy())[0]).max() == 0
+
+
+def test_a_state_may_be_the_input():
+    cell = fastrnn.torch.LSTMCell(16, 16)
+    x = numbers(2, 16)
+    with torch.no_grad():
+        h, c = cell(x, (x, x))
+        expected = cell(x.clone(), (x.clone(), x.clone()))
+    torch.testing.assert_close((h, c), expected, rtol=0, atol=0)
