@@ -19,7 +19,7 @@ struct CellKernels {
   void (*forward)(const ForwardTask<T>&, const Share&);
   void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
   // One step of 1 to Kernels::unpacked_rows rows, one of equal parts of the units: w and u of the task are [gates * H,
-  // I] and [gates * H, P] as they come, H is a multiple of kPad, there is neither a tape nor a projection.
+  // I] and [gates * H, P] as they come, H is kPad at least, there is neither a tape nor a projection.
   void (*unpacked_step)(const ForwardTask<T>&, const RowStep<T>* rows, int count, int part, int parts);
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
   void (*input_product)(const InputTask<T>&, const Share&);

@@ -18,8 +18,9 @@ class UnpackedStep {
         cell_(kernels_of<T>(backend).cells[int(config.cell)]),
         weights_(weights),
         call_(call),
+        pitch_(padded(config.hidden)),
         memory_(carved([&](Arena& arena) { lay_out(arena); })) {
-    std::fill_n(zeros_, c_.hidden, T(0));
+    std::fill_n(zeros_, pitch_, T(0));
   }
 
   void layer(int layer) {
@@ -34,16 +35,17 @@ class UnpackedStep {
     });
     for (int d = 0; d < c_.directions(); ++d) {
       for (int r = 0; r < call_.batch; ++r) {
-        T* const hn = sweep_rows(layer, d).of(call_.hn, r, c_.hidden);
-        if (hn != rows[d][r].h) std::copy_n(rows[d][r].h, c_.hidden, hn);
+        move(rows[d][r].h, sweep_rows(layer, d).of(call_.hn, r, c_.hidden));
+        if (cell_.has_cell_state) move(rows[d][r].c, sweep_rows(layer, d).of(call_.cn, r, c_.hidden));
       }
     }
   }
 
  private:
   void lay_out(Arena& arena) {
-    zeros_ = arena.take<T>(size_t(c_.hidden));
-    for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * c_.hidden));
+    zeros_ = arena.take<T>(size_t(pitch_));
+    for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * pitch_));
+    for (T*& c : copies_) c = arena.take_if<T>(copies_cell_state(), size_t(call_.batch * pitch_));
     for (T*& y : inner_) y = arena.take<T>(c_.layers > 1 ? size_t(call_.batch) * size_t(c_.width()) : 0);
   }
 
@@ -52,7 +54,7 @@ class UnpackedStep {
     const KernelMode mode;  // bits are those of packed ones
     pack_bias(cell_, c_.hidden, raw, biases_[direction]);
     ForwardTask<T> task = {};
-    task.input = c_.input_of(layer), task.hidden = task.output = task.pitch = c_.hidden;
+    task.input = c_.input_of(layer), task.hidden = task.output = c_.hidden, task.pitch = pitch_;
     task.w = raw.ih, task.u = raw.hh, task.bias = biases_[direction];
     return task;
   }
@@ -65,11 +67,21 @@ class UnpackedStep {
       rows[r].x = layer ? inner(layer - 1, r) : call_.x.data + r * call_.x.row;
       rows[r].h_prev = initial(call_.h0, r);
       rows[r].c_prev = initial(call_.c0, r), rows[r].c = sweep.of(call_.cn, r, c_.hidden);
+      if (copies_cell_state()) {
+        T* const copy = copies_[direction] + r * pitch_;
+        std::copy_n(rows[r].c_prev, c_.hidden, copy);
+        rows[r].c_prev = rows[r].c = copy;
+      }
       T* const y = layer + 1 < c_.layers ? inner(layer, r) : call_.y.data + r * call_.y.row;
       rows[r].h = y + direction * c_.hidden;
     }
   }
 
+  // Rows of c are read and written as whole vectors.
+  bool copies_cell_state() const { return cell_.has_cell_state && pitch_ != c_.hidden; }
+  void move(const T* from, T* to) const {
+    if (from != to) std::copy_n(from, c_.hidden, to);
+  }
   SweepRows sweep_rows(int layer, int direction) const { return {layer * c_.directions() + direction, call_.batch}; }
   // The output of a layer below the last.
   T* inner(int layer, int row) const { return inner_[layer % 2] + ptrdiff_t(row) * c_.width(); }
@@ -78,8 +90,10 @@ class UnpackedStep {
   const CellKernels<T>& cell_;
   const T* const* const weights_;
   const Sequence<T>& call_;
-  T* zeros_;      // [H]
-  T* biases_[2];  // [A][H], of either direction
+  const int pitch_;
+  T* zeros_;      // [pitch]
+  T* biases_[2];  // [A][pitch], of either direction
+  T* copies_[2];  // [B][pitch] c, of either direction; null where it is carried in the caller's rows
   T* inner_[2];   // [B, D * H], of layers in turn
   const Block memory_;
 };

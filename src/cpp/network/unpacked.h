@@ -11,7 +11,7 @@ namespace fastrnn {
 template <class T>
 bool suits_unpacked(const Config& config, const Backend& backend, const Sequence<T>& call) {
   return call.steps == 1 && call.batch >= 1 && call.batch <= kernels_of<T>(backend).unpacked_rows && !call.lengths &&
-         !config.projection && config.hidden % kPad == 0 && (call.dropout == 0 || config.layers == 1);
+         !config.projection && config.hidden >= kPad && (call.dropout == 0 || config.layers == 1);
 }
 
 // The same bits as Network::run of those weights, which are as in Network::pack.

@@ -98,40 +98,46 @@ FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* con
   add_product_of<false>(rows, w, depth, x, sums, each);
 }
 
-// A cache line of units, from `unit` on.
+// A cache line of units. The last one, where H is no whole number of lines, is multiplied as the last kLine units there
+// are; those that are known already are left out of the equations.
 template <class Cell, class T>
-FASTRNN_INLINE void unpacked_units(const ForwardTask<T>& a, const RowStep<T>* rows, int count, int unit) {
+FASTRNN_INLINE void unpacked_units(const ForwardTask<T>& a, const RowStep<T>* rows, int count, int line) {
   constexpr int A = Cell::accumulators, L = kLanes<T>;
-  alignas(64) T sums[kUnpackedRows][A][kLine<T>];
+  const int unit = line * kLine<T>, end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden;
+  const int first = end - kLine<T>;
+  alignas(64) T sums[kUnpackedRows][A][2 * kLine<T>];  // a line, and zeros
   const T *x[kUnpackedRows], *h_prev[kUnpackedRows];
   for (int r = 0; r < count; ++r) {
     x[r] = rows[r].x, h_prev[r] = rows[r].h_prev;
-    for (int g = 0; g < A; ++g) __builtin_memcpy(sums[r][g], a.bias + g * a.pitch + unit, sizeof sums[r][g]);
+    for (int g = 0; g < A; ++g) {
+      __builtin_memcpy(sums[r][g], a.bias + g * a.pitch + first, 64);
+      __builtin_memset(sums[r][g] + kLine<T>, 0, 64);
+    }
   }
   const auto add = [&](auto gates, const T* w, int depth, const T* const* in) {
     using G = decltype(gates);
     for (int g = 0; g < G::count; ++g) {
       T* to[kUnpackedRows];
       for (int r = 0; r < count; ++r) to[r] = sums[r][G::index[g]];
-      add_product_of(count, w + (ptrdiff_t(g) * a.hidden + unit) * depth, depth, in, to);
+      add_product_of(count, w + (ptrdiff_t(g) * a.hidden + first) * depth, depth, in, to);
     }
   };
   add(typename Cell::InputGates{}, a.w, a.input, x);
   add(typename Cell::HiddenGates{}, a.u, a.output, h_prev);
   for (int r = 0; r < count; ++r) {
-    for (int j = 0; j < kLine<T>; j += L) {
+    for (int j = unit; j < end; j += L) {
       vec<T> block[A];
-      for (int g = 0; g < A; ++g) block[g] = load(sums[r][g] + j);
-      CellForward<vec<T>> s = run_gates<Cell>(a, rows[r], (unit + j) / L, block);
-      run_output<Cell>(a, rows[r], (unit + j) / L, s);
+      for (int g = 0; g < A; ++g) block[g] = load(sums[r][g] + j - first);
+      CellForward<vec<T>> s = run_gates<Cell>(a, rows[r], j / L, block);
+      run_output<Cell>(a, rows[r], j / L, s);
     }
   }
 }
 
 template <class Cell, class T>
 void unpacked_step(const ForwardTask<T>& task, const RowStep<T>* rows, int count, int part, int parts) {
-  const BlockRange lines(task.hidden / kLine<T>, part, parts);
-  for (int line = lines.begin; line < lines.end; ++line) unpacked_units<Cell>(task, rows, count, line * kLine<T>);
+  const BlockRange lines((task.hidden + kLine<T> - 1) / kLine<T>, part, parts);
+  for (int line = lines.begin; line < lines.end; ++line) unpacked_units<Cell>(task, rows, count, line);
 }
 
 }  // namespace
