@@ -1,5 +1,8 @@
 """Tapes of the kernels: their size and memory; and how long the operators keep kernels."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,7 @@ from fastrnn._spec import CELLS
 from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import TIME, Call
 from fastrnn.torch._kernel import Kernel
-from torch_support import numbers
+from torch_support import numbers, twins
 
 T, B, I, H = 5, 3, 4, 6
 KERNEL = Kernel("lstm", I, H, 1, True, False, 0)
@@ -71,6 +74,67 @@ def test_a_large_tape_comes_back_when_it_is_gone(dtype):
     for other in others:
         (dx,) = backward(*other)
         assert torch.equal(dx, wanted_dx)
+
+
+def large_cells(dtype=torch.float32):
+    """torch's and ours, whose gradients of weights have 1.5 MB and more"""
+    return twins("GRUCell", 400, 400, dtype=dtype)
+
+
+def backward(cell, x):
+    cell(x, cell(x)).square().sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_gradients_are_the_users(dtype):
+    theirs, ours = large_cells(dtype)
+    x = numbers(3, 400, dtype=dtype)
+    optimizers = [torch.optim.Adam(cell.parameters(), 1e-3) for cell in (theirs, ours)]
+    close = dict(rtol=1e-9, atol=1e-9) if dtype == torch.float64 else dict(rtol=1e-4, atol=1e-4)
+    for set_to_none in (True, False, True):
+        for cell in (theirs, ours):
+            backward(cell, x)
+            backward(cell, x)  # adds to the first
+            torch.nn.utils.clip_grad_norm_(cell.parameters(), 1.0)
+        for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+            torch.testing.assert_close(b.grad, a.grad, **close)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=set_to_none)
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b, a, **close)
+
+
+def test_large_gradients_come_back_when_they_are_gone():
+    ours = large_cells()[1]
+    x = numbers(3, 400)
+
+    def place():
+        ours.zero_grad()
+        ours(x).sum().backward()
+        grad = ours.weight_hh.grad
+        assert not grad.untyped_storage().resizable() and grad.is_contiguous()  # memory of ours
+        return grad.data_ptr()
+
+    assert len({place() for _ in range(5)}) <= 4
+    kept = ours.weight_ih.grad
+    copy = kept.clone()
+    for _ in range(5):
+        place()
+    assert torch.equal(kept, copy)  # nobody takes what somebody has
+
+
+def test_large_gradients_can_be_saved_copied_and_shared(tmp_path):
+    ours = large_cells()[1]
+    backward(ours, numbers(3, 400))
+    grad = ours.weight_hh.grad
+    copy = grad.clone()
+    torch.save(grad, tmp_path / "grad.pt")
+    assert torch.equal(torch.load(tmp_path / "grad.pt"), copy)
+    assert torch.equal(copy, pickle.loads(pickle.dumps(grad)))
+    assert torch.equal(copy, deepcopy(grad))
+    grad.share_memory_()
+    assert grad.is_shared() and torch.equal(grad, copy)
 
 
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])

@@ -92,10 +92,10 @@ class BlockPool {
     if (bytes == 0) return {};
     if (const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock); lock) {
       ++takes_;
-      for (auto kept = kept_.begin(); kept != kept_.end(); ++kept) {
+      for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {  // the last one given is in the caches
         if (kept->block.bytes() < bytes || kept->block.bytes() > 2 * bytes + kSmall) continue;
         Block found = std::move(kept->block);
-        kept_.erase(kept);
+        kept_.erase(std::next(kept).base());
         kept_bytes_ -= found.bytes();
         return found;
       }

@@ -7,7 +7,6 @@
 #include "network/follower.h"
 #include "python/arrays.h"
 #include "python/bind.h"
-#include "python/results.h"
 #include "python/torch_call.h"
 #include "python/unlocked.h"
 #include "registry.h"
@@ -101,7 +100,7 @@ class Pass {
     std::vector<T*> gradients;
     each_shape([&](const Shape& shape) {
       py::object dw = py::none();
-      if (all) gradients.push_back(fresh(shape, dw));
+      if (all) gradients.push_back(placed(x_.lent(shape), dw));
       results.append(std::move(dw));
     });
     g.weights = all ? gradients.data() : nullptr;
@@ -134,7 +133,7 @@ class Pass {
     // nobody touches takes no page.
     Sequence<T> whole = sequence_;
     if (call_.lengths) whole.lengths = nullptr;
-    const Tensor reserve = fresh_reserve(network->reserve_bytes(whole) / sizeof(T));
+    const Tensor reserve = tape(network->reserve_bytes(whole) / sizeof(T));
     {
       const Unlocked unlocked;
       check_reserve(*network, reserve);
@@ -144,21 +143,14 @@ class Pass {
     return reserve.object();
   }
 
-  // A large one lies in memory of ours, in pages of 2 MB, which is there since the step before. Training LSTM T100 B64
-  // H256 on Emerald Rapids, ms more than the same called with NumPy, in torch's memory / in ours: where the two take
-  // turns 0.8 to 3.0 / 0.3 to 0.9; where torch's own layer does as well, which gives memory back to the system, 5.5 and
-  // 7.2 / 1.4 and 4.4. Outputs and gradients stay in torch's memory, which their owner may resize.
-  Tensor fresh_reserve(size_t n) const {
-    if (n * sizeof(T) < kHugeBlock) return x_.fresh({1, {int64_t(n)}});
-    return Tensor(py::module_::import("torch").attr("from_dlpack")(tape_array<T>(n)), {"reserve"});
-  }
+  Tensor tape(size_t n) const { return x_.lent({1, {int64_t(n)}}); }
 
   // A tape where forward would have put it: hooks of saved tensors may bring it back from a file, to any place.
   Tensor aligned(const Tensor& saved) const {
     const bool there = reinterpret_cast<uintptr_t>(saved.data<char>()) % kAlign == 0;
     if (there || saved.dims() != 1 || !saved.contiguous() || !saved.is(Tensor::Kind::floating, 8 * sizeof(T)))
       return saved;
-    Tensor copy = fresh_reserve(size_t(saved.size(0)));
+    Tensor copy = tape(size_t(saved.size(0)));
     std::memcpy(copy.data<char>(), saved.data<const char>(), size_t(saved.size(0)) * sizeof(T));
     return copy;
   }
@@ -244,8 +236,9 @@ class Pass {
     return read;
   }
 
-  T* fresh(const Shape& shape, py::object& object) const {
-    const Tensor made = x_.fresh(shape);
+  T* fresh(const Shape& shape, py::object& object) const { return placed(x_.fresh(shape), object); }
+
+  static T* placed(const Tensor& made, py::object& object) {
     object = made.object();
     return made.data<T>();
   }

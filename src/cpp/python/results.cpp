@@ -19,7 +19,7 @@ BlockPool& results() {
   static BlockPool* const kept = new BlockPool(16, 64 * kMega);
   return *kept;
 }
-BlockPool& tapes() {
+BlockPool& tensors() {
   static BlockPool* const kept = new BlockPool(16, 256 * kMega);
   return *kept;
 }
@@ -62,16 +62,13 @@ template <class T>
   throw py::error_already_set();
 }
 
-}  // namespace
-
-template <class T>
-py::object result_array(const ArrayShape& shape, T*& data) {
-  const size_t bytes = bytes_of(shape, sizeof(T));
-  if (bytes < kLarge) return fresh_array(shape, data);
+// An array on a block of a pool, and where it lies.
+template <BlockPool& (*From)(), class T>
+py::object array_of(const ArrayShape& shape, size_t bytes, T*& data) {
   char* memory;
   py::capsule owner;
   try {
-    owner = lent<results>(bytes, memory);
+    owner = lent<From>(bytes, memory);
   } catch (const std::bad_alloc&) {
     no_memory<T>(shape);
   }
@@ -79,18 +76,26 @@ py::object result_array(const ArrayShape& shape, T*& data) {
   return py::array_t<T>(std::vector<ssize_t>(shape.size, shape.size + shape.dims), data, owner);
 }
 
+}  // namespace
+
+template <class T>
+py::object result_array(const ArrayShape& shape, T*& data) {
+  const size_t bytes = bytes_of(shape, sizeof(T));
+  return bytes < kLarge ? fresh_array(shape, data) : array_of<results>(shape, bytes, data);
+}
+
 void age_results() { results().pass_by(); }
 
 template <class T>
-py::object tape_array(size_t n) {
-  char* memory;
-  const py::capsule owner = lent<tapes>(n * sizeof(T), memory);
-  return py::array_t<T>(ssize_t(n), reinterpret_cast<T*>(memory), owner);
+py::object lent_array(const ArrayShape& shape, size_t least) {
+  const size_t bytes = bytes_of(shape, sizeof(T));
+  T* data;
+  return bytes < least ? py::object() : array_of<tensors>(shape, bytes, data);
 }
 
 template py::object result_array(const ArrayShape&, float*&);
 template py::object result_array(const ArrayShape&, double*&);
-template py::object tape_array<float>(size_t);
-template py::object tape_array<double>(size_t);
+template py::object lent_array<float>(const ArrayShape&, size_t);
+template py::object lent_array<double>(const ArrayShape&, size_t);
 
 }  // namespace fastrnn

@@ -14,8 +14,9 @@ py::object result_array(const ArrayShape& shape, T*& data);
 // That a call has passed: the memory that none of the last 64 has taken goes back to the system.
 void age_results();
 
-// Like a result, a tape that lies in a tensor, of n elements: 256 MB of them are kept at most, beside 64 MB of results.
+// The same for what lies in a tensor, a tape or a gradient, of which 256 MB are kept at most, beside 64 MB of results.
+// No object below `least` bytes.
 template <class T>
-py::object tape_array(size_t n);
+py::object lent_array(const ArrayShape& shape, size_t least);
 
 }  // namespace fastrnn

@@ -1,5 +1,10 @@
 #include "python/tensor.h"
 
+#include <algorithm>
+
+#include "network/memory.h"
+#include "python/results.h"
+
 namespace fastrnn {
 namespace {
 
@@ -168,6 +173,14 @@ Tensor Tensor::fresh(const Shape& shape) const {
     arguments[i + 1] = sizes[i].ptr();
   }
   return Tensor(call_method(new_empty, arguments, size_t(shape.dims) + 1), {"result"});
+}
+
+Tensor Tensor::lent(const Shape& shape) const {
+  ArrayShape sizes = {shape.dims, {}};
+  std::copy_n(shape.size.begin(), shape.dims, sizes.size);
+  py::object array = bits() == 64 ? lent_array<double>(sizes, kHugeBlock) : lent_array<float>(sizes, kHugeBlock);
+  if (!array) return fresh(shape);
+  return Tensor(py::module_::import("torch").attr("from_dlpack")(std::move(array)), {"result"});
 }
 
 std::string Tensor::dtype_text() const { return py::str(object_.attr("dtype")); }
