@@ -127,6 +127,7 @@ struct BackwardTask {
   T* dgates;                // [live rows of the steps, and of step_end][A][pitch]
   T* dprojected;            // [live rows of the steps][output_pitch] dh of the projected h, or null
   T* dstate;                // [B][output_pitch] by place: dh after the row's end; dh before its start when done
+  bool to_start;            // whether anybody wants the latter, a product for it as for every step
   T* carry;                 // [B][pitch] by place: what the step before gets beside dgates U (dc, or dh z), or null
 };
 

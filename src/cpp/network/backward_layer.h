@@ -91,6 +91,7 @@ class BackwardLayer {
     task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};
     task.h0 = t.h0, task.c0 = t.c0, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
     task.dgates = w.dgates, task.dprojected = w.dprojected, task.dstate = w.dstate, task.carry = w.carry;
+    task.to_start = call_.dh0;
     return task;
   }
 

@@ -147,12 +147,13 @@ struct UnprojectPhase {
   }
 };
 
-// Steps [step_begin, step_end) downwards; when step_begin is 0 also dh before the first step, into dstate.
+// Steps [step_begin, step_end) downwards; when step_begin is 0, and it is wanted, also dh before the first step.
 template <class Cell, class T>
 void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t steps) {
   const BlockRange hidden(blocks_of<T>(task.hidden), share.unit_part, share.unit_parts);
   const BlockRange output(blocks_of<T>(task.output), share.unit_part, share.unit_parts);
-  for (int64_t step = task.step_end - 1; step >= (task.step_begin ? task.step_begin : -1); --step) {
+  const int64_t first = task.step_begin == 0 && task.to_start ? -1 : task.step_begin;
+  for (int64_t step = task.step_end - 1; step >= first; --step) {
     const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
     const bool down = step & 1;
     cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end, down);
