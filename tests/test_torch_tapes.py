@@ -124,6 +124,34 @@ def test_large_gradients_come_back_when_they_are_gone():
     assert torch.equal(kept, copy)  # nobody takes what somebody has
 
 
+def test_gradients_push_no_tape_out():
+    """sixteen large ones at once, and more than a hundred between two steps of a layer"""
+    layer, deep, decoder = (
+        fastrnn.torch.LSTM(16, 64),
+        fastrnn.torch.LSTM(320, 320, 8),
+        large_cells()[1],
+    )
+    x, x_deep, x_step = numbers(60, 64, 16), numbers(1, 2, 320), numbers(2, 400)
+
+    def place():
+        y = layer(x)[0]
+        tape = next(t for t in y.grad_fn.saved_tensors if t is not None and t.dim() == 1)
+        assert not tape.untyped_storage().resizable()
+        y.sum().backward()
+        return tape.data_ptr()
+
+    first = place()
+    for _ in range(2):
+        deep(x_deep)[0].sum().backward()
+        deep.zero_grad()
+        h = x_step
+        for _ in range(60):
+            h = decoder(x_step, h)
+        h.sum().backward()
+        decoder.zero_grad()
+        assert place() == first
+
+
 def test_large_gradients_can_be_saved_copied_and_shared(tmp_path):
     ours = large_cells()[1]
     backward(ours, numbers(3, 400))

@@ -88,6 +88,43 @@ def test_rows_a_power_of_two_apart(name, dtype, isa):
     assert cell._kernel.packings == 0
 
 
+def gapped(tensor):
+    """the same values, with NaN between and behind them"""
+    *shape, n = tensor.shape
+    wide = torch.full((*[2 * s for s in shape], n + 3), torch.nan, dtype=tensor.dtype)
+    view = wide[(*[slice(None, None, 2)] * len(shape), slice(1, n + 1))]
+    return view.copy_(tensor)
+
+
+@pytest.mark.parametrize("value", [0.5, -0.0, torch.inf, torch.nan, 1e-42, 3e38])
+def test_layouts_strides_and_special_values(value, isa):
+    layer = fastrnn.torch.LSTM(19, 37, 2, bidirectional=True)
+    first = fastrnn.torch.LSTM(19, 37, 2, bidirectional=True, batch_first=True)
+    strided = fastrnn.torch.LSTM(19, 37, 2, bidirectional=True)
+    first.load_state_dict(layer.state_dict())
+    for name, w in layer.named_parameters():
+        strided.register_parameter(name, torch.nn.Parameter(gapped(w.detach())))
+    x, (h, c) = step_inputs(layer, 2, True)
+    x[0, 0, 5] = h[1, 1, 3] = c[2, 0, 36] = value
+    with torch.no_grad():
+        expected = layer(x, (h, c))
+        given = gapped(x), (gapped(h), gapped(c))
+        results = [layer(*given), strided(*given)]
+        y, states = first(gapped(x.transpose(0, 1)), (h, c))
+        results.append((y.transpose(0, 1), states))
+        rows = [layer(x[:, i], (h[:, i], c[:, i])) for i in range(2)]  # unbatched
+        results.append(
+            (
+                torch.stack([y for y, _ in rows], 1),
+                tuple(torch.stack(s, 1) for s in zip(*[s for _, s in rows], strict=True)),
+            )
+        )
+    arrays = of_numpy(layer)(x.numpy(), as_arrays((h, c)))
+    for found in (expected, *results):
+        for a, b in zip(leaves(found), (arrays[0], *arrays[1]), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_threads_share_the_units(bidirectional, threads, monkeypatch):

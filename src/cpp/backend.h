@@ -9,6 +9,8 @@ enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
 constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
 constexpr int kCells = int(sizeof kCellNames / sizeof *kCellNames);
 
+constexpr int kMostUnpackedRows = 4;  // of Kernels::unpacked_rows, on any ISA
+
 template <class T>
 struct CellKernels {
   int accumulators, saved;

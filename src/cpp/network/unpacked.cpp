@@ -26,7 +26,7 @@ class UnpackedStep {
   void layer(int layer) {
     ForwardTask<T> tasks[2];
     RowStep<T> rows[2][kMostUnpackedRows];
-    for (int d = 0; d < c_.directions(); ++d) tasks[d] = task(layer, d), take_rows(layer, d, rows[d]);
+    for (int d = 0; d < c_.directions(); ++d) tasks[d] = make_task(layer, d), lay_rows(layer, d, rows[d]);
     const size_t bytes = size_t(cell_.gates) * size_t(c_.width()) * size_t(c_.input_of(layer) + c_.hidden) * sizeof(T);
     parallel(bytes < kWorthSharing ? 1 : call_.threads, [&](const Team& team) {
       for (int d = 0; d < c_.directions(); ++d) {
@@ -49,9 +49,9 @@ class UnpackedStep {
     for (T*& y : inner_) y = arena.take<T>(c_.layers > 1 ? size_t(call_.batch) * size_t(c_.width()) : 0);
   }
 
-  ForwardTask<T> task(int layer, int direction) const {
+  ForwardTask<T> make_task(int layer, int direction) {
     const RawWeights<const T> raw = raw_weights(c_, weights_, layer * c_.directions() + direction);
-    const KernelMode mode;  // bits are those of packed ones
+    const KernelMode mode;  // denormal biases are zero, as where they are packed
     pack_bias(cell_, c_.hidden, raw, biases_[direction]);
     ForwardTask<T> task = {};
     task.input = c_.input_of(layer), task.hidden = task.output = c_.hidden, task.pitch = pitch_;
@@ -59,7 +59,7 @@ class UnpackedStep {
     return task;
   }
 
-  void take_rows(int layer, int direction, RowStep<T>* rows) const {
+  void lay_rows(int layer, int direction, RowStep<T>* rows) {
     const SweepRows sweep = sweep_rows(layer, direction);
     const auto initial = [&](const T* state, int r) { return state ? sweep.of(state, r, c_.hidden) : zeros_; };
     for (int r = 0; r < call_.batch; ++r) {

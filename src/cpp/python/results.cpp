@@ -19,8 +19,12 @@ BlockPool& results() {
   static BlockPool* const kept = new BlockPool(16, 64 * kMega);
   return *kept;
 }
-BlockPool& tensors() {
+BlockPool& tapes() {
   static BlockPool* const kept = new BlockPool(16, 256 * kMega);
+  return *kept;
+}
+BlockPool& gradients() {
+  static BlockPool* const kept = new BlockPool(64, 256 * kMega);
   return *kept;
 }
 
@@ -87,15 +91,22 @@ py::object result_array(const ArrayShape& shape, T*& data) {
 void age_results() { results().pass_by(); }
 
 template <class T>
-py::object lent_array(const ArrayShape& shape, size_t least) {
-  const size_t bytes = bytes_of(shape, sizeof(T));
+py::object tape_array(size_t n) {
   T* data;
-  return bytes < least ? py::object() : array_of<tensors>(shape, bytes, data);
+  return array_of<tapes>({1, {ssize_t(n)}}, n * sizeof(T), data);
+}
+
+template <class T>
+py::object gradient_array(const ArrayShape& shape) {
+  T* data;
+  return array_of<gradients>(shape, bytes_of(shape, sizeof(T)), data);
 }
 
 template py::object result_array(const ArrayShape&, float*&);
 template py::object result_array(const ArrayShape&, double*&);
-template py::object lent_array<float>(const ArrayShape&, size_t);
-template py::object lent_array<double>(const ArrayShape&, size_t);
+template py::object tape_array<float>(size_t);
+template py::object tape_array<double>(size_t);
+template py::object gradient_array<float>(const ArrayShape&);
+template py::object gradient_array<double>(const ArrayShape&);
 
 }  // namespace fastrnn

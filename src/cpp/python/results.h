@@ -14,9 +14,11 @@ py::object result_array(const ArrayShape& shape, T*& data);
 // That a call has passed: the memory that none of the last 64 has taken goes back to the system.
 void age_results();
 
-// The same for what lies in a tensor, a tape or a gradient, of which 256 MB are kept at most, beside 64 MB of results.
-// No object below `least` bytes.
+// The same in pools of their own, for what lies in tensors: tapes of n elements, and gradients of weights. (Of these a
+// step has two a layer: they would push the tapes out.) 256 MB of either are kept at most, beside 64 MB of results.
 template <class T>
-py::object lent_array(const ArrayShape& shape, size_t least);
+py::object tape_array(size_t n);
+template <class T>
+py::object gradient_array(const ArrayShape& shape);
 
 }  // namespace fastrnn

@@ -1,10 +1,5 @@
 #include "python/tensor.h"
 
-#include <algorithm>
-
-#include "network/memory.h"
-#include "python/results.h"
-
 namespace fastrnn {
 namespace {
 
@@ -175,14 +170,6 @@ Tensor Tensor::fresh(const Shape& shape) const {
   return Tensor(call_method(new_empty, arguments, size_t(shape.dims) + 1), {"result"});
 }
 
-Tensor Tensor::lent(const Shape& shape) const {
-  ArrayShape sizes = {shape.dims, {}};
-  std::copy_n(shape.size.begin(), shape.dims, sizes.size);
-  py::object array = bits() == 64 ? lent_array<double>(sizes, kHugeBlock) : lent_array<float>(sizes, kHugeBlock);
-  if (!array) return fresh(shape);
-  return Tensor(py::module_::import("torch").attr("from_dlpack")(std::move(array)), {"result"});
-}
-
 std::string Tensor::dtype_text() const { return py::str(object_.attr("dtype")); }
 
 std::string Tensor::shape_text() const { return py::str(py::list(object_.attr("shape"))); }
@@ -194,6 +181,10 @@ Tensor tensor_of(py::handle object, Name name) {
   PyObject* const self = object.ptr();
   if (!call_method(is_neg, &self, 1).is(py::handle(Py_True))) return tensor;
   return Tensor(tensor.object().attr("resolve_neg")(), name);
+}
+
+Tensor tensor_in(py::object array) {
+  return Tensor(py::module_::import("torch").attr("from_dlpack")(std::move(array)), {"result"});
 }
 
 template <class T>

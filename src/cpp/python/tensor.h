@@ -55,13 +55,6 @@ class Tensor {
 
   // Uninitialised memory of the same dtype.
   Tensor fresh(const Shape& shape) const;
-  // The same, float32 or float64, for a tape or the gradient of a weight: a large one lies in memory of ours, in pages
-  // of 2 MB, which is there since the step before. ms in torch's memory / in ours. The tape of LSTM T100 B64 H256
-  // (Emerald Rapids), more than called with NumPy: where the two take turns 0.8 to 3.0 / 0.3 to 0.9, where torch's own
-  // layer does as well, which gives memory back to the system, 5.5 and 7.2 / 1.4 and 4.4. Gradients of twenty steps of
-  // LSTMCell 1024, 33 MB each (Zen 4, one thread): two rows 492 / 227, 64 rows 903 / 660. y and dx, which somebody may
-  // want to resize, gained nothing.
-  Tensor lent(const Shape& shape) const;
 
   std::string dtype_text() const;
   std::string shape_text() const;
@@ -84,6 +77,9 @@ class Tensor {
 // What a caller gave, a torch.Tensor or Parameter (TypeError: another subclass); where its memory holds the negatives
 // of its values (a view that torch made of a conjugate), a copy.
 Tensor tensor_of(py::handle object, Name name);
+
+// A tensor that lies in an array.
+Tensor tensor_in(py::object array);
 
 // Refuses a tensor of another dtype (TypeError) or shape (ValueError).
 template <class T>

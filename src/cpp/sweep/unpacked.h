@@ -43,8 +43,9 @@ struct LineSums {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) add_column(v, r, k, column);
   }
-  // A line of columns. Meanwhile one of the next line of outputs is prefetched, in the order of memory: the machine
-  // sees sixteen streams, each of which ends after `depth`. Weights of 16 MB 30 to 37 GB/s, in the caches the same.
+  // A line of columns. Meanwhile as much of the next outputs' rows is prefetched, in the order of memory: the machine
+  // sees a stream for each output, which ends after `depth`. Weights of 16 MB 30 to 37 GB/s, in the caches the same.
+  // (Behind the last output it asks for what is none of ours, and is not read.)
   FASTRNN_INLINE void add_line(int k) {
     const T* const next = w + ptrdiff_t(depth + k) * kLine<T>;
 #pragma GCC unroll 16
@@ -79,10 +80,10 @@ template <int R, bool InOrder, class T>
 // Rows for which it pays: 16 registers do not keep the sums of four. Zen 4, four rows, one thread, time over that with
 // packed weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kUnpackedRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : 2;
-static_assert(kUnpackedRows <= kMostUnpackedRows, "the network has places for so many");
 
 template <bool InOrder, class T, int... I>
-FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* const* x, T* const* sums, Lanes<I...>) {
+FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums,
+                                        Lanes<I...>) {
   constexpr decltype(&add_product<1, InOrder, T>) of[] = {add_product<I + 1, InOrder, T>...};
   of[rows - 1](w, depth, x, sums);
 }
@@ -94,8 +95,8 @@ template <class T>
 FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
   constexpr typename FirstLanes<kUnpackedRows>::type each{};
   const bool share_set = depth % (4096 / int(sizeof(T))) == 0;
-  if (FASTRNN_VECTOR_BYTES == 64 && share_set) return add_product_of<true>(rows, w, depth, x, sums, each);
-  add_product_of<false>(rows, w, depth, x, sums, each);
+  if (FASTRNN_VECTOR_BYTES == 64 && share_set) return add_product_by_rows<true>(rows, w, depth, x, sums, each);
+  add_product_by_rows<false>(rows, w, depth, x, sums, each);
 }
 
 // A cache line of units. The last one, where H is no whole number of lines, is multiplied as the last kLine units there
@@ -105,7 +106,7 @@ FASTRNN_INLINE void unpacked_units(const ForwardTask<T>& a, const RowStep<T>* ro
   constexpr int A = Cell::accumulators, L = kLanes<T>;
   const int unit = line * kLine<T>, end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden;
   const int first = end - kLine<T>;
-  alignas(64) T sums[kUnpackedRows][A][2 * kLine<T>];  // a line, and zeros
+  alignas(64) T sums[kUnpackedRows][A][2 * kLine<T>];  // a line, and zeros: the last vector of units may end behind it
   const T *x[kUnpackedRows], *h_prev[kUnpackedRows];
   for (int r = 0; r < count; ++r) {
     x[r] = rows[r].x, h_prev[r] = rows[r].h_prev;

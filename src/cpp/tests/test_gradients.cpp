@@ -38,12 +38,12 @@ void compare(P& p, const Backend& backend, std::vector<double>& values, const st
 }
 
 // What is asked for does not depend on what else is, and what is not asked for is left alone.
-void each_output_alone(const Shape& shape, const Backend& backend) {
+void each_output_alone(const Shape& shape, const Backend& backend, int threads) {
   P p(shape, 0.3);
   const auto net = p.network(backend);
-  const auto tape = net->forward(p.sequence(1));
+  const auto tape = net->forward(p.sequence(threads));
   const bool has_c = p.cell().has_cell_state;
-  net->backward(*tape, p.gradients(1));
+  net->backward(*tape, p.gradients(threads));
   const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0;
   const std::vector<std::vector<double>> dweights = p.dweights;
   enum { x_alone, h_alone, c_alone, weights_alone };
@@ -52,7 +52,7 @@ void each_output_alone(const Shape& shape, const Backend& backend) {
     const auto cleared = [](const std::vector<double>& values) { return std::vector<double>(values.size(), 9); };
     p.dx = cleared(dx), p.dh0 = cleared(dh0), p.dc0 = cleared(dc0);
     for (auto& w : p.dweights) std::fill(w.begin(), w.end(), 9);
-    auto call = p.gradients(1);
+    auto call = p.gradients(threads);
     if (alone != x_alone) call.dx.data = nullptr;
     if (alone != h_alone) call.dh0 = nullptr;
     if (alone != c_alone) call.dc0 = nullptr;
@@ -64,7 +64,7 @@ void each_output_alone(const Shape& shape, const Backend& backend) {
     bool weights = true;
     for (size_t w = 0; w < dweights.size(); ++w) weights = weights && right(weights_alone, p.dweights[w], dweights[w]);
     CHECK(right(x_alone, p.dx, dx) && right(h_alone, p.dh0, dh0) && right(c_alone, p.dc0, dc0) && weights,
-          "%s on %s: output %d alone", shape.name, backend.name, alone);
+          "%s on %s, %d threads: output %d alone", shape.name, backend.name, threads, alone);
   }
 }
 
@@ -93,7 +93,8 @@ void each_input_missing(const Shape& shape, const Backend& backend) {
 void test_gradients() {
   for (const Backend* backend : usable_backends()) {
     for (const Shape& shape : shapes()) {
-      each_output_alone(shape, *backend), each_input_missing(shape, *backend);
+      for (const int threads : {1, 2, 3}) each_output_alone(shape, *backend, threads);
+      each_input_missing(shape, *backend);
       // relu has no derivative where a difference crosses zero
       if (shape.config.cell == Cell::rnn_relu || shape.config.hidden > 100) continue;
       P p(shape, 0.3);
