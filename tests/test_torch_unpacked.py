@@ -14,6 +14,7 @@ from fastrnn import _threads
 from torch_support import CELLS, LAYERS, leaves, numbers
 
 FLOATS = (torch.float32, torch.float64)
+FEW = {"avx512": 4, "avx2": 2}  # rows for which nothing is packed; others 1
 
 
 def of_numpy(layer):
@@ -71,8 +72,8 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
     expected = [expected[0], *(expected[1] if name == "LSTM" else expected[1:])]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs)
-    if layer.hidden_size >= 16 and 1 <= rows <= 2:
-        assert layer._kernel.packings == 0
+    unpacked = layer.hidden_size >= 16 and 1 <= rows <= FEW.get(isa, 1)
+    assert layer._kernel.packings == (not unpacked)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -85,7 +86,7 @@ def test_rows_a_power_of_two_apart(name, dtype, isa):
     with torch.no_grad():
         h = leaves(cell(x))[0]
     np.testing.assert_array_equal(h, of_numpy(layer)(x[None].numpy())[0][0])
-    assert cell._kernel.packings == 0
+    assert cell._kernel.packings == (FEW.get(isa, 1) < 2)
 
 
 def gapped(tensor):
@@ -139,7 +140,7 @@ def test_threads_share_the_units(bidirectional, threads, monkeypatch):
 @pytest.mark.parametrize("name", CELLS)
 def test_every_change_of_a_weight_counts(name):
     theirs, ours = (getattr(m, name)(5, 16) for m in (torch.nn, fastrnn.torch))
-    x, h = numbers(2, 5), numbers(2, 16)
+    x, h = numbers(1, 5), numbers(1, 16)
     hx = (h, h) if name == "LSTMCell" else h
     for change in (
         lambda w: w.data.mul_(2),

@@ -19,10 +19,8 @@ struct CellKernels {
   bool has_cell_state, carries_dh;
   int (*row_tiles)(int rows);  // into how many tiles a step's rows are cut where there are fours of blocks
   void (*forward)(const ForwardTask<T>&, const Share&);
-  void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);  // one row, without a projection
-  // One step of 1 to Kernels::unpacked_rows rows, one of equal parts of the units: w and u of the task are [gates * H,
-  // I] and [gates * H, P] as they come, H is kPad at least, there is neither a tape nor a projection.
-  void (*unpacked_step)(const ForwardTask<T>&, const RowStep<T>* rows, int count, int part, int parts);
+  // One row, without a projection; with P = 0 and no x it has its sums already, at `start` and `bias`.
+  void (*forward_step)(const ForwardTask<T>&, const RowStep<T>&);
   void (*backward)(const BackwardTask<T>&, const Share&, int64_t steps);
   void (*input_product)(const InputTask<T>&, const Share&);
 };
@@ -36,6 +34,7 @@ struct Kernels {
   void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
   void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);
   void (*pack_columns)(const T* w, int outputs, int depth, int part, int parts, T* packed);
+  void (*unpacked_sums)(const UnpackedTask<T>&, int part, int parts);  // of one of equal parts of the units
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);
   void (*column_sums)(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* sums);

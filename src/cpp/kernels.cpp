@@ -32,7 +32,6 @@ constexpr CellKernels<T> cell_kernels() {
   k.row_tiles = [](int rows) { return row_tiles<C::InputGates::count>(rows, kFullBlocks); };
   k.forward = forward_sweep<C, T>;
   k.forward_step = forward_step<C, T>;
-  k.unpacked_step = unpacked_step<C, T>;
   k.backward = backward_sweep<C, T>;
   k.input_product = input_product<C, T>;
   return k;
@@ -69,6 +68,7 @@ constexpr Kernels<T> kernels() {
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;
   k.pack_columns = pack_columns<T>;
+  k.unpacked_sums = unpacked_sums<T>;
   k.product = product<T>;
   k.outer = outer<T>;
   k.column_sums = column_sums<T>;

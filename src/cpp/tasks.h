@@ -107,6 +107,20 @@ struct RowStep {
   T* h;             // [H] the caller's, or [pitch] where a projection follows
 };
 
+// The sums of one step of a few rows by weights that are not packed. H is kPad at least.
+template <class T>
+struct UnpackedTask {
+  int input, hidden, pitch;  // I, H, padded(H)
+  const T* w;                // [gates * H, I]
+  const T* u;                // [gates * H, H]
+  const T* bias;             // [A][pitch]
+  int accumulators;
+  int input_gate[kMaxGates], hidden_gate[kMaxGates];  // [A] whose rows of w and u they are the sums of; -1: of none
+  const RowStep<T>* rows;                             // [count] of which x and h_prev are read
+  int count;
+  T* sums;  // [count][A][pitch]
+};
+
 template <class T>
 struct BackwardTask {
   Schedule schedule;

@@ -15,26 +15,27 @@ class UnpackedStep {
  public:
   UnpackedStep(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call)
       : c_(config),
-        cell_(kernels_of<T>(backend).cells[int(config.cell)]),
+        kernels_(kernels_of<T>(backend)),
+        cell_(kernels_.cells[int(config.cell)]),
         weights_(weights),
         call_(call),
         pitch_(padded(config.hidden)),
         memory_(carved([&](Arena& arena) { lay_out(arena); })) {
     std::fill_n(zeros_, pitch_, T(0));
+    for (T* const sums : sums_) std::fill_n(sums, sums_size(), T(0));
   }
 
   void layer(int layer) {
-    ForwardTask<T> tasks[2];
+    UnpackedTask<T> tasks[2];
     RowStep<T> rows[2][kMostUnpackedRows];
-    for (int d = 0; d < c_.directions(); ++d) tasks[d] = make_task(layer, d), lay_rows(layer, d, rows[d]);
+    for (int d = 0; d < c_.directions(); ++d) lay_rows(layer, d, rows[d]), tasks[d] = make_task(layer, d, rows[d]);
     const size_t bytes = size_t(cell_.gates) * size_t(c_.width()) * size_t(c_.input_of(layer) + c_.hidden) * sizeof(T);
     parallel(bytes < kWorthSharing ? 1 : call_.threads, [&](const Team& team) {
-      for (int d = 0; d < c_.directions(); ++d) {
-        cell_.unpacked_step(tasks[d], rows[d], call_.batch, team.rank, team.size);
-      }
+      for (int d = 0; d < c_.directions(); ++d) kernels_.unpacked_sums(tasks[d], team.rank, team.size);
     });
     for (int d = 0; d < c_.directions(); ++d) {
       for (int r = 0; r < call_.batch; ++r) {
+        finish(rows[d][r], tasks[d].sums + ptrdiff_t(r) * cell_.accumulators * pitch_);
         move(rows[d][r].h, sweep_rows(layer, d).of(call_.hn, r, c_.hidden));
         if (cell_.has_cell_state) move(rows[d][r].c, sweep_rows(layer, d).of(call_.cn, r, c_.hidden));
       }
@@ -45,18 +46,33 @@ class UnpackedStep {
   void lay_out(Arena& arena) {
     zeros_ = arena.take<T>(size_t(pitch_));
     for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * pitch_));
+    for (T*& sums : sums_) sums = arena.take<T>(size_t(sums_size()));
     for (T*& c : copies_) c = arena.take_if<T>(copies_cell_state(), size_t(call_.batch * pitch_));
     for (T*& y : inner_) y = arena.take<T>(c_.layers > 1 ? size_t(call_.batch) * size_t(c_.width()) : 0);
   }
 
-  ForwardTask<T> make_task(int layer, int direction) {
+  UnpackedTask<T> make_task(int layer, int direction, const RowStep<T>* rows) {
     const RawWeights<const T> raw = raw_weights(c_, weights_, layer * c_.directions() + direction);
     const KernelMode mode;  // denormal biases are zero, as where they are packed
     pack_bias(cell_, c_.hidden, raw, biases_[direction]);
-    ForwardTask<T> task = {};
-    task.input = c_.input_of(layer), task.hidden = task.output = c_.hidden, task.pitch = pitch_;
+    UnpackedTask<T> task = {};
+    task.input = c_.input_of(layer), task.hidden = c_.hidden, task.pitch = pitch_;
     task.w = raw.ih, task.u = raw.hh, task.bias = biases_[direction];
+    task.accumulators = cell_.accumulators;
+    std::fill_n(task.input_gate, kMaxGates, -1), std::fill_n(task.hidden_gate, kMaxGates, -1);
+    for (int g = 0; g < cell_.gates; ++g) task.input_gate[cell_.input_gates[g]] = g;
+    for (int g = 0; g < cell_.gates; ++g) task.hidden_gate[cell_.hidden_gates[g]] = g;
+    task.rows = rows, task.count = call_.batch, task.sums = sums_[direction];
     return task;
+  }
+
+  // The cell's equations, from a row's sums.
+  void finish(RowStep<T> row, const T* sums) const {
+    ForwardTask<T> task = {};
+    task.hidden = c_.hidden, task.pitch = pitch_, task.bias = sums;
+    row.x = nullptr, row.start = sums;
+    const KernelMode mode;
+    cell_.forward_step(task, row);
   }
 
   void lay_rows(int layer, int direction, RowStep<T>* rows) {
@@ -77,6 +93,7 @@ class UnpackedStep {
     }
   }
 
+  ptrdiff_t sums_size() const { return ptrdiff_t(call_.batch) * cell_.accumulators * pitch_; }
   // Rows of c are read and written as whole vectors.
   bool copies_cell_state() const { return cell_.has_cell_state && pitch_ != c_.hidden; }
   void move(const T* from, T* to) const {
@@ -87,12 +104,14 @@ class UnpackedStep {
   T* inner(int layer, int row) const { return inner_[layer % 2] + ptrdiff_t(row) * c_.width(); }
 
   const Config& c_;
+  const Kernels<T>& kernels_;
   const CellKernels<T>& cell_;
   const T* const* const weights_;
   const Sequence<T>& call_;
   const int pitch_;
   T* zeros_;      // [pitch]
   T* biases_[2];  // [A][pitch], of either direction
+  T* sums_[2];    // [B][A][pitch], of either direction
   T* copies_[2];  // [B][pitch] c, of either direction; null where it is carried in the caller's rows
   T* inner_[2];   // [B, D * H], of layers in turn
   const Block memory_;

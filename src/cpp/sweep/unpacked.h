@@ -1,10 +1,10 @@
-// A step of a few rows by weights as torch has them, each row an output: for who may not keep packed ones, as the
-// weights may have changed, and would read them only once. Their squares are transposed in registers on the way into
-// the same chains of FMAs, so the bits are those of packed weights.
+// The sums of a step of a few rows by weights as torch has them, each row an output: for who may not keep packed ones,
+// as the weights may have changed, and would read them only once. Their squares are transposed in registers on the way
+// into the same chains of FMAs, so the bits are those of packed weights.
 #pragma once
 
+#include "gemm/blocks.h"
 #include "simd/square.h"
-#include "sweep/row.h"
 
 namespace fastrnn {
 namespace {
@@ -38,10 +38,10 @@ struct LineSums {
     }
   }
   FASTRNN_INLINE void add_single(int v, int k) {
-    vec<T> column;
+    T column[L];
     for (int j = 0; j < L; ++j) column[j] = w[ptrdiff_t(v * L + j) * depth + k];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) add_column(v, r, k, column);
+    for (int r = 0; r < R; ++r) add_column(v, r, k, load(column));
   }
   // A line of columns. Meanwhile as much of the next outputs' rows is prefetched, in the order of memory: the machine
   // sees a stream for each output, which ends after `depth`. Weights of 16 MB 30 to 37 GB/s, in the caches the same.
@@ -50,8 +50,11 @@ struct LineSums {
     const T* const next = w + ptrdiff_t(depth + k) * kLine<T>;
 #pragma GCC unroll 16
     for (int i = 0; i < kLine<T>; ++i) __builtin_prefetch(next + i * kLine<T>, 0, 2);
-#pragma GCC unroll 16
-    for (int i = 0; i < vectors * vectors; ++i) add_square(i / vectors, k + i % vectors * L);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+#pragma GCC unroll 1
+      for (int square = 0; square < vectors; ++square) add_square(v, k + square * L);
+    }
   }
 };
 
@@ -79,66 +82,53 @@ template <int R, bool InOrder, class T>
 
 // Rows for which it pays: 16 registers do not keep the sums of four. Zen 4, four rows, one thread, time over that with
 // packed weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
-constexpr int kUnpackedRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : 2;
+constexpr int kUnpackedRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
-template <bool InOrder, class T, int... I>
-FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums,
-                                        Lanes<I...>) {
-  constexpr decltype(&add_product<1, InOrder, T>) of[] = {add_product<I + 1, InOrder, T>...};
-  of[rows - 1](w, depth, x, sums);
-}
-
-// The same for 1 to kUnpackedRows rows. Rows of W a multiple of 4 KB long have their lines in one set of the
-// first-level cache, which loses them half read unless they are read in order. Zen 4, one row, us: RNN H1024 291 / 241
-// so; but H1008 168 / 186, GRU H256 43 / 46.
+// add_product of `rows` rows, of which three are computed as four: `x` and `sums` have so many. Rows of W a multiple of
+// 4 KB long have their lines in one set of the first-level cache, which loses them half read unless they are read in
+// order. Zen 4, one row, us: RNN H1024 291 / 241 so; but H1008 168 / 186, GRU H256 43 / 46.
 template <class T>
 FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
-  constexpr typename FirstLanes<kUnpackedRows>::type each{};
-  const bool share_set = depth % (4096 / int(sizeof(T))) == 0;
-  if (FASTRNN_VECTOR_BYTES == 64 && share_set) return add_product_by_rows<true>(rows, w, depth, x, sums, each);
-  add_product_by_rows<false>(rows, w, depth, x, sums, each);
+  if constexpr (kUnpackedRows > 2) {
+    if (rows > 2) return add_product<4, false>(w, depth, x, sums);
+  }
+  if constexpr (kUnpackedRows > 1) {
+    if (rows > 1) return add_product<2, false>(w, depth, x, sums);
+  }
+  const bool in_order = FASTRNN_VECTOR_BYTES == 64 && depth % (4096 / int(sizeof(T))) == 0;
+  in_order ? add_product<1, true>(w, depth, x, sums) : add_product<1, false>(w, depth, x, sums);
 }
 
-// A cache line of units. The last one, where H is no whole number of lines, is multiplied as the last kLine units there
-// are; those that are known already are left out of the equations.
-template <class Cell, class T>
-FASTRNN_INLINE void unpacked_units(const ForwardTask<T>& a, const RowStep<T>* rows, int count, int line) {
-  constexpr int A = Cell::accumulators, L = kLanes<T>;
-  const int unit = line * kLine<T>, end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden;
-  const int first = end - kLine<T>;
-  alignas(64) T sums[kUnpackedRows][A][2 * kLine<T>];  // a line, and zeros: the last vector of units may end behind it
+// A line of units in all sums of some rows. The last one, where H is no whole number of lines, is multiplied as the
+// last kLine units there are, of which those before `unit` are known already.
+template <class T>
+FASTRNN_INLINE void unpacked_units(const UnpackedTask<T>& a, int unit) {
+  const int end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden, first = end - kLine<T>;
+  alignas(64) T line[kUnpackedRows][kLine<T>];
   const T *x[kUnpackedRows], *h_prev[kUnpackedRows];
-  for (int r = 0; r < count; ++r) {
-    x[r] = rows[r].x, h_prev[r] = rows[r].h_prev;
-    for (int g = 0; g < A; ++g) {
-      __builtin_memcpy(sums[r][g], a.bias + g * a.pitch + first, 64);
-      __builtin_memset(sums[r][g] + kLine<T>, 0, 64);
-    }
+  T* lines[kUnpackedRows];
+  for (int r = 0; r < kUnpackedRows; ++r) {
+    const RowStep<T>& row = a.rows[r < a.count ? r : a.count - 1];
+    x[r] = row.x, h_prev[r] = row.h_prev, lines[r] = line[r];
   }
-  const auto add = [&](auto gates, const T* w, int depth, const T* const* in) {
-    using G = decltype(gates);
-    for (int g = 0; g < G::count; ++g) {
-      T* to[kUnpackedRows];
-      for (int r = 0; r < count; ++r) to[r] = sums[r][G::index[g]];
-      add_product_of(count, w + (ptrdiff_t(g) * a.hidden + first) * depth, depth, in, to);
-    }
-  };
-  add(typename Cell::InputGates{}, a.w, a.input, x);
-  add(typename Cell::HiddenGates{}, a.u, a.output, h_prev);
-  for (int r = 0; r < count; ++r) {
-    for (int j = unit; j < end; j += L) {
-      vec<T> block[A];
-      for (int g = 0; g < A; ++g) block[g] = load(sums[r][g] + j - first);
-      CellForward<vec<T>> s = run_gates<Cell>(a, rows[r], j / L, block);
-      run_output<Cell>(a, rows[r], j / L, s);
+  for (int g = 0; g < a.accumulators; ++g) {
+    const auto add = [&](const T* w, int gate, int depth, const T* const* in) {
+      if (gate >= 0) add_product_of(a.count, w + (ptrdiff_t(gate) * a.hidden + first) * depth, depth, in, lines);
+    };
+    for (auto& row : line) __builtin_memcpy(row, a.bias + g * a.pitch + first, sizeof row);
+    add(a.w, a.input_gate[g], a.input, x);
+    add(a.u, a.hidden_gate[g], a.hidden, h_prev);
+    for (int r = 0; r < a.count; ++r) {
+      T* const sums = a.sums + (ptrdiff_t(r) * a.accumulators + g) * a.pitch;
+      for (int j = unit; j < end; ++j) sums[j] = line[r][j - first];
     }
   }
 }
 
-template <class Cell, class T>
-void unpacked_step(const ForwardTask<T>& task, const RowStep<T>* rows, int count, int part, int parts) {
+template <class T>
+void unpacked_sums(const UnpackedTask<T>& task, int part, int parts) {
   const BlockRange lines((task.hidden + kLine<T> - 1) / kLine<T>, part, parts);
-  for (int line = lines.begin; line < lines.end; ++line) unpacked_units<Cell>(task, rows, count, line);
+  for (int line = lines.begin; line < lines.end; ++line) unpacked_units(task, line * kLine<T>);
 }
 
 }  // namespace
