@@ -116,7 +116,7 @@ def test_large_gradients_come_back_when_they_are_gone():
         assert not grad.untyped_storage().resizable() and grad.is_contiguous()  # memory of ours
         return grad.data_ptr()
 
-    assert len({place() for _ in range(5)}) <= 4
+    assert len({place() for _ in range(8)}) <= 2
     kept = ours.weight_ih.grad
     copy = kept.clone()
     for _ in range(5):

@@ -76,17 +76,18 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
     assert layer._kernel.packings == (not unpacked)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", CELLS)
-def test_rows_a_power_of_two_apart(name, dtype, isa):
+def test_weights_a_power_of_two_apart(name, dtype, rows, isa):
     cell = getattr(fastrnn.torch, name)(1024, 32, dtype=dtype)
     layer = getattr(fastrnn.torch, name.removesuffix("Cell"))(1024, 32, dtype=dtype)
     layer.load_state_dict({f"{k}_l0": w for k, w in cell.state_dict().items()})
-    x = numbers(2, 1024, dtype=dtype)
+    x = numbers(rows, 1024, dtype=dtype)
     with torch.no_grad():
         h = leaves(cell(x))[0]
     np.testing.assert_array_equal(h, of_numpy(layer)(x[None].numpy())[0][0])
-    assert cell._kernel.packings == (FEW.get(isa, 1) < 2)
+    assert cell._kernel.packings == (rows > FEW.get(isa, 1))
 
 
 def gapped(tensor):

@@ -9,8 +9,7 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kPiece = size_t(128) << 10;         // bytes a thread takes at a time
-constexpr size_t kWorthThreads = size_t(384) << 10;  // below, one core reads it in the time a region takes to start
+constexpr size_t kPiece = size_t(128) << 10;  // bytes a thread takes at a time
 
 struct Piece {
   const char* data;
@@ -33,7 +32,7 @@ uint64_t fingerprint_of(const std::vector<Piece>& pieces, const Backend& backend
   size_t bytes = 0;
   for (const Piece& p : pieces) bytes += p.bytes;
   std::vector<uint64_t> prints(pieces.size());
-  parallel(bytes < kWorthThreads ? 1 : std::min(threads, int(pieces.size())), [&](const Team& team) {
+  parallel(bytes < kWorthReadingTogether ? 1 : std::min(threads, int(pieces.size())), [&](const Team& team) {
     for (size_t i = size_t(team.rank); i < pieces.size(); i += size_t(team.size)) {
       prints[i] = backend.fingerprint(pieces[i].data, pieces[i].bytes);
     }

@@ -8,8 +8,6 @@
 namespace fastrnn {
 namespace {
 
-constexpr size_t kWorthSharing = size_t(384) << 10;  // bytes of a layer's weights: a core reads 45 GB/s so
-
 template <class T>
 class UnpackedStep {
  public:
@@ -30,7 +28,7 @@ class UnpackedStep {
     RowStep<T> rows[2][kMostUnpackedRows];
     for (int d = 0; d < c_.directions(); ++d) lay_rows(layer, d, rows[d]), tasks[d] = make_task(layer, d, rows[d]);
     const size_t bytes = size_t(cell_.gates) * size_t(c_.width()) * size_t(c_.input_of(layer) + c_.hidden) * sizeof(T);
-    parallel(bytes < kWorthSharing ? 1 : call_.threads, [&](const Team& team) {
+    parallel(bytes < kWorthReadingTogether ? 1 : call_.threads, [&](const Team& team) {
       for (int d = 0; d < c_.directions(); ++d) kernels_.unpacked_sums(tasks[d], team.rank, team.size);
     });
     for (int d = 0; d < c_.directions(); ++d) {

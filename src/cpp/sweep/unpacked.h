@@ -84,19 +84,23 @@ template <int R, bool InOrder, class T>
 // packed weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kUnpackedRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
-// add_product of `rows` rows, of which three are computed as four: `x` and `sums` have so many. Rows of W a multiple of
-// 4 KB long have their lines in one set of the first-level cache, which loses them half read unless they are read in
-// order. Zen 4, one row, us: RNN H1024 291 / 241 so; but H1008 168 / 186, GRU H256 43 / 46.
+// add_product of `rows` rows, of which three are computed as four: `x` and `sums` have so many.
+template <bool InOrder, class T>
+FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
+  constexpr int most = kUnpackedRows, two = most < 2 ? most : 2;
+  if (rows > 2) return add_product<most, InOrder>(w, depth, x, sums);
+  if (rows > 1) return add_product<two, InOrder>(w, depth, x, sums);
+  add_product<1, InOrder>(w, depth, x, sums);
+}
+
+// Rows of W a multiple of 4 KB long have their lines in one set of the first-level cache, which loses them half read
+// unless they are read in order. Zen 4, one thread, us: RNN H1024 291 / 241 so, GRU H1024 of two rows 1,250 / 1,000, of
+// four 1,315 / 1,110; but RNN H1008 168 / 186, GRU H256 43 / 46.
 template <class T>
 FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
-  if constexpr (kUnpackedRows > 2) {
-    if (rows > 2) return add_product<4, false>(w, depth, x, sums);
-  }
-  if constexpr (kUnpackedRows > 1) {
-    if (rows > 1) return add_product<2, false>(w, depth, x, sums);
-  }
-  const bool in_order = FASTRNN_VECTOR_BYTES == 64 && depth % (4096 / int(sizeof(T))) == 0;
-  in_order ? add_product<1, true>(w, depth, x, sums) : add_product<1, false>(w, depth, x, sums);
+  const bool share_set = FASTRNN_VECTOR_BYTES == 64 && depth % (4096 / int(sizeof(T))) == 0;
+  if (share_set) return add_product_by_rows<true>(rows, w, depth, x, sums);
+  add_product_by_rows<false>(rows, w, depth, x, sums);
 }
 
 // A line of units in all sums of some rows. The last one, where H is no whole number of lines, is multiplied as the

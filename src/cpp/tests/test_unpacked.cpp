@@ -16,6 +16,8 @@ const Shape kShapes[] = {
     {"rnn_relu", {Cell::rnn_relu, 37, 48, 2, false, true, 0}, 1, 4, false},
     {"lstm", {Cell::lstm, 17, 32, 3, true, true, 0}, 1, 3, false},
     {"lstm_power_of_two", {Cell::lstm, 1024, 16, 1, true, false, 0}, 1, 2, false},
+    {"lstm_power_of_two_one_row", {Cell::lstm, 1024, 16, 1, true, false, 0}, 1, 1, false},
+    {"gru_power_of_two_four_rows", {Cell::gru, 1024, 16, 1, true, false, 0}, 1, 4, false},
     {"lstm_threads", {Cell::lstm, 200, 144, 1, true, false, 0}, 1, 1, false},
     {"lstm_17", {Cell::lstm, 3, 17, 2, true, true, 0}, 1, 3, false},
     {"lstm_threads_100", {Cell::lstm, 700, 100, 1, true, false, 0}, 1, 2, false},
