@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cassert>
+#include <cstddef>
 #include <type_traits>
 
 #include "network/barrier.h"

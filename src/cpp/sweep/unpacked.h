@@ -5,6 +5,7 @@
 
 #include "gemm/blocks.h"
 #include "simd/square.h"
+#include "tasks.h"
 
 namespace fastrnn {
 namespace {
