@@ -1,4 +1,4 @@
-"""Where more cores stop paying, by the model that chooses the split (`src/cpp/network/plan.cpp`).
+"""Where more cores stop paying, by the model that chooses the split (`src/cpp/plan/plan.cpp`).
 
 Nothing is run: this machine need not have the cores. The model knows each core's arithmetic and
 caches and a barrier a step whose cost grows with the threads that meet. It does not know that cores
@@ -28,7 +28,7 @@ WORTH = 1.1  # a doubling that gains less does not pay
 
 TEXT = """\
 LSTM T = 100, I = H, inference, microseconds by the model with which `layer.explain()` answers. They
-are not measured: the model's core has 3.5 GHz (`src/cpp/network/step_model.cpp`) and rough figures
+are not measured: the model's core has 3.5 GHz (`src/cpp/plan/step_model.cpp`) and rough figures
 for its caches, so only their ratios mean something. What this machine took on one thread and on two
 stands in the tables above.
 

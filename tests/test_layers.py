@@ -22,7 +22,11 @@ LAYERS = [  # the first pattern that matches counts
     (r"cells/|gemm/|tasks\.h$", 1),
     (r"sweep/", 2),
     (r"backend\.h$|kernels\.cpp$|registry\.", 3),
-    (r"network/|file/|stream\b.*|pool\b.*|include/|tests/", 4),
+    (r"system/", 4.1),
+    (r"threads/", 4.2),
+    (r"plan/", 4.3),
+    (r"network/", 4.4),
+    (r"file/|stream\b.*|pool\b.*|include/|tests/", 4.5),
     (r"python/|api/", 5),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]', re.MULTILINE)
@@ -72,6 +76,12 @@ def test_includes_point_down(name):
             assert not quoted or path.endswith(".inc"), f"{path} is not found"  # .inc: by CMake
         else:
             assert layer_of(target) <= layer_of(name), f"{name} includes {target}"
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if layer_of(n) in (4.1, 4.2)])
+def test_threads_know_no_network(name):
+    targets = {resolve(name, path) for _, path in includes_of(name)} - {None}
+    assert all(target.startswith(("system/", "threads/")) for target in targets), targets
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if layer_of(n) in (0, 1, 2)])

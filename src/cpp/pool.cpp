@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "network/guarded_mode.h"
+#include "threads/guarded_mode.h"
 
 namespace fastrnn {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "api/handles.h"
 #include "file/replacing_file.h"
-#include "network/threads.h"
 #include "registry.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 namespace {

@@ -11,11 +11,11 @@
 
 #include "file/safetensors.h"
 #include "network/dense.h"
-#include "network/guarded_mode.h"
-#include "network/limits.h"
 #include "network/network.h"
 #include "pool.h"
 #include "stream.h"
+#include "system/limits.h"
+#include "threads/guarded_mode.h"
 
 namespace fastrnn {
 

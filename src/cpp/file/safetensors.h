@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "file/json.h"
-#include "network/memory.h"
+#include "system/memory.h"
 
 namespace fastrnn {
 

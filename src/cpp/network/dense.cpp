@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "network/plan.h"
-#include "network/threads.h"
+#include "plan/plan.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 namespace {

@@ -5,8 +5,8 @@
 #include <mutex>
 
 #include "backend.h"
-#include "network/crew.h"
-#include "network/memory.h"
+#include "system/memory.h"
+#include "threads/crew.h"
 
 namespace fastrnn {
 

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "network/hash.h"
-#include "network/threads.h"
+#include "system/hash.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 

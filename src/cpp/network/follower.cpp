@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "network/hash.h"
 #include "network/unpacked.h"
+#include "system/hash.h"
 
 namespace fastrnn {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "network/dropout.h"
 #include "network/network.h"
-#include "network/pipeline.h"
 #include "network/share.h"
 #include "network/states.h"
+#include "threads/pipeline.h"
 
 namespace fastrnn {
 

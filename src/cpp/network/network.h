@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "network/config.h"
-#include "network/crew.h"
-#include "network/plan.h"
 #include "network/share.h"
 #include "network/tape.h"
-#include "network/threads.h"
-#include "network/wavefront.h"
 #include "network/weights.h"
+#include "plan/plan.h"
+#include "threads/crew.h"
+#include "threads/threads.h"
+#include "threads/wavefront.h"
 
 namespace fastrnn {
 

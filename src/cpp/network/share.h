@@ -1,9 +1,9 @@
 // Which part of a layer's work a thread of a team has.
 #pragma once
 
-#include "network/plan.h"
 #include "network/schedule.h"
-#include "network/threads.h"
+#include "plan/plan.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 

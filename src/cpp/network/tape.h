@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "network/config.h"
-#include "network/memory.h"
 #include "network/schedule.h"
+#include "system/memory.h"
 
 namespace fastrnn {
 

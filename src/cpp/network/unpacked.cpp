@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "network/threads.h"
 #include "network/weights.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 namespace {

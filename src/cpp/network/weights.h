@@ -2,7 +2,7 @@
 #pragma once
 
 #include "network/config.h"
-#include "network/memory.h"
+#include "system/memory.h"
 
 namespace fastrnn {
 

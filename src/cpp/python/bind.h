@@ -88,7 +88,7 @@ pybind11::object plain_forward(const std::shared_ptr<AnyNetwork>& any, pybind11:
 pybind11::object plain_backward(const AnyNetwork& any, const AnyTape& tape, pybind11::handle dy,
                                 pybind11::handle dstate, int threads, bool input_grad);
 
-// The plan of each layer for `steps` of `batch` rows, by the model of network/plan.h, not by running anything.
+// The plan of each layer for `steps` of `batch` rows, by the model of plan/plan.h, not by running anything.
 pybind11::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads);
 
 // Refuses a network that was never packed.

@@ -5,7 +5,6 @@
 #include <memory>
 #include <numeric>
 
-#include "network/limits.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/method.h"
@@ -14,6 +13,7 @@
 #include "python/rows.h"
 #include "python/unlocked.h"
 #include "registry.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {

@@ -5,14 +5,14 @@
 #include <iterator>
 #include <tuple>
 
-#include "network/limits.h"
-#include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/method.h"
 #include "python/results.h"
 #include "python/unlocked.h"
 #include "registry.h"
+#include "system/limits.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 namespace {

@@ -3,12 +3,12 @@
 
 #include <pybind11/stl.h>
 
-#include "network/limits.h"
 #include "python/bind.h"
 #include "python/method.h"
 #include "python/rows.h"
 #include "python/sizes.h"
 #include "python/unlocked.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {

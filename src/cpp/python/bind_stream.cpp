@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "network/limits.h"
 #include "python/bind.h"
 #include "python/method.h"
 #include "python/rows.h"
 #include "python/sizes.h"
 #include "python/unlocked.h"
 #include "stream.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {

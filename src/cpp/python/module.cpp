@@ -9,14 +9,14 @@
 #include <vector>
 
 #include "network/dropout.h"
-#include "network/limits.h"
-#include "network/memory.h"
-#include "network/threads.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/results.h"
 #include "python/unlocked.h"
 #include "registry.h"
+#include "system/limits.h"
+#include "system/memory.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 namespace {

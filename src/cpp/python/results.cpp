@@ -5,8 +5,8 @@
 #include <memory>
 #include <new>
 
-#include "network/memory.h"
 #include "python/arrays.h"
+#include "system/memory.h"
 
 namespace fastrnn {
 namespace {

@@ -6,10 +6,10 @@
 #include <thread>
 #include <vector>
 
-#include "network/crew.h"
-#include "network/pipeline.h"
-#include "network/threads.h"
 #include "tests/check.h"
+#include "threads/crew.h"
+#include "threads/pipeline.h"
+#include "threads/threads.h"
 
 namespace fastrnn::tests {
 namespace {

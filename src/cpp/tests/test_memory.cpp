@@ -4,7 +4,7 @@
 #include <initializer_list>
 #include <utility>
 
-#include "network/memory.h"
+#include "system/memory.h"
 #include "tests/check.h"
 
 namespace fastrnn::tests {

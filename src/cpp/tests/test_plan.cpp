@@ -2,7 +2,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "network/plan.h"
+#include "plan/plan.h"
 #include "tests/check.h"
 #include "tests/problem.h"
 

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "network/quota.h"
+#include "system/quota.h"
 #include "tests/check.h"
 
 namespace fastrnn::tests {

@@ -3,8 +3,8 @@
 #include <thread>
 #include <vector>
 
-#include "network/wavefront.h"
 #include "tests/check.h"
+#include "threads/wavefront.h"
 
 namespace fastrnn::tests {
 namespace {

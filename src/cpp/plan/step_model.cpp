@@ -1,4 +1,4 @@
-#include "network/step_model.h"
+#include "plan/step_model.h"
 
 #include <algorithm>
 #include <cmath>

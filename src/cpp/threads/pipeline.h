@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "network/barrier.h"
+#include "threads/barrier.h"
 
 namespace fastrnn {
 

@@ -1,8 +1,8 @@
-#include "network/crew.h"
+#include "threads/crew.h"
 
 #include <system_error>
 
-#include "network/clock.h"
+#include "system/clock.h"
 
 namespace fastrnn {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "network/step_model.h"
+#include "plan/step_model.h"
 
 namespace fastrnn {
 

@@ -5,8 +5,7 @@
 // where the weights are all of them, or U alone with W x of many steps in one product.
 #pragma once
 
-#include "network/config.h"
-#include "network/core.h"
+#include "plan/core.h"
 
 namespace fastrnn {
 

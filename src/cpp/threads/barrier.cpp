@@ -1,4 +1,4 @@
-#include "network/barrier.h"
+#include "threads/barrier.h"
 
 #if defined(_WIN32)
 #include <windows.h>

@@ -1,18 +1,18 @@
-#include "network/threads.h"
+#include "threads/threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 
-#include "network/clock.h"
-#include "network/guarded_mode.h"
+#include "system/clock.h"
+#include "threads/guarded_mode.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
 
-#include "network/once.h"
-#include "network/placement.h"
-#include "network/quota.h"
+#include "system/once.h"
+#include "system/quota.h"
+#include "threads/placement.h"
 #endif
 #if !defined(_WIN32)
 #include <pthread.h>

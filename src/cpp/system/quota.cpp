@@ -1,4 +1,4 @@
-#include "network/quota.h"
+#include "system/quota.h"
 
 #include <algorithm>
 #include <exception>

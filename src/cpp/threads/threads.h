@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "network/barrier.h"
-#include "network/kernel_mode.h"
+#include "system/kernel_mode.h"
+#include "threads/barrier.h"
 
 namespace fastrnn {
 

@@ -1,4 +1,4 @@
-#include "network/placement.h"
+#include "threads/placement.h"
 
 #if defined(__linux__)
 #include <pthread.h>

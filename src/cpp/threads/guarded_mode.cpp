@@ -1,4 +1,4 @@
-#include "network/guarded_mode.h"
+#include "threads/guarded_mode.h"
 
 namespace fastrnn {
 namespace {

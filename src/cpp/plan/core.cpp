@@ -1,12 +1,12 @@
-#include "network/core.h"
+#include "plan/core.h"
 
 #include <algorithm>
 #include <atomic>
 #include <new>
 
-#include "network/clock.h"
-#include "network/memory.h"
-#include "network/once.h"
+#include "system/clock.h"
+#include "system/memory.h"
+#include "system/once.h"
 
 #if !defined(_WIN32)
 #include <unistd.h>

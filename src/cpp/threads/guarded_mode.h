@@ -1,7 +1,7 @@
 // KernelMode for whole calls, which may enter a region.
 #pragma once
 
-#include "network/kernel_mode.h"
+#include "system/kernel_mode.h"
 
 namespace fastrnn {
 

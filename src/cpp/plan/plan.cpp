@@ -1,8 +1,8 @@
-#include "network/plan.h"
+#include "plan/plan.h"
 
 #include <algorithm>
 
-#include "network/limits.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {

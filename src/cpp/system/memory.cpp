@@ -1,4 +1,4 @@
-#include "network/memory.h"
+#include "system/memory.h"
 
 #include <algorithm>
 #include <cstdint>

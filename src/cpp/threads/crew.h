@@ -13,8 +13,8 @@
 #include <thread>
 #include <type_traits>
 
-#include "network/placement.h"
-#include "network/threads.h"
+#include "threads/placement.h"
+#include "threads/threads.h"
 
 namespace fastrnn {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "network/barrier.h"
+#include "threads/barrier.h"
 
 namespace fastrnn {
 
