@@ -187,6 +187,9 @@ py::array dropout_mask(ssize_t n, const py::dtype& dtype, double p, uint64_t key
 // leases of packed weights were never run without the GIL, so nothing is promised.
 PYBIND11_MODULE(_core, m) {
   using namespace fastrnn;
+  // Now, not at the first call: while pybind11 looks for NumPy's functions it lets go of the GIL, and a daemon thread
+  // that wants it back when the interpreter ends takes the process along (1 of 40 that ended right then).
+  py::detail::npy_api::get();
   m.attr("__version__") = FASTRNN_VERSION;
   m.attr("max_threads") = kMaxThreads;
   m.def("isas", &usable_isas);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "python/arrays.h"
+#include "python/unlocked.h"
 
 namespace fastrnn {
 
@@ -118,7 +119,10 @@ inline bool overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes
 // is strided; TypeError for what is no array or has another dtype.
 template <class T>
 py::array as_input(py::handle x, const char* name) {
-  return py::module_::import("fastrnn._arguments").attr("as_contiguous")(name, x, py::dtype::of<T>());
+  const py::object module = called([] { return PyImport_ImportModule("fastrnn._arguments"); });
+  const py::object function = module.attr("as_contiguous"), text = py::str(name), dtype = py::dtype::of<T>();
+  PyObject* const given[] = {text.ptr(), x.ptr(), dtype.ptr()};
+  return called([&] { return PyObject_Vectorcall(function.ptr(), given, 3, nullptr); });
 }
 
 // Checks x [B, n] and out [B, m] ([n] and [m] too where B is 1), makes out where there is none, calls run(x, out).
