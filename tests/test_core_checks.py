@@ -113,7 +113,7 @@ uses = {
         "pack": (a, a[0]), "run": (a, a, 1), "call": (a, 1), "backward": (a, a, a, a, a, 1),
     },
     _core.Follower: {
-        "forward": (a, None, None, [], (), 1, False),
+        "forward": (a, None, None, [], (), 1, False, None), "fix": ([], 1),
         "backward": (a, a, a, [], (), 1, (), (), None),
     },
 }

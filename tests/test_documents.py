@@ -80,6 +80,8 @@ def of_torch():
     yield dict(x=torch.randn(2, 5, 64))
     yield dict(lengths=[5, 2])
     yield dict(model=torch.nn.Sequential(torch.nn.LSTM(3, 4)))
+    model = fastrnn.torch.GRU(3, 4)
+    yield dict(torch=torch, model=model, frames=torch.randn(5, 1, 1, 3), state=None)
 
 
 def of_howto():

@@ -16,7 +16,10 @@ from time import perf_counter, sleep
 
 from bench.problem import Arrays, Problem
 
-NAMES = ("fastrnn", "fastrnn.torch", "numpy", "torch", "onnxruntime", "openvino", "jax")
+NAMES = (
+    "fastrnn", "fastrnn.torch", "fastrnn.torch fixed", "numpy", "torch", "onnxruntime", "openvino",
+    "jax",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,15 @@ def available() -> dict[str, str]:
     """Installed libraries and their versions."""
     found = {}
     for name in NAMES:
-        packages = name.split(".")  # fastrnn.torch needs both
+        packages = name.split()[0].split(".")  # fastrnn.torch needs both
         if all(find_spec(package) for package in packages):
             found[name] = metadata.version(packages[0])
     return found
 
 
 def prepare(name: str, problem: Problem) -> Prepared:
-    adapter = import_module(f"bench.libraries.use_{name.replace('.', '_')}")
+    file = name.replace(".", "_").replace(" ", "_")
+    adapter = import_module(f"bench.libraries.use_{file}")
     return adapter.prepare(problem)
 
 

@@ -4,13 +4,14 @@ packed, they come with their lengths."""
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import fastrnn.torch
 from bench.libraries import Prepared, use_torch
 from bench.problem import Problem
 
 
-def prepare(problem: Problem) -> Prepared:
+def prepare(problem: Problem, made: Any = None) -> Prepared:
     return use_torch.prepare(
-        problem, fastrnn.torch, lambda layer, lengths: partial(layer, lengths=lengths)
+        problem, fastrnn.torch, lambda layer, lengths: partial(layer, lengths=lengths), made
     )

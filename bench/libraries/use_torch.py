@@ -29,7 +29,10 @@ def _packing(layer: torch.nn.RNNBase, lengths: torch.Tensor) -> Forward:
     return forward
 
 
-def prepare(problem: Problem, package: Any = torch.nn, ragged: Any = _packing) -> Prepared:
+def prepare(
+    problem: Problem, package: Any = torch.nn, ragged: Any = _packing, made: Any = None
+) -> Prepared:
+    """made(layer) is called when the layer has its weights."""
     case = problem.case
     torch.set_num_threads(case.threads)
     layer = getattr(package, LAYERS[case.cell])(
@@ -37,6 +40,8 @@ def prepare(problem: Problem, package: Any = torch.nn, ragged: Any = _packing) -
         dtype=getattr(torch, case.dtype),
     )  # fmt: skip
     layer.load_state_dict({k: torch.from_numpy(w) for k, w in problem.weights.items()})
+    if made:
+        made(layer)
     if case.stream:
         ways = [_stream_layer(layer.eval(), problem), _stream_cell(problem)]
     elif case.training:

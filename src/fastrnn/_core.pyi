@@ -142,6 +142,9 @@ class Network:
 class Lease:
     """The packed weights of a pass forward, for the pass back: what they were, come what may."""
 
+class Fixed:
+    """The packed weights of tensors that are not to change while it lives; it keeps those alive."""
+
 class Follower:
     """The kernels for weights that are somebody else's, packed as their contents change.
 
@@ -170,7 +173,9 @@ class Follower:
         call: tuple[Any, ...],
         threads: int,
         keep: bool,
+        fixed: Fixed | None,  # taken where the weights are these and nothing is kept
     ) -> tuple[_Tensor, _Tensor | None, _Tensor | None, _Tensor | None, Lease | None]: ...
+    def fix(self, weights: Sequence[_Tensor], threads: int) -> Fixed: ...
     def backward(
         self,
         x: _Tensor,

@@ -1,12 +1,11 @@
 // What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything
 // is checked here, since operators may be called with anything; modules look again only when this refuses.
 #include <cstring>
-#include <deque>
-#include <variant>
+#include <optional>
 
-#include "network/follower.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/followed.h"
 #include "python/results.h"
 #include "python/torch_call.h"
 #include "python/unlocked.h"
@@ -14,28 +13,6 @@
 
 namespace fastrnn {
 namespace {
-
-struct AnyFollower : Zeroed {
-  explicit AnyFollower(const Config& c) : config(c) {}
-
-  template <class T>
-  Follower<T>& of() {
-    if constexpr (sizeof(T) == 4) {
-      return f32;
-    } else {
-      return f64;
-    }
-  }
-
-  Config config;
-  Follower<float> f32;
-  Follower<double> f64;
-};
-
-// The network of a pass forward, packed for backward too: it keeps what the weights were.
-struct Lease : Zeroed {
-  std::variant<std::shared_ptr<const Network<float>>, std::shared_ptr<const Network<double>>> network;
-};
 
 // One pass: tensors on the one side, what the core is told on the other.
 template <class T>
@@ -60,7 +37,7 @@ class Pass {
     s.dropout = call.dropout, s.seed = call.seed, s.threads = call.threads, s.regions = true;
   }
 
-  py::tuple forward(py::handle h0, py::handle c0, const py::sequence& weights, bool keep) {
+  py::tuple forward(py::handle h0, py::handle c0, const py::sequence& weights, bool keep, const Fixed* fixed) {
     Sequence<T>& s = sequence_;
     take_weights(weights);
     s.h0 = given(h0, {"h0"}, state(config_.output())), s.c0 = given_cell(c0, {"c0"});
@@ -72,8 +49,13 @@ class Pass {
     if (keep) {
       reserve = forward_with_tape(lease);
     } else {
+      const Network<T>* const network = fixed ? fixed->network_of(*weights_, backend_) : nullptr;
       const Unlocked unlocked;
-      any_.of<T>().run(config_, backend_, weights_.data(), s);
+      if (network) {
+        network->run(s);
+      } else {
+        any_.of<T>().run(config_, backend_, weights_->data(), s);
+      }
     }
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
   }
@@ -99,7 +81,7 @@ class Pass {
     for (const py::object& d : {dx, dh0, dc0}) results.append(d);
     const bool all = wanted[3].cast<bool>();
     std::vector<T*> gradients;
-    each_shape([&](const Shape& shape) {
+    each_shape(config_, cell().gates, [&](const Shape& shape) {
       py::object dw = py::none();
       if (all) gradients.push_back(placed(gradient(shape), dw));
       results.append(std::move(dw));
@@ -119,7 +101,7 @@ class Pass {
     const Tensor y = tensor_of(output, {"output"});
     check<T>(y, {"output"}, outputs(config_.width()));
     if (!y.contiguous()) throw py::value_error("output: expected what forward returned, got a tensor with gaps");
-    sequence_.y = rows<T>(kept(output, y));
+    sequence_.y = rows<T>(given_.kept(output, y));
   }
 
   // Returns the tape, and a lease of the packed weights for one pass back.
@@ -178,7 +160,7 @@ class Pass {
   }
 
   std::shared_ptr<const Network<T>> follow() {
-    return any_.of<T>().follow(config_, backend_, weights_.data(), sequence_.steps, sequence_.batch, call_.threads);
+    return any_.of<T>().follow(config_, backend_, weights_->data(), sequence_.steps, sequence_.batch, call_.threads);
   }
 
   void check_reserve(const Network<T>& network, const Tensor& reserve) const {
@@ -198,25 +180,7 @@ class Pass {
     if (!cell().has_cell_state) throw py::value_error(expected + ", only an LSTM has a cell state");
   }
 
-  // visit(shape) for each weight, in torch's order.
-  template <class Visit>
-  void each_shape(Visit visit) const {
-    each_weight(config_, cell().gates,
-                [&](int64_t rows, int64_t columns) { visit(Shape{columns ? 2 : 1, {rows, columns}}); });
-  }
-
-  void take_weights(const py::sequence& given) {
-    held_ = py::tuple(given);
-    const size_t count = size_t(config_.sweeps()) * size_t(config_.weights_per_sweep());
-    if (held_.size() != count) {
-      throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
-    }
-    weights_.reserve(count);
-    each_shape([&](const Shape& shape) {
-      const size_t i = weights_.size();
-      weights_.push_back(required(held_[i], {"weights", int(i)}, shape));
-    });
-  }
+  void take_weights(const py::sequence& given) { weights_.emplace(config_, cell().gates, given); }
 
   // null for None
   const T* given(py::handle object, Name name, const Shape& shape) {
@@ -230,23 +194,14 @@ class Pass {
     return required(object, name, state(config_.hidden));
   }
 
-  // A tensor of this shape without gaps.
   const T* required(py::handle object, Name name, const Shape& shape) {
-    const Tensor t = tensor_of(object, name);
-    check<T>(t, name, shape);
-    return kept(object, t.dense(name)).template data<const T>();
+    return given_.required<T>(object, name, shape);
   }
 
   Rows<const T> given_rows(py::handle object, Name name, const Shape& shape) {
     const Tensor t = tensor_of(object, name);
     check<T>(t, name, shape);
-    return rows<const T>(kept(object, t.dense_rows(name, call_.layout == kPacked)));
-  }
-
-  // What was given lives as long as this pass, what had to be copied as well.
-  const Tensor& kept(py::handle theirs, const Tensor& read) {
-    if (!read.object().is(theirs)) copies_.push_back(read);
-    return read;
+    return rows<const T>(given_.kept(object, t.dense_rows(name, call_.layout == kPacked)));
   }
 
   T* fresh(const Shape& shape, py::object& object) const { return placed(x_.fresh(shape), object); }
@@ -281,9 +236,8 @@ class Pass {
   const Tensor& x_;
   Sequence<T> sequence_ = {};
   std::vector<int64_t> lengths_;
-  py::tuple held_;
-  std::vector<const T*> weights_;
-  std::deque<Tensor> copies_;
+  Given given_;
+  std::optional<GivenWeights<T>> weights_;
 };
 
 // body(pass) in the precision of the input.
@@ -300,6 +254,7 @@ auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int
 
 void bind_follower(py::module_& m) {
   py::class_<Lease>(m, "Lease");
+  py::class_<Fixed>(m, "Fixed");
   py::class_<AnyFollower>(m, "Follower")
       .def(py::init([](const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                        int projection) {
@@ -308,8 +263,14 @@ void bind_follower(py::module_& m) {
       }))
       .def("forward",
            [](AnyFollower& any, py::handle x, py::handle h0, py::handle c0, const py::sequence& weights,
-              const py::tuple& call, int threads, bool keep) {
-             return pass_of(any, x, call, threads, [&](auto&& pass) { return pass.forward(h0, c0, weights, keep); });
+              const py::tuple& call, int threads, bool keep, const Fixed* fixed) {
+             return pass_of(any, x, call, threads,
+                            [&](auto&& pass) { return pass.forward(h0, c0, weights, keep, fixed); });
+           })
+      .def("fix",
+           [](AnyFollower& any, const py::sequence& weights, int threads) {
+             need_made(any.config.layers > 0, "follower");
+             return fix(any, weights, threads);
            })
       .def("backward",
            [](AnyFollower& any, py::handle x, py::handle y, py::handle reserve, const py::sequence& weights,

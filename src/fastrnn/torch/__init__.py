@@ -10,6 +10,7 @@
 """
 
 from ._accelerate import Entry, Report, accelerate, restore
+from ._fixed import fixed_weights
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 
@@ -23,5 +24,6 @@ __all__ = [
     "RNNCell",
     "Report",
     "accelerate",
+    "fixed_weights",
     "restore",
 ]

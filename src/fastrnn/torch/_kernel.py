@@ -77,6 +77,7 @@ class Kernel:
         self.output_size = spec.output_size
         self.width = spec.directions * spec.output_size
         self.shapes = list(spec.shapes().values())
+        self._fixed: tuple[_core.Fixed, ...] = ()  # the last one counts
 
     def __getattr__(self, name: str) -> Any:
         if name != "native":
@@ -95,6 +96,18 @@ class Kernel:
     def packings(self) -> int:
         """How often weights have been packed."""
         return int(self.native.packings)
+
+    def fix(self, weights: Sequence[Tensor]) -> _core.Fixed:
+        """Take these weights, in calls without a tape, to be what they are now, until `release`."""
+        fixed = self.native.fix(weights, _num_threads())
+        with _making:
+            self._fixed = (*self._fixed, fixed)
+        return fixed
+
+    def release(self, fixed: _core.Fixed) -> None:
+        """End one `fix`, in any order."""
+        with _making:
+            self._fixed = tuple(other for other in self._fixed if other is not fixed)
 
     def state_shape(self, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
         """The shape of h or c, of `size` features."""
@@ -132,7 +145,9 @@ class Kernel:
         Raises:
             TypeError, ValueError: a tensor is not what the kernels take; the message names it.
         """
-        return self.native.forward(x, h0, c0, weights, call, _num_threads(), keep)
+        held = self._fixed
+        fixed = held[-1] if held else None
+        return self.native.forward(x, h0, c0, weights, call, _num_threads(), keep, fixed)
 
     def backward(
         self,

@@ -19,7 +19,7 @@ from ._kernel import Kernel, exact_tensor, has_memory, is_exact
 from .ops import recurrent
 
 Forward = TypeVar("Forward", bound=Any)
-_FLOATS = (torch.float32, torch.float64)
+FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
 
 CELL_WEIGHTS = ("weight_ih", "weight_hh")
@@ -138,7 +138,7 @@ def dtype_of(module: Any, names: Sequence[str], weights: list[Tensor], x: Any) -
             _one_kind(names, weights)
             break
     else:
-        if dtype in _FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
+        if dtype in FLOATS and isinstance(x, torch.Tensor) and x.is_cpu:
             return dtype
     _warn_once(module, first, x)
     raise ForeignTensorsError if isinstance(x, torch.Tensor) else IrregularCallError
@@ -161,7 +161,7 @@ def _warn_once(module: Any, weight: Tensor, x: Any) -> None:
     devices = {t.device.type for t in (weight, x) if isinstance(t, torch.Tensor)} - {"cpu", "meta"}
     if devices:
         reason = f"tensors on {', '.join(sorted(devices))}, and fastrnn's kernels are for the CPU"
-    elif weight.dtype not in _FLOATS:
+    elif weight.dtype not in FLOATS:
         reason = f"weights of {weight.dtype}, and fastrnn's kernels are for float32 and float64"
     else:
         return
@@ -220,7 +220,7 @@ def compute(
         return _seen(x, states, weights, call, config)
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
-        kernel = _kernel_of(module, config)
+        kernel = kernel_of(module, config)
     try:
         return direct(kernel, x, *states, weights, call)
     except (TypeError, ValueError) as error:
@@ -231,7 +231,7 @@ def compute(
     return _seen(x, states, weights, call, config)
 
 
-def _kernel_of(module: Any, config: tuple[Any, ...]) -> Kernel:
+def kernel_of(module: Any, config: tuple[Any, ...]) -> Kernel:
     """The module's kernel, made at its first call: a module needs nothing of ours but its class."""
     kernel: Kernel | None = module.__dict__.get("_kernel")
     if kernel is None or kernel.config != config:
@@ -268,7 +268,7 @@ def check(
         IrregularCallError: for all that torch's own code answers.
     """
     dtype = dtype_of(module, names, weights, x)
-    kernel = Kernel(*config) if recording() else _kernel_of(module, config)
+    kernel = Kernel(*config) if recording() else kernel_of(module, config)
     if x.dim() != axes_of(call.layout) or x.shape[-1] != kernel.input_size or x.dtype is not dtype:
         raise IrregularCallError
     if x.layout is not torch.strided:

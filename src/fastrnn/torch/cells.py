@@ -56,6 +56,10 @@ class _Cell(torch.nn.RNNCellBase):
         """Return the kernels' name of the cell; IrregularCallError where there is none."""
         raise IrregularCallError
 
+    def _config(self) -> tuple[Any, ...]:
+        """The arguments of the cell's Kernel."""
+        return self._kind(), self.input_size, self.hidden_size, 1, self.bias, False, 0
+
     def _run(self, input: Any, hx: Any) -> Any:
         names = CELL_WEIGHTS + CELL_BIASES if self.bias else CELL_WEIGHTS
         weights = weights_of(self, names)
@@ -65,13 +69,12 @@ class _Cell(torch.nn.RNNCellBase):
         if torch.is_autocast_enabled("cpu"):
             dtype = dtype_of(self, names, weights, x)
             x, hx = cast(x, dtype), cast(hx, dtype)
-        kind = self._kind()
-        is_lstm = kind == "lstm"
+        config = self._config()
+        is_lstm = config[0] == "lstm"
         h0, c0 = states_of(hx, is_lstm)
         flat = x.dim() == 1
         if flat:
             x, h0, c0 = (None if t is None else t.unsqueeze(0) for t in (x, h0, c0))
-        config = (kind, self.input_size, self.hidden_size, 1, self.bias, False, 0)
         h, _, c = compute(self, config, x, (h0, c0), names, weights, Call(STEP, 1, 0.0))
         if flat:
             h, c = h.squeeze(0), c.squeeze(0) if is_lstm else c

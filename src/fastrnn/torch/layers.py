@@ -120,10 +120,7 @@ class _Layer(torch.nn.RNNBase):
             call = self._padded(x, lengths)
         is_lstm = self.mode == "LSTM"
         states = states_of(hx, is_lstm)
-        config = (
-            _CELLS[self.mode], self.input_size, self.hidden_size, self.num_layers,
-            self.bias, self.bidirectional, self.proj_size,
-        )  # fmt: skip
+        config = self._config()
         if self.training and self.num_layers > 1 and self.dropout > 0:
             if transformed():
                 raise ForeignTensorsError
@@ -136,6 +133,13 @@ class _Layer(torch.nn.RNNBase):
         if not packed:
             return y, state
         return PackedSequence(y, call.batch_sizes, order, back), self.permute_hidden(state, back)
+
+    def _config(self) -> tuple[Any, ...]:
+        """The arguments of the layer's Kernel."""
+        return (
+            _CELLS[self.mode], self.input_size, self.hidden_size, self.num_layers,
+            self.bias, self.bidirectional, self.proj_size,
+        )  # fmt: skip
 
     def _padded(self, x: Any, lengths: Any) -> Call:
         """The layout of an input; IrregularCallError where it has other axes, or no steps."""
