@@ -6,6 +6,7 @@
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/followed.h"
+#include "python/method.h"
 #include "python/results.h"
 #include "python/torch_call.h"
 #include "python/unlocked.h"
@@ -240,6 +241,21 @@ class Pass {
   std::optional<GivenWeights<T>> weights_;
 };
 
+template <class Kind>
+Kind given_as(py::handle object, const char* name) {
+  if (py::isinstance<Kind>(object)) return py::reinterpret_borrow<Kind>(object);
+  throw py::type_error(std::string(name) + ": expected a tuple or a list, got " +
+                       std::string(py::str(py::type::of(object).attr("__name__"))));
+}
+
+// One of ours, or null for None. pybind11's cast alone looks for the class at each call, for None too: 0.8 us.
+template <class Any>
+const Any* given_object(py::handle object) {
+  static const auto* const made = reinterpret_cast<PyTypeObject*>(py::type::of<Any>().ptr());
+  if (object.is_none()) return nullptr;
+  return Py_TYPE(object.ptr()) == made ? &object_of<Any>(object.ptr()) : object.cast<const Any*>();
+}
+
 // body(pass) in the precision of the input.
 template <class Body>
 auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int threads, Body body) {
@@ -250,38 +266,46 @@ auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int
   return body(Pass<float>(any, x, call));
 }
 
+constexpr Signature<8> kForward = {"forward", {"x", "h0", "c0", "weights", "call", "threads", "keep", "fixed"}, 8};
+constexpr Signature<9> kBackward = {
+    "backward", {"x", "y", "reserve", "weights", "call", "threads", "upstream", "wanted", "lease"}, 9};
+
+py::object call_forward(AnyFollower& any, const Arguments<8>& a) {
+  const Fixed* const fixed = given_object<Fixed>(a[7]);
+  return pass_of(any, a[0], given_as<py::tuple>(a[4], "call"), a[5].cast<int>(), [&](auto&& pass) {
+    return pass.forward(a[1], a[2], given_as<py::sequence>(a[3], "weights"), a[6].cast<bool>(), fixed);
+  });
+}
+
+py::object call_backward(AnyFollower& any, const Arguments<9>& a) {
+  const Lease* const lease = given_object<Lease>(a[8]);
+  return pass_of(any, a[0], given_as<py::tuple>(a[4], "call"), a[5].cast<int>(), [&](auto&& pass) {
+    return pass.backward(a[1], tensor_of(a[2], {"reserve"}), given_as<py::sequence>(a[3], "weights"),
+                         given_as<py::tuple>(a[6], "upstream"), given_as<py::tuple>(a[7], "wanted"), lease);
+  });
+}
+
 }  // namespace
 
 void bind_follower(py::module_& m) {
   py::class_<Lease>(m, "Lease");
   py::class_<Fixed>(m, "Fixed");
-  py::class_<AnyFollower>(m, "Follower")
+  auto follower = py::class_<AnyFollower>(m, "Follower");
+  follower
       .def(py::init([](const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                        int projection) {
         return std::make_unique<AnyFollower>(
             checked_config(cell, input, hidden, layers, bias, bidirectional, projection));
       }))
-      .def("forward",
-           [](AnyFollower& any, py::handle x, py::handle h0, py::handle c0, const py::sequence& weights,
-              const py::tuple& call, int threads, bool keep, const Fixed* fixed) {
-             return pass_of(any, x, call, threads,
-                            [&](auto&& pass) { return pass.forward(h0, c0, weights, keep, fixed); });
-           })
       .def("fix",
            [](AnyFollower& any, const py::sequence& weights, int threads) {
              need_made(any.config.layers > 0, "follower");
              return fix(any, weights, threads);
            })
-      .def("backward",
-           [](AnyFollower& any, py::handle x, py::handle y, py::handle reserve, const py::sequence& weights,
-              const py::tuple& call, int threads, const py::tuple& upstream, const py::tuple& wanted,
-              const Lease* lease) {
-             return pass_of(any, x, call, threads, [&](auto&& pass) {
-               return pass.backward(y, tensor_of(reserve, {"reserve"}), weights, upstream, wanted, lease);
-             });
-           })
       .def_property_readonly("packings",
                              [](const AnyFollower& any) { return any.f32.packings() + any.f64.packings(); });
+  define_method<AnyFollower, kForward, &call_forward>(follower, "See Kernel of fastrnn/torch/_kernel.py.");
+  define_method<AnyFollower, kBackward, &call_backward>(follower, "See Kernel of fastrnn/torch/_kernel.py.");
   m.def("use_tensors", &use_tensors);
   m.def("fingerprint", [](uintptr_t data, size_t bytes) {
     return current_backend().fingerprint(reinterpret_cast<const char*>(data), bytes);

@@ -1,7 +1,7 @@
 // Tensors that a caller of fastrnn.torch gives, without gaps for the core.
 #pragma once
 
-#include <deque>
+#include <forward_list>
 #include <vector>
 
 #include "network/config.h"
@@ -22,12 +22,12 @@ class Given {
 
   // `read` is the tensor that was given, or a copy.
   const Tensor& kept(py::handle given, const Tensor& read) {
-    if (!read.object().is(given)) copies_.push_back(read);
-    return read;
+    if (read.object().is(given)) return read;
+    return copies_.emplace_front(read);
   }
 
  private:
-  std::deque<Tensor> copies_;
+  std::forward_list<Tensor> copies_;  // which takes no memory where there are none
 };
 
 // visit(shape) for each weight, in torch's order.
