@@ -206,9 +206,9 @@ def pauses() -> Iterator[Case]:
 
 def inside_torch() -> Iterator[Case]:
     """fastrnn.torch beside torch's own layer, and beside the same kernels called with NumPy."""
-    ways = ("fastrnn", "fastrnn.torch", "fastrnn.torch fixed", "torch")
+    learners = ("fastrnn", "fastrnn.torch", "torch")
     for learning, overhead in ((False, 15), (True, 40)):
-        libraries = tuple(way for way in ways if not learning or "fixed" not in way)
+        libraries = learners if learning else (*learners, "fastrnn.torch fixed")
         limit = dict(group="torch", libraries=libraries, training=learning)
         for cell in GATES:
             yield Case(cell=cell, T=10, B=1, H=32, overhead=overhead, **limit)

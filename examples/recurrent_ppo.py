@@ -136,7 +136,8 @@ def returns(act, seeds=SEEDS):
 
 @torch.inference_mode()
 def compare(model, actor, seeds=SEEDS):
-    """Return of episodes that `predict` plays: decisions, other ones, largest logit difference."""
+    """Of episodes that `predict` plays: decisions, other ones of the actor, and the largest
+    difference of a logit."""
     decisions, others, largest = 0, 0, 0.0
     for seed in seeds:
         observations, actions = play(Predict(model), seed)

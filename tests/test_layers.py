@@ -79,7 +79,7 @@ def test_includes_point_down(name):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if layer_of(n) in (4.1, 4.2)])
-def test_threads_know_no_network(name):
+def test_system_and_threads_know_no_network(name):
     targets = {resolve(name, path) for _, path in includes_of(name)} - {None}
     assert all(target.startswith(("system/", "threads/")) for target in targets), targets
 

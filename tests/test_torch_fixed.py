@@ -131,14 +131,89 @@ def test_weights_that_were_taken_away_keep_their_place():
             assert same(layer(x), fresh(x))
 
 
-def test_weights_with_gaps_are_followed():
+def test_weights_with_gaps_are_left_out():
     layer, x = fastrnn.torch.GRU(3, 20).requires_grad_(False), numbers(4, 1, 3)
+    cell = fastrnn.torch.GRUCell(3, 20)
     layer.weight_hh_l0 = torch.nn.Parameter(numbers(20, 60).T, requires_grad=False)
     before = layer(x)
-    with pytest.raises(RuntimeError, match="weight_hh_l0"), fixed_weights(layer):
-        assert same(layer(x), before)
+    with pytest.raises(ValueError, match="model: expected"), fixed_weights(layer):
+        pass
+    with fixed_weights(torch.nn.ModuleList([layer, cell])):
         layer.weight_hh_l0.data.mul_(2)
         assert not same(layer(x), before)
+
+
+def fill(weight):
+    weight.data = torch.randn_like(weight)
+
+
+def fill_in_two_steps(weight):
+    weight.data = torch.empty(0)
+    weight.data = torch.randn(60, 20)
+
+
+def convert(weight):
+    weight.data = weight.data.double().mul_(1.5)
+    weight.data = weight.data.float()
+
+
+def swap(weight):
+    torch.utils.swap_tensors(weight, torch.nn.Parameter(torch.randn_like(weight), False))
+
+
+@pytest.mark.parametrize("change", [fill, fill_in_two_steps, convert, swap])
+def test_other_memory_never_comes_to_lie_where_weights_were(change):
+    cell, x = fastrnn.torch.GRUCell(20, 20).requires_grad_(False), numbers(2, 20)
+    with fixed_weights(cell):
+        place = cell.weight_ih.data_ptr()
+        for _ in range(40):
+            change(cell.weight_ih)
+            assert cell.weight_ih.data_ptr() != place
+            assert same(cell(x), copy.deepcopy(cell)(x))
+
+
+def test_a_conversion_is_no_broken_promise():
+    cell, x = fastrnn.torch.GRUCell(3, 20).requires_grad_(False), numbers(2, 3)
+    with fixed_weights(cell):
+        assert cell.double()(x.double()).dtype is torch.float64
+
+
+def test_memory_that_is_gone_is_a_change():
+    cell = fastrnn.torch.GRUCell(3, 20).requires_grad_(False)
+    with pytest.raises(RuntimeError, match="weight_hh changed inside"), fixed_weights(cell):
+        cell.weight_hh.untyped_storage().resize_(0)
+
+
+def test_shared_memory_is_no_change():
+    cell, x = fastrnn.torch.GRUCell(3, 20).requires_grad_(False), numbers(2, 3)
+    before = cell(x)
+    with fixed_weights(cell):
+        cell.share_memory()
+        assert same(cell(x), before)
+
+
+def test_it_begins_and_ends_under_modes_and_transforms():
+    from torch._subclasses import FakeTensorMode
+
+    cell, x = fastrnn.torch.GRUCell(3, 20), numbers(2, 3)
+    with FakeTensorMode(allow_non_fake_inputs=True), fixed_weights(cell):
+        pass
+
+    def loss(x):
+        with fixed_weights(cell):
+            return cell(x).sum()
+
+    assert torch.func.grad(loss)(x).shape == x.shape
+
+
+@pytest.mark.skipif(len(ISAS) < 2, reason="one instruction set")
+def test_another_instruction_set_at_the_end_is_no_change():
+    cell, now = fastrnn.torch.GRUCell(3, 20), _core.isa()
+    try:
+        with fixed_weights(cell):
+            _core.set_isa(next(isa for isa in ISAS if isa != now))
+    finally:
+        _core.set_isa(now)
 
 
 def test_training_looks_as_ever():

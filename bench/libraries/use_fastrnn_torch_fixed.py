@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,6 +11,7 @@ from bench.problem import Problem
 from fastrnn.torch import fixed_weights
 
 _open = ExitStack()
+atexit.register(_open.close)  # which says so if a weight has changed
 
 
 def prepare(problem: Problem) -> Prepared:

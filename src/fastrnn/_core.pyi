@@ -143,7 +143,12 @@ class Lease:
     """The packed weights of a pass forward, for the pass back: what they were, come what may."""
 
 class Fixed:
-    """The packed weights of tensors that are not to change while it lives; it keeps those alive."""
+    """The packed weights of tensors that are not to change while it lives; it keeps their memory.
+
+    `changed` has the numbers of those whose contents are not what they were.
+    """
+
+    def changed(self) -> list[int]: ...
 
 class Follower:
     """The kernels for weights that are somebody else's, packed as their contents change.

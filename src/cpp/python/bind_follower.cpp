@@ -241,26 +241,38 @@ class Pass {
   std::optional<GivenWeights<T>> weights_;
 };
 
-template <class Kind>
-Kind given_as(py::handle object, const char* name) {
-  if (py::isinstance<Kind>(object)) return py::reinterpret_borrow<Kind>(object);
-  throw py::type_error(std::string(name) + ": expected a tuple or a list, got " +
-                       std::string(py::str(py::type::of(object).attr("__name__"))));
+[[noreturn]] void refuse(const char* name, const char* wanted, py::handle got) {
+  throw py::type_error(std::string(name) + ": expected " + wanted + ", got " +
+                       std::string(py::str(py::type::of(got).attr("__name__"))));
 }
 
-// One of ours, or null for None. pybind11's cast alone looks for the class at each call, for None too: 0.8 us.
+py::sequence sequence_of(py::handle object, const char* name) {
+  if (!py::isinstance<py::sequence>(object)) refuse(name, "a tuple or a list", object);
+  return py::reinterpret_borrow<py::sequence>(object);
+}
+
+py::tuple tuple_of(py::handle object, const char* name, size_t size) {
+  if (!py::isinstance<py::tuple>(object)) refuse(name, "a tuple", object);
+  auto tuple = py::reinterpret_borrow<py::tuple>(object);
+  if (tuple.size() == size) return tuple;
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " values, got " +
+                        std::to_string(tuple.size()));
+}
+
+// One of ours, or null for None. pybind11's cast looks for the class at each call, for None too: 0.8 us.
 template <class Any>
-const Any* given_object(py::handle object) {
+const Any* given_object(py::handle object, const char* name, const char* wanted) {
   static const auto* const made = reinterpret_cast<PyTypeObject*>(py::type::of<Any>().ptr());
   if (object.is_none()) return nullptr;
-  return Py_TYPE(object.ptr()) == made ? &object_of<Any>(object.ptr()) : object.cast<const Any*>();
+  if (Py_TYPE(object.ptr()) != made) refuse(name, wanted, object);
+  return &object_of<Any>(object.ptr());
 }
 
 // body(pass) in the precision of the input.
 template <class Body>
-auto pass_of(AnyFollower& any, py::handle input, const py::tuple& arguments, int threads, Body body) {
+auto pass_of(AnyFollower& any, py::handle input, py::handle arguments, int threads, Body body) {
   need_made(any.config.layers > 0, "follower");
-  const TorchCall call(arguments, threads);
+  const TorchCall call(tuple_of(arguments, "call", 6), threads);
   const Tensor x = input_of(input, any.config, call);
   if (x.bits() == 64) return body(Pass<double>(any, x, call));
   return body(Pass<float>(any, x, call));
@@ -271,17 +283,17 @@ constexpr Signature<9> kBackward = {
     "backward", {"x", "y", "reserve", "weights", "call", "threads", "upstream", "wanted", "lease"}, 9};
 
 py::object call_forward(AnyFollower& any, const Arguments<8>& a) {
-  const Fixed* const fixed = given_object<Fixed>(a[7]);
-  return pass_of(any, a[0], given_as<py::tuple>(a[4], "call"), a[5].cast<int>(), [&](auto&& pass) {
-    return pass.forward(a[1], a[2], given_as<py::sequence>(a[3], "weights"), a[6].cast<bool>(), fixed);
+  const Fixed* const fixed = given_object<Fixed>(a[7], "fixed", "a Fixed or None");
+  return pass_of(any, a[0], a[4], a[5].cast<int>(), [&](auto&& pass) {
+    return pass.forward(a[1], a[2], sequence_of(a[3], "weights"), a[6].cast<bool>(), fixed);
   });
 }
 
 py::object call_backward(AnyFollower& any, const Arguments<9>& a) {
-  const Lease* const lease = given_object<Lease>(a[8]);
-  return pass_of(any, a[0], given_as<py::tuple>(a[4], "call"), a[5].cast<int>(), [&](auto&& pass) {
-    return pass.backward(a[1], tensor_of(a[2], {"reserve"}), given_as<py::sequence>(a[3], "weights"),
-                         given_as<py::tuple>(a[6], "upstream"), given_as<py::tuple>(a[7], "wanted"), lease);
+  const Lease* const lease = given_object<Lease>(a[8], "lease", "a Lease or None");
+  return pass_of(any, a[0], a[4], a[5].cast<int>(), [&](auto&& pass) {
+    return pass.backward(a[1], tensor_of(a[2], {"reserve"}), sequence_of(a[3], "weights"),
+                         tuple_of(a[6], "upstream", 3), tuple_of(a[7], "wanted", 4), lease);
   });
 }
 
@@ -289,7 +301,7 @@ py::object call_backward(AnyFollower& any, const Arguments<9>& a) {
 
 void bind_follower(py::module_& m) {
   py::class_<Lease>(m, "Lease");
-  py::class_<Fixed>(m, "Fixed");
+  py::class_<Fixed>(m, "Fixed").def("changed", &Fixed::changed);
   auto follower = py::class_<AnyFollower>(m, "Follower");
   follower
       .def(py::init([](const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
@@ -300,7 +312,7 @@ void bind_follower(py::module_& m) {
       .def("fix",
            [](AnyFollower& any, const py::sequence& weights, int threads) {
              need_made(any.config.layers > 0, "follower");
-             return fix(any, weights, threads);
+             return fix(any, weights, threads_of(threads));
            })
       .def_property_readonly("packings",
                              [](const AnyFollower& any) { return any.f32.packings() + any.f64.packings(); });

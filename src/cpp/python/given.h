@@ -9,7 +9,7 @@
 
 namespace fastrnn {
 
-// What was given lives as long as this, what had to be copied as well.
+// What had to be copied lives as long as this; what was given, the caller holds.
 class Given {
  public:
   // A tensor of this shape without gaps.

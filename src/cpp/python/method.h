@@ -74,6 +74,8 @@ inline void hand_over_exception() {
     throw;
   } catch (py::error_already_set& error) {
     error.restore();
+  } catch (const py::cast_error& error) {  // pybind11 says RuntimeError, where its own methods say TypeError
+    PyErr_SetString(PyExc_TypeError, error.what());
   } catch (const py::builtin_exception& error) {
     error.set_error();
   } catch (const std::bad_alloc& error) {

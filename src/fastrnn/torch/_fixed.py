@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .. import _core
-from ._call import Tensor
 from ._kernel import is_exact
 from ._modules import FLOATS, IrregularCallError, kernel_of, names_of
 from .cells import _Cell
@@ -42,19 +39,19 @@ def fixed_weights(model: torch.nn.Module) -> Iterator[None]:
 
     Raises:
         TypeError: `model` is not a torch.nn.Module.
-        ValueError: it has no layer or cell of `fastrnn.torch` with weights that the kernels take.
+        ValueError: it has no layer or cell of `fastrnn.torch` whose weights the kernels take as
+            they lie: dense float32 or float64 on the CPU, without gaps. Others are left out.
         RuntimeError: at the end, where nothing else was raised: weights are not what they were. The
             message names them; results since they changed may be those of the old ones.
     """
-    held = [_Held(path, module) for path, module in _modules(model)]
-    if not held:
+    modules = list(_modules(model))
+    if not modules:
         raise ValueError(
             "model: expected layers or cells of fastrnn.torch, with dense float32 or float64 "
             "weights on the CPU, got none; call fastrnn.torch.accelerate(model) before"
         )
     with ExitStack() as stack:
-        for layer in held:
-            layer.fix(stack)
+        held = [_Held(path, module, stack) for path, module in modules]
         yield
     changed = [name for layer in held for name in layer.changed()]
     if changed:
@@ -64,26 +61,18 @@ def fixed_weights(model: torch.nn.Module) -> Iterator[None]:
         )
 
 
-@dataclass
 class _Held:
-    """A layer, its weights, and what they were."""
+    """A layer whose weights are held."""
 
-    path: str
-    module: Any
-
-    def __post_init__(self) -> None:
-        self.names = names_of(self.module)
-        self.weights = _parameters(self.module)
-        self.prints = list(map(_print_of, self.weights))
-
-    def fix(self, stack: ExitStack) -> None:
-        kernel = kernel_of(self.module, self.module._config())
-        stack.callback(kernel.release, kernel.fix(self.weights))
+    def __init__(self, path: str, module: Any, stack: ExitStack) -> None:
+        self.path, self.names = path, names_of(module)
+        kernel = kernel_of(module, module._config())
+        self.fixed = kernel.fix(_parameters(module))
+        stack.callback(kernel.release, self.fixed)
 
     def changed(self) -> Iterator[str]:
-        for name, weight, before in zip(self.names, self.weights, self.prints, strict=True):
-            if _print_of(weight) != before:
-                yield f"{self.path}.{name}" if self.path else name
+        for i in self.fixed.changed():
+            yield f"{self.path}.{self.names[i]}" if self.path else self.names[i]
 
 
 def _modules(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
@@ -110,10 +99,6 @@ def _is_supported(module: Any) -> bool:
         return False
     dtype = weights[0].dtype
     return [w.shape for w in weights] == shapes and all(
-        w.dtype is dtype in FLOATS and w.is_cpu and w.layout is torch.strided for w in weights
+        w.dtype is dtype in FLOATS and w.is_cpu and w.layout is torch.strided and w.is_contiguous()
+        for w in weights
     )
-
-
-def _print_of(weight: Tensor) -> int:
-    data = weight.detach().contiguous()
-    return _core.fingerprint(data.data_ptr(), data.nbytes)

@@ -16,7 +16,7 @@ _core.use_tensors(torch.Tensor, True)
 
 _PAD = 16  # kPad of tasks.h
 _ALIGN = 64  # kAlign of memory.h
-_making = threading.Lock()
+_lock = threading.Lock()
 
 
 def is_exact(value: Any) -> bool:
@@ -82,7 +82,7 @@ class Kernel:
     def __getattr__(self, name: str) -> Any:
         if name != "native":
             raise AttributeError(name)
-        with _making:  # at the first use: shapes may be symbolic where nothing is run
+        with _lock:  # at the first use: shapes may be symbolic where nothing is run
             return self.__dict__.setdefault("native", _core.Follower(*self.config))
 
     def __reduce__(self) -> tuple[Any, ...]:  # for copy.deepcopy of a parametrized module
@@ -100,13 +100,13 @@ class Kernel:
     def fix(self, weights: Sequence[Tensor]) -> _core.Fixed:
         """Take these weights, in calls without a tape, to be what they are now, until `release`."""
         fixed = self.native.fix(weights, _num_threads())
-        with _making:
+        with _lock:
             self._fixed = (*self._fixed, fixed)
         return fixed
 
     def release(self, fixed: _core.Fixed) -> None:
         """End one `fix`, in any order."""
-        with _making:
+        with _lock:
             self._fixed = tuple(other for other in self._fixed if other is not fixed)
 
     def state_shape(self, batch: Any, layout: int, size: int) -> tuple[Any, ...]:
