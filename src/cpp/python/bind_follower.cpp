@@ -241,33 +241,6 @@ class Pass {
   std::optional<GivenWeights<T>> weights_;
 };
 
-[[noreturn]] void refuse(const char* name, const char* wanted, py::handle got) {
-  throw py::type_error(std::string(name) + ": expected " + wanted + ", got " +
-                       std::string(py::str(py::type::of(got).attr("__name__"))));
-}
-
-py::sequence sequence_of(py::handle object, const char* name) {
-  if (!py::isinstance<py::sequence>(object)) refuse(name, "a tuple or a list", object);
-  return py::reinterpret_borrow<py::sequence>(object);
-}
-
-py::tuple tuple_of(py::handle object, const char* name, size_t size) {
-  if (!py::isinstance<py::tuple>(object)) refuse(name, "a tuple", object);
-  auto tuple = py::reinterpret_borrow<py::tuple>(object);
-  if (tuple.size() == size) return tuple;
-  throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " values, got " +
-                        std::to_string(tuple.size()));
-}
-
-// One of ours, or null for None. pybind11's cast looks for the class at each call, for None too: 0.8 us.
-template <class Any>
-const Any* given_object(py::handle object, const char* name, const char* wanted) {
-  static const auto* const made = reinterpret_cast<PyTypeObject*>(py::type::of<Any>().ptr());
-  if (object.is_none()) return nullptr;
-  if (Py_TYPE(object.ptr()) != made) refuse(name, wanted, object);
-  return &object_of<Any>(object.ptr());
-}
-
 // body(pass) in the precision of the input.
 template <class Body>
 auto pass_of(AnyFollower& any, py::handle input, py::handle arguments, int threads, Body body) {
