@@ -5,6 +5,7 @@
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION=ignore
 unset FASTRNN_ISA FASTRNN_NUM_THREADS
+export torch_version=2.13.0 # the comparisons with torch were made against this one
 
 scratch=$(mktemp -d)
 declare -A running=() # process groups of what runs beside, by name

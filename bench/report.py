@@ -68,8 +68,8 @@ All libraries got the same weights, at most two threads and whatever setting ser
 their results agreed (float32: 1e-5, float64: 1e-10) before anything was timed. `bench/timing.py`
 says how they are kept from disturbing each other, `bench/libraries/` what each was given,
 `bench/roofline.py` what the floor contains. In training our weights count as changed at every step:
-packing them anew is in the time. A dash: the library cannot do it or is not installed. Rows may be
-of several runs (`--update`); within a row all libraries were timed in turn.
+packing them anew is in the time. A dash: the library cannot do it, is not installed, or came later.
+Rows may be of several runs (`--update`); within a row all libraries were timed in turn.
 """
 
 
