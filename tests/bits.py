@@ -69,11 +69,12 @@ class Golden:
 
         outputs = [n for n in ("y", "h", "c") if n in results]
         inputs = [n for n in ("dx", "dh0", "dc0") if n in results]
-        weights = sorted(results.keys() - {*outputs, *inputs})
+        weights = sorted(results.keys() - {*outputs, *inputs, "step_norms"})
         return {
             "outputs": sha(outputs),
             "input_gradients": sha(inputs),
             "weight_gradients": sha(weights),
+            "step_norms": sha(["step_norms"]),
         }
 
 

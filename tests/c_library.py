@@ -42,6 +42,7 @@ class Gradients(ctypes.Structure):
         ("dhn", c_void_p), ("dcn", c_void_p),
         ("dx", c_void_p), ("dx_step", c_ssize_t), ("dx_row", c_ssize_t),
         ("dh0", c_void_p), ("dc0", c_void_p), ("weights", POINTER(c_void_p)), ("threads", c_int32),
+        ("step_norms", c_void_p),
     ]  # fmt: skip
 
 
@@ -108,14 +109,20 @@ class Layer:
         return y
 
     def gradients(
-        self, x: np.ndarray, dy: np.ndarray, lengths: np.ndarray | None
+        self, x: np.ndarray, dy: np.ndarray, lengths: np.ndarray | None, norms: np.ndarray | None
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return those of x and of the weights; `norms` is filled, without it the call is that of
+        a program that was built before there were any."""
         y, dx, tape = np.empty_like(dy), np.empty_like(x), c_void_p()
         sequence = self.sequence(x, y, lengths)
         call("fastrnn_layer_forward", self.handle, byref(sequence), byref(tape))
         weights = {name: np.empty_like(w) for name, w in self.weights.items()}
         pointers = (c_void_p * len(weights))(*(w.ctypes.data for w in weights.values()))
         g = Gradients(size=ctypes.sizeof(Gradients), weights=pointers, threads=2)
+        if norms is None:
+            g.size, g.step_norms = Gradients.step_norms.offset, 1  # which nobody may look at
+        else:
+            g.step_norms = norms.ctypes.data
         g.dy, g.dy_step, g.dy_row = dy.ctypes.data, sequence.y_step, sequence.y_row
         g.dx, g.dx_step, g.dx_row = dx.ctypes.data, sequence.x_step, sequence.x_row
         call("fastrnn_layer_backward", self.handle, tape, byref(g))

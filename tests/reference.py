@@ -2,7 +2,8 @@
 
 Every cell is two functions: `forward` does one step and returns the new state with what it
 must remember; `backward`, right below it, is the chain rule applied to those lines from the
-last to the first. Backpropagation through time is `sweep_backward`: the steps, last to first.
+last to the first, down to da, the gradient with respect to W x + b_ih (and what goes to the
+state by U h + b_hh). Backpropagation through time is `sweep_backward`: the steps, last to first.
 
 Shapes (n rows that are alive at a step, T steps, B rows, L layers, D directions, H hidden
 units, P = proj_size or H, I inputs):
@@ -56,13 +57,13 @@ class RnnTanh:
     def forward(x, state, w):
         (h,) = state
         new = np.tanh(linear(x, w, "ih") + linear(h, w, "hh"))
-        return (new,), (x, h, new)
+        return (new,), (h, new)
 
     @staticmethod
     def backward(saved, dstate, w, dw):
-        x, h, new = saved
+        h, new = saved
         da = dstate[0] * d_tanh(new)
-        return linear_backward(da, x, w, dw, "ih"), (linear_backward(da, h, w, dw, "hh"),)
+        return da, (linear_backward(da, h, w, dw, "hh"),)
 
 
 class RnnRelu:
@@ -75,13 +76,13 @@ class RnnRelu:
     def forward(x, state, w):
         (h,) = state
         new = np.maximum(0, linear(x, w, "ih") + linear(h, w, "hh"))
-        return (new,), (x, h, new)
+        return (new,), (h, new)
 
     @staticmethod
     def backward(saved, dstate, w, dw):
-        x, h, new = saved
+        h, new = saved
         da = np.where(new > 0, dstate[0], 0)
-        return linear_backward(da, x, w, dw, "ih"), (linear_backward(da, h, w, dw, "hh"),)
+        return da, (linear_backward(da, h, w, dw, "hh"),)
 
 
 class Lstm:
@@ -99,11 +100,11 @@ class Lstm:
         tanh_c = np.tanh(new_c)
         m = o * tanh_c
         new_h = linear(m, w, "hr") if "weight_hr" in w else m
-        return (new_h, new_c), (x, h, c, i, f, g, o, tanh_c, m)
+        return (new_h, new_c), (h, c, i, f, g, o, tanh_c, m)
 
     @staticmethod
     def backward(saved, dstate, w, dw):
-        x, h, c, i, f, g, o, tanh_c, m = saved
+        h, c, i, f, g, o, tanh_c, m = saved
         dh, dc = dstate
         dm = linear_backward(dh, m, w, dw, "hr") if "weight_hr" in w else dh
         dc = dc + dm * o * d_tanh(tanh_c)
@@ -112,8 +113,7 @@ class Lstm:
         dg = dc * i * d_tanh(g)
         do = dm * tanh_c * d_sigmoid(o)
         da = np.concatenate([di, df, dg, do], axis=1)
-        dx, dh = linear_backward(da, x, w, dw, "ih"), linear_backward(da, h, w, dw, "hh")
-        return dx, (dh, dc * f)
+        return da, (linear_backward(da, h, w, dw, "hh"), dc * f)
 
 
 class Gru:
@@ -129,18 +129,17 @@ class Gru:
         hr, hz, hn = np.split(linear(h, w, "hh"), 3, axis=1)
         r, z = sigmoid(xr + hr), sigmoid(xz + hz)
         n = np.tanh(xn + r * hn)
-        return ((1 - z) * n + z * h,), (x, h, r, z, n, hn)
+        return ((1 - z) * n + z * h,), (h, r, z, n, hn)
 
     @staticmethod
     def backward(saved, dstate, w, dw):
-        x, h, r, z, n, hn = saved
+        h, r, z, n, hn = saved
         (dnew,) = dstate
         dn = dnew * (1 - z) * d_tanh(n)
         dz = dnew * (h - n) * d_sigmoid(z)
         dr = dn * hn * d_sigmoid(r)
-        dx = linear_backward(np.concatenate([dr, dz, dn], axis=1), x, w, dw, "ih")
         dh = linear_backward(np.concatenate([dr, dz, dn * r], axis=1), h, w, dw, "hh")
-        return dx, (dh + dnew * z,)
+        return np.concatenate([dr, dz, dn], axis=1), (dh + dnew * z,)
 
 
 CELLS = {"rnn_tanh": RnnTanh, "rnn_relu": RnnRelu, "lstm": Lstm, "gru": Gru}
@@ -166,15 +165,18 @@ def sweep(cell, x, state, lengths, reverse, w):
 
 
 def sweep_backward(cell, x, dy, dstate, steps, w, dw):
-    """dy [T, B, P], dstate of [B, .] arrays -> dx [T, B, I], the initial state's gradient"""
+    """dy [T, B, P], dstate of [B, .] arrays -> dx [T, B, I], the initial state's gradient,
+    the norm of da [T, B]"""
     dstate = [d.copy() for d in dstate]
-    dx = np.zeros(x.shape)
+    dx, norms = np.zeros(x.shape), np.zeros(x.shape[:2])
     for t, live, saved in reversed(steps):
         dh, *rest = (d[live] for d in dstate)
-        dx[t, live], dold = cell.backward(saved, (dh + dy[t, live], *rest), w, dw)
+        da, dold = cell.backward(saved, (dh + dy[t, live], *rest), w, dw)
+        dx[t, live] = linear_backward(da, x[t, live], w, dw, "ih")
+        norms[t, live] = np.linalg.norm(da, axis=1)
         for d, value in zip(dstate, dold, strict=True):
             d[live] = value
-    return dx, dstate
+    return dx, dstate, norms
 
 
 # The network: layers on top of each other, two directions side by side.
@@ -245,8 +247,9 @@ def forward(cell, weights, x, state=None, lengths=None, masks=None):
 
 
 def backward(tape, dy=None, dstate=None):
-    """gradients of the input, of the initial state (a tuple) and of every weight (a dict),
-    given those of y and of the final state (a tuple; None, or an entry None, is zero)"""
+    """gradients of the input, of the initial state (a tuple) and of every weight (a dict), and
+    the norm of da at each step [L*D, T, B], given the gradients of y and of the final state (a
+    tuple; None, or an entry None, is zero)"""
     dweights = {name: np.zeros(w.shape) for name, w in tape.weights.items()}
     dstate = (None,) * len(tape.state) if dstate is None else dstate
     dstate = [
@@ -254,6 +257,7 @@ def backward(tape, dy=None, dstate=None):
         for s, d in zip(tape.state, dstate, strict=True)
     ]
     dstate0 = tuple(np.empty(s.shape) for s in tape.state)
+    norms = np.empty((len(tape.state[0]), *tape.layers[0][0].shape[:2]))
     _, suffixes = layout(tape.weights)
     width = len(suffixes) * tape.state[0].shape[2]
     dx = np.zeros((*tape.layers[0][0].shape[:2], width)) if dy is None else dy
@@ -262,7 +266,7 @@ def backward(tape, dy=None, dstate=None):
         dy, dx = np.split(np.asarray(dx, np.float64), len(suffixes), axis=2), np.zeros(x.shape)
         for direction, suffix in enumerate(suffixes):
             row = layer * len(suffixes) + direction
-            d, first = sweep_backward(
+            d, first, norms[row] = sweep_backward(
                 tape.cell,
                 x,
                 dy[direction],
@@ -276,4 +280,4 @@ def backward(tape, dy=None, dstate=None):
                 s[row] = value
         if layer and tape.masks is not None:
             dx = dx * tape.masks[layer - 1]
-    return dx, dstate0, dweights
+    return dx, dstate0, dweights, norms

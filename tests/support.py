@@ -1,7 +1,7 @@
 """What the tests share: a network as settings, random problems for it, measures of agreement.
 
-The results of a network on a problem are a flat dict (y, h, c, dx, dh0, dc0 and a gradient for
-each weight name), so that one comparison serves outputs and gradients of every cell.
+The results of a network on a problem are a flat dict (y, h, c, dx, dh0, dc0, step_norms and a
+gradient for each weight name), so that one comparison serves outputs and gradients of every cell.
 """
 
 import copy
@@ -131,18 +131,22 @@ def unpacked(state):
     return state if isinstance(state, tuple) else (state,)
 
 
-def named(y, state, dx, dstate0, dweights) -> dict[str, Any]:
+def named(y, state, dx, dstate0, dweights, step_norms=None) -> dict[str, Any]:
     result = {"y": y, "dx": dx}
+    result |= {} if step_norms is None else {"step_norms": step_norms}
     result |= dict(zip(("h", "c"), state, strict=False))
     result |= dict(zip(("dh0", "dc0"), dstate0, strict=False))
     return result | dweights
 
 
+def results_of(y, state, g):
+    return named(y, unpacked(state), g.input, unpacked(g.state), g.weights, g.step_norms)
+
+
 def run(layer, p):
     """forward and backward by the library"""
     y, state, tape = layer.forward(p.x, packed(p.state), lengths=p.lengths)
-    g = layer.backward(tape, p.dy, packed(p.dstate))
-    return named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
+    return results_of(y, state, layer.backward(tape, p.dy, packed(p.dstate), step_norms=True))
 
 
 def expected(weights, p, masks=None):
@@ -166,7 +170,7 @@ def assert_close(actual, wanted, dtype, floor=0.0):
     for name, array in wanted.items():
         tolerance = OUTPUT_TOLERANCE if name in ("y", "h", "c") else GRADIENT_TOLERANCE
         assert actual[name].shape == array.shape, name
-        assert actual[name].dtype == dtype, name
+        assert actual[name].dtype == ("float64" if name == "step_norms" else dtype), name
         assert error(name, actual[name], array, floor) <= tolerance[dtype], name
 
 

@@ -11,11 +11,11 @@ from support import (
     LAYOUTS,
     assert_same_bits,
     in_layout,
-    named,
     net_of,
     packed,
     problem,
     random,
+    results_of,
     run,
     unpacked,
 )
@@ -59,9 +59,8 @@ def test_layouts_of_sequences(kind, layout):
     net = net_of(kind, 5, 20, layers=2)
     p, layer = problem(net, steps=8, batch=5, lengths="ragged"), net.build()
     y, state, tape = layer.forward(in_layout(p.x, layout), packed(p.state), lengths=p.lengths)
-    g = layer.backward(tape, in_layout(p.dy, layout), packed(p.dstate))
-    result = named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
-    assert_same_bits(result, run(layer, p))
+    g = layer.backward(tape, in_layout(p.dy, layout), packed(p.dstate), step_norms=True)
+    assert_same_bits(results_of(y, state, g), run(layer, p))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -72,9 +71,8 @@ def test_layouts_of_states(kind, layout):
     state = tuple(in_layout(s, layout) for s in p.state)
     dstate = tuple(in_layout(s, layout) for s in p.dstate)
     y, final, tape = layer.forward(p.x, packed(state))
-    g = layer.backward(tape, p.dy, packed(dstate))
-    result = named(y, unpacked(final), g.input, unpacked(g.state), g.weights)
-    assert_same_bits(result, run(layer, p))
+    g = layer.backward(tape, p.dy, packed(dstate), step_norms=True)
+    assert_same_bits(results_of(y, final, g), run(layer, p))
 
 
 @each_kind

@@ -275,9 +275,9 @@ def test_gradients_print_their_shapes():
         "Gradients(input=[2, 1, 3], state=([1, 1, 4], [1, 1, 4]), weights={weight_ih_l0=[16, 3], "
         "weight_hh_l0=[16, 4], bias_ih_l0=[16], bias_hh_l0=[16]})"
     )
-    assert repr(gru.backward(of_gru, z, input_grad=False)) == (
+    assert repr(gru.backward(of_gru, z, input_grad=False, step_norms=True)) == (
         "Gradients(input=None, state=[1, 1, 4], weights={weight_ih_l0=[12, 3], "
-        "weight_hh_l0=[12, 4]})"
+        "weight_hh_l0=[12, 4]}, step_norms=[1, 2, 1])"
     )
     assert repr(linear.backward(of_linear, p)) == (
         "Gradients(input=[2, 1, 3], state=None, weights={weight=[2, 3], bias=[2]})"

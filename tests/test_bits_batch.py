@@ -17,9 +17,10 @@ SMALL, LARGE = (5, 7), (33, 70)  # inputs, hidden: within one vector, several an
 
 
 def results_of_row(results, row):
-    """what belongs to one sequence: the row axis is the second one everywhere"""
+    """what belongs to one sequence: the row axis is the second one, but that of the norms"""
     names = [name for name in results if name in ("y", "h", "c", "dx", "dh0", "dc0")]
-    return {name: np.ascontiguousarray(results[name][:, row]) for name in names}
+    own = {name: np.ascontiguousarray(results[name][:, row]) for name in names}
+    return own | {"step_norms": results["step_norms"][:, :, row].copy()}
 
 
 @pytest.mark.parametrize("batch", [2, 3, 6, 7, 16, 25, 64])
@@ -60,6 +61,7 @@ def test_ragged_row_equals_the_short_sequence(kind, dtype, sizes, batch, bidirec
         alone = replace(alone, x=alone.x[:length], dy=alone.dy[:length], lengths=None)
         cut = results_of_row(together, row)
         cut |= {name: cut[name][:length] for name in ("y", "dx")}
+        cut["step_norms"] = cut["step_norms"][:, :length]
         assert_same_bits(cut, results_of_row(run(layer, alone), 0))
 
 
@@ -72,14 +74,16 @@ def chunked(layer, p, sizes):
         state = unpacked(state)
         ys.append(y)
         tapes.append((start, end, tape))
-    dstate, dxs = p.dstate, []
+    dstate, dxs, norms = p.dstate, [], []
     for start, end, tape in reversed(tapes):
-        g = layer.backward(tape, p.dy[start:end], packed(dstate))
+        g = layer.backward(tape, p.dy[start:end], packed(dstate), step_norms=True)
         dstate = unpacked(g.state)
         dxs.insert(0, g.input)
-    names = ("y", "dx", "h", "dh0", "c", "dc0")
+        norms.insert(0, g.step_norms)
+    names = ("y", "dx", "step_norms", "h", "dh0", "c", "dc0")
     pairs = [a for pair in zip(state, dstate, strict=True) for a in pair]
-    return dict(zip(names, (np.concatenate(ys), np.concatenate(dxs), *pairs), strict=False))
+    joined = np.concatenate(ys), np.concatenate(dxs), np.concatenate(norms, axis=1)
+    return dict(zip(names, (*joined, *pairs), strict=False))
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 17, (5, 1, 11), (16, 1), (0, 17)])

@@ -53,12 +53,15 @@ def test_training(cell, dtype):
     lengths = np.array([9, 0, 4, 7], np.int64)
     y, _, tape = layer.forward(x, lengths=lengths)
     dy = np.random.default_rng(2).standard_normal(y.shape).astype(dtype)
-    expected = layer.backward(tape, dy)
-    dx, weights = c_library.Layer(layer, cell).gradients(x, dy, lengths)
-    assert dx.tobytes() == expected.input.tobytes()
-    assert list(weights) == list(expected.weights)
-    for name, gradient in expected.weights.items():
-        assert weights[name].tobytes() == gradient.tobytes(), name
+    expected = layer.backward(tape, dy, step_norms=True)
+    norms = np.empty_like(expected.step_norms)
+    for step_norms in (norms, None):
+        dx, weights = c_library.Layer(layer, cell).gradients(x, dy, lengths, step_norms)
+        assert dx.tobytes() == expected.input.tobytes()
+        assert list(weights) == list(expected.weights)
+        for name, gradient in expected.weights.items():
+            assert weights[name].tobytes() == gradient.tobytes(), name
+    assert norms.tobytes() == expected.step_norms.tobytes()
 
 
 def test_messages():

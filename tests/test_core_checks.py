@@ -178,7 +178,7 @@ def going_back():
     return {
         "dy": random(T, B, H), "dh": random(1, B, H), "dc": random(1, B, H),
         "dx": random(T, B, I), "dh0": random(1, B, H), "dc0": random(1, B, H),
-        "grads": weights(), "threads": 1,
+        "grads": weights(), "threads": 1, "step_norms": np.zeros((1, T, B)),
     }  # fmt: skip
 
 
@@ -195,6 +195,12 @@ WRONG_PASSES_BACK = [
     ({"grads": [None, *weights()[1:]]}, TypeError, "grads: expected an array, got None"),
     ({"grads": [*map(frozen, weights())]}, ValueError, "grads: expected a writable array"),
     ({"threads": -1}, ValueError, "threads: expected 0 or more, got -1"),
+    ({"step_norms": np.zeros((T, B))}, ValueError, r"step_norms: expected shape \[1, 4, 3\], got"),
+    (
+        {"step_norms": frozen(np.zeros((1, T, B)))},
+        ValueError,
+        "step_norms: expected a writable array",
+    ),
 ]
 
 

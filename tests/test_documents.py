@@ -88,6 +88,7 @@ def of_howto():
     yield from of_shipping()
     yield from of_training()
     yield from of_characters()
+    yield {}  # of gradients that reach back
     yield of_onnx() if find_spec("onnx") else "onnx"
     yield dict(keras_model=keras_model())
 

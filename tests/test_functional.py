@@ -6,7 +6,7 @@ import pytest
 import fastrnn
 from fastrnn import _threads, functional
 from fastrnn._engine import Engine
-from support import DTYPES, KINDS, assert_same_bits, named, net_of, packed, problem, run, unpacked
+from support import DTYPES, KINDS, assert_same_bits, net_of, packed, problem, results_of, run
 
 pytestmark = pytest.mark.usefixtures("isa")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -34,9 +34,8 @@ def test_same_bits_as_the_layer(kind, dtype, layers, bidirectional, bias):
     p, weights = problem(net, steps=6, batch=4, lengths="ragged"), weights_of(net)
     plain, with_tape, options = functions(net)
     y, state, tape = with_tape(p.x, weights, packed(p.state), lengths=p.lengths, **options)
-    g = functional.backward(tape, p.dy, packed(p.dstate))
-    result = named(y, unpacked(state), g.input, unpacked(g.state), g.weights)
-    assert_same_bits(result, run(net.build(), p))
+    g = functional.backward(tape, p.dy, packed(p.dstate), step_norms=True)
+    assert_same_bits(results_of(y, state, g), run(net.build(), p))
     y_plain, _ = plain(p.x, weights, packed(p.state), lengths=p.lengths, **options)
     assert y_plain.tobytes() == y.tobytes()
 
@@ -159,8 +158,8 @@ def test_dropout(kind, bidirectional):
     layer.generator = np.random.default_rng(7)
     wanted = run(layer, p)
     y, state, tape = with_tape(p.x, weights, packed(p.state), seed=7, **options)
-    g = functional.backward(tape, p.dy, packed(p.dstate))
-    assert_same_bits(named(y, unpacked(state), g.input, unpacked(g.state), g.weights), wanted)
+    g = functional.backward(tape, p.dy, packed(p.dstate), step_norms=True)
+    assert_same_bits(results_of(y, state, g), wanted)
     seeds = (7, 7, 8, None, None)
     draws = [plain(p.x, weights, packed(p.state), seed=s, **options)[0].tobytes() for s in seeds]
     assert draws[0] == draws[1] == y.tobytes()

@@ -15,11 +15,10 @@ from support import (
     assert_same_bits,
     expected,
     in_layout,
-    named,
     packed,
     problem,
+    results_of,
     run,
-    unpacked,
 )
 
 pytestmark = pytest.mark.usefixtures("isa")
@@ -74,8 +73,9 @@ def run_with(layer, p, batch_first, layouts):
 
     x, dy = outside(p.x, layouts[0]), outside(p.dy, layouts[1])
     y, state, tape = layer.forward(x, packed(p.state), lengths=p.lengths)
-    g = layer.backward(tape, dy, packed(p.dstate))
-    return named(inside(y), unpacked(state), inside(g.input), unpacked(g.state), g.weights)
+    g = layer.backward(tape, dy, packed(p.dstate), step_norms=True)
+    norms = g.step_norms.swapaxes(1, 2) if batch_first else g.step_norms
+    return results_of(inside(y), state, replace(g, input=inside(g.input), step_norms=norms))
 
 
 @settings(max_examples=400)

@@ -42,6 +42,13 @@ def run_torch(twin, p):
     )
 
 
+def run_without_norms(layer, p):
+    """torch has none"""
+    results = run(layer, p)
+    del results["step_norms"]
+    return results
+
+
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
@@ -52,7 +59,7 @@ def test_outputs_and_gradients(kind, dtype, layers, bidirectional, ragged):
     p, layer = problem(net, steps=15, batch=7, lengths="ragged" if ragged else None), net.build()
     if ragged:
         p.lengths[p.lengths == 0] = 1  # torch does not take empty rows
-    assert_close(run(layer, p), run_torch(twin_of(net, layer), p), dtype)
+    assert_close(run_without_norms(layer, p), run_torch(twin_of(net, layer), p), dtype)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +70,7 @@ def test_state_dict_goes_both_ways(kind):
     assert list(twin.state_dict()) == list(layer.state_dict())
     layer.load_state_dict(twin.state_dict())
     p = problem(net, steps=4, batch=2)
-    assert_close(run(layer, p), run_torch(twin, p), net.dtype)
+    assert_close(run_without_norms(layer, p), run_torch(twin, p), net.dtype)
 
 
 def test_tensors_come_in_without_a_copy():

@@ -95,7 +95,13 @@ class Network:
         self, x: Any, state: Any, batch_first: bool, threads: int
     ) -> tuple[_Array, Any, Tape] | None: ...
     def plain_backward(
-        self, tape: Tape, dy: Any, dstate: Any, threads: int, input_grad: bool
+        self,
+        tape: Tape,
+        dy: Any,
+        dstate: Any,
+        threads: int,
+        input_grad: bool,
+        step_norms: _Array | None,
     ) -> tuple[_Array | None, Any, list[_Array]] | None: ...
     def run(
         self,
@@ -136,6 +142,7 @@ class Network:
         dc0: _Array | None,
         grads: Sequence[_Array],
         threads: int,
+        step_norms: _Array | None,
     ) -> None: ...
     def explain(self, T: int, B: int, training: bool, threads: int) -> dict[str, Any]: ...
 

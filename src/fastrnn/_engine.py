@@ -117,24 +117,36 @@ class Engine:
             lease.users.pop()
 
     def backward(
-        self, tape: Tape, dy: Any, dstate: Any, input_grad: bool, threads: int
+        self,
+        tape: Tape,
+        dy: Any,
+        dstate: Any,
+        input_grad: bool,
+        step_norms: bool,
+        threads: int,
     ) -> Gradients[Any]:
         """Return the gradients for those of the output, of the final state, or both."""
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
         if input_grad is not True:
             input_grad = as_flag("input_grad", input_grad)
+        native, norms = tape.native, None
+        if step_norms is not False and as_flag("step_norms", step_norms):
+            norms = np.empty((self._rows, native.steps, native.batch))
         lease = self.packing.acquire()
         try:
             tape.check(self, self.packing.begun)
-            results = lease.native.plain_backward(tape.native, dy, dstate, threads, input_grad)
-            if results is None:
-                results = self._backward(lease.native, tape.native, dy, dstate, threads, input_grad)
+            call = native, dy, dstate, threads, input_grad, norms
+            results = lease.native.plain_backward(*call) or self._backward(lease.native, *call)
         finally:
             lease.users.pop()
         tape.check(self, self.packing.begun)
         dx, state, grads = results
-        return Gradients(dx, state, dict(zip(self._names, grads, strict=True)))
+        if norms is not None and not native.batched:
+            norms = norms[:, :, 0]
+        elif norms is not None and native.batch_first:
+            norms = norms.transpose(0, 2, 1)
+        return Gradients(dx, state, dict(zip(self._names, grads, strict=True)), norms)
 
     def _backward(
         self,
@@ -144,6 +156,7 @@ class Engine:
         dstate: Any,
         threads: int,
         input_grad: bool,
+        norms: Array | None,
     ) -> tuple[Array | None, Any, list[Array]]:
         """Check and allocate here: dx, the gradient of the initial state, those of the weights."""
         axes = tape.steps, tape.batch, tape.batched, tape.batch_first
@@ -162,7 +175,7 @@ class Engine:
             dx = dx_native if batched else dx_native.reshape(steps, self._input_size)
         state, dh0, dc0 = self._new_state(batch, batched)
         grads = [_core.empty(shape, self._dtype) for shape in self.spec.shapes().values()]
-        native.backward(tape, dy, dh, dc, dx_native, dh0, dc0, grads, threads)
+        native.backward(tape, dy, dh, dc, dx_native, dh0, dc0, grads, threads, norms)
         return dx, state, grads
 
     def _bind(

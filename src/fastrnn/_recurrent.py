@@ -128,7 +128,13 @@ class Recurrent(Module, Generic[S]):
         return self._engine.forward(x, state, lengths, self._batch_first, masks, threads)
 
     def backward(
-        self, tape: Tape, dy: Any = None, dstate: Any = None, *, input_grad: bool = True
+        self,
+        tape: Tape,
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        input_grad: bool = True,
+        step_norms: bool = False,
     ) -> Gradients[S]:
         """Walk back through time: gradients of a loss, from those of its output and final state.
 
@@ -139,18 +145,23 @@ class Recurrent(Module, Generic[S]):
                 None. At least one gradient has to be given.
             input_grad: whether to compute the gradient of x, which takes up to a quarter of a
                 training step. False for a layer that reads data.
+            step_norms: whether to tell how large the gradient is at each step, float64
+                [L * D, T, B] (in x's layout): the 2-norm of what reaches W_ih x + b_ih there,
+                over all gates (the error signal of Hochreiter 1991). Steps where it is next to
+                nothing teach the weights nothing: it has vanished. 0 past a row's end.
 
         Returns:
             Gradients with respect to x (None without `input_grad`), the initial state and every
-            weight.
+            weight; and the norms.
 
         Raises:
-            TypeError: a wrong dtype; a tape that is none; an `input_grad` that is no bool.
+            TypeError: a wrong dtype; a tape that is none; an `input_grad` or `step_norms` that is
+                no bool.
             ValueError: a wrong shape; no gradient at all; a tape of another layer, or made before
                 an edit of the weights began, be it during this call.
         """
         threads = self._threads or _threads.default
-        return self._engine.backward(tape, dy, dstate, input_grad, threads)
+        return self._engine.backward(tape, dy, dstate, input_grad, step_norms, threads)
 
     def stream(self, batch_size: int = 1, *, num_threads: int | None = 1) -> _core.Stream:
         """Return a stream: memory carried from sample to sample, one `step` each, no allocation.

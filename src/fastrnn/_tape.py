@@ -20,18 +20,23 @@ class Gradients(Generic[S]):
         input: with respect to x, in x's shape; None where `backward` had `input_grad=False`.
         state: with respect to the initial state: one array, a pair for LSTM, None for Linear.
         weights: with respect to every weight, a dict by torch's names.
+        step_norms: how large the gradient is at each layer, step and row, float64 [L * D, T, B]
+            with the time and the batch as x has them, by `backward` with `step_norms=True`; else
+            None.
     """
 
     input: Array | None
     state: S
     weights: dict[str, Array]
+    step_norms: Array | None = None
 
     def __repr__(self) -> str:
         """Names and shapes, not values."""
         weights = ", ".join(f"{name}={_shapes(w)}" for name, w in self.weights.items())
+        norms = "" if self.step_norms is None else f", step_norms={_shapes(self.step_norms)}"
         return (
             f"Gradients(input={_shapes(self.input)}, state={_shapes(self.state)}, "
-            f"weights={{{weights}}})"
+            f"weights={{{weights}}}{norms})"
         )
 
 

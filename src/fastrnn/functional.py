@@ -205,6 +205,7 @@ def backward(
     dstate: Any = None,
     *,
     input_grad: bool = True,
+    step_norms: bool = False,
     num_threads: int | None = None,
 ) -> Gradients[Any]:
     """Return the gradients for a tape of one of the `*_forward` functions.
@@ -214,17 +215,21 @@ def backward(
         dy: in y's shape, or None.
         dstate: in the final state's shape, or None; for LSTM (dh, dc). At least one gradient.
         input_grad: whether to compute the gradient of x; False where x is data, which saves time.
+        step_norms: whether to tell how large the gradient is at each step, float64 [L * D, T, B],
+            as the layers' `backward` does.
         num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
 
     Raises:
-        TypeError: a wrong dtype; a tape that is none of these; an `input_grad` that is no bool.
+        TypeError: a wrong dtype; a tape that is none of these; an `input_grad` or `step_norms` that
+            is no bool.
         ValueError: a wrong shape; no gradient at all.
     """
     engine = getattr(tape, "owner", None)
     if not isinstance(engine, Engine):
         got = type(tape).__name__ + (f" of {engine!r}" if isinstance(tape, Tape) else "")
         raise TypeError(f"tape: expected a Tape of an RNN, LSTM or GRU, got {got}")
-    return engine.backward(tape, dy, dstate, input_grad, _thread_count(num_threads))
+    threads = _thread_count(num_threads)
+    return engine.backward(tape, dy, dstate, input_grad, step_norms, threads)
 
 
 def _rnn_cell(nonlinearity: str) -> str:

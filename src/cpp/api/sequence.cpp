@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kFirstSequence = offsetof(fastrnn_sequence, threads) + sizeof(int32_t);
 constexpr size_t kFirstGradients = offsetof(fastrnn_gradients, threads) + sizeof(int32_t);
+constexpr size_t kWithStepNorms = offsetof(fastrnn_gradients, step_norms) + sizeof(void*);
 
 // A [T, B, n] array of the caller's.
 template <class T>
@@ -123,6 +124,10 @@ void backward(const fastrnn_layer& layer, const Tape<T>& tape, const fastrnn_gra
   call.dh0 = static_cast<T*>(g.dh0), call.dc0 = static_cast<T*>(g.dc0);
   call.weights = weights.data();
   call.threads = check_threads(g.threads);
+  if (g.size >= kWithStepNorms) {
+    need_aligned<double>(g.step_norms, "step_norms");
+    call.step_norms = g.step_norms;
+  }
   typed_of<T>(layer).network->backward(tape, call);
 }
 

@@ -35,7 +35,7 @@ class BackwardLayer {
   void operator()(const Team& all) {
     each_direction(plan_, c_.directions(), all, barriers_,
                    [&](int d, const Team& team) { direction_pass(d, team, all.rank); });
-    gradients_.finish_input(all);
+    gradients_.finish_rows(all);
   }
 
   // Chunk k of chunks(), counted from the last steps on, by one thread. With the last one of a block come the gradients
@@ -58,7 +58,7 @@ class BackwardLayer {
     finish_block(0, block, alone, 0);
     if (block.step_begin > 0) return;
     states.end(everything);
-    gradients_.finish_input(alone);
+    gradients_.finish_rows(alone);
   }
   int64_t chunks() const { return (tape_.order.steps() + steps_ - 1) / steps_ * chunks_of(steps_); }
 
@@ -144,8 +144,9 @@ class BackwardLayer {
     if (team.rank == 0) progress.swept = 0, progress.taken = 0;  // they meet once more before the next block
   }
 
-  // The gradients of its weights. Then its first step becomes the one behind the next block's last.
+  // Its norms, and the gradients of its weights. Then its first step becomes the one behind the next block's last.
   void finish_block(int d, const BackwardTask<T>& block, const Team& team, int thread) {
+    gradients_.norms(d, block, team);
     gradients_.weights(d, block, team, thread);
     team.wait();
     if (block.step_begin == 0) return;

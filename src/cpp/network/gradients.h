@@ -1,9 +1,10 @@
-// What a block of dgates gives: dx, dW, dU, db, and dW of a projection, one product each.
+// What a block of dgates gives: dx, dW, dU, db, and dW of a projection, one product each; and its norms.
 #pragma once
 
 #include <algorithm>
 
 #include "network/backward_work.h"
+#include "network/norm.h"
 #include "network/share.h"
 
 namespace fastrnn {
@@ -46,10 +47,23 @@ class LayerGradients {
                            rows_between(int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size)));
   }
 
-  // Of all blocks, when all threads are done with them: the second direction's share, and zeros behind the rows' ends.
-  void finish_input(const Team& team) const {
-    if (!dx_.data) return;
+  // Of dgates of every live row.
+  void norms(int d, const BackwardTask<T>& block, const Team& team) const {
+    if (!call_.step_norms) return;
+    const Rows<double> to = norms_of(d);
+    each_row(block, [&](int n, int64_t step, int place) {
+      if (n % team.size != team.rank) return;
+      const T* const gates = block.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
+      *row_at(to, block.schedule, step, place) = norm(gates, pitch_, cell_.input_gates, cell_.gates, c_.hidden);
+    });
+  }
+
+  // Of all blocks, when all threads are done with them: the second direction's share of dx, and zeros behind the rows'
+  // ends.
+  void finish_rows(const Team& team) const {
     const Share rows = share_of(Split::rows, tape_.order, team);
+    for (int d = 0; call_.step_norms && d < c_.directions(); ++d) clear_past_end(tape_.order, rows, norms_of(d), 1);
+    if (!dx_.data) return;
     if (work_.second_dx.data) {
       team.wait();
       add_second_dx(rows);
@@ -97,6 +111,10 @@ class LayerGradients {
   int sweep(int direction) const { return layer_ * c_.directions() + direction; }
   int input_size() const { return c_.input_of(layer_); }
   RawWeights<T> raw(int d) const { return raw_weights(c_, call_.weights, sweep(d)); }
+  Rows<double> norms_of(int d) const {
+    const ptrdiff_t batch = tape_.order.batch();
+    return {call_.step_norms + sweep(d) * tape_.order.steps() * batch, batch, 1};
+  }
 
   void initialise(int d) const {
     std::fill_n(work_.directions[d].bias_sums, cell_.accumulators * pitch_, T(0));

@@ -31,13 +31,14 @@ struct Sequence {
 
 template <class T>
 struct Gradients {
-  Rows<const T> dy;   // [T, B, D*P], data null: zeros
-  const T* dh;        // [L*D, B, P], or null
-  const T* dc;        // [L*D, B, H], or null
-  Rows<T> dx;         // [T, B, I], data null: not wanted
-  T* dh0;             // [L*D, B, P], or null: not wanted
-  T* dc0;             // [L*D, B, H], or null
-  T* const* weights;  // as in Network::pack, written whole; null: not wanted
+  Rows<const T> dy;    // [T, B, D*P], data null: zeros
+  const T* dh;         // [L*D, B, P], or null
+  const T* dc;         // [L*D, B, H], or null
+  Rows<T> dx;          // [T, B, I], data null: not wanted
+  T* dh0;              // [L*D, B, P], or null: not wanted
+  T* dc0;              // [L*D, B, H], or null
+  T* const* weights;   // as in Network::pack, written whole; null: not wanted
+  double* step_norms;  // [L*D, T, B] 2-norms over the gates of W x + b, or null: not wanted
   int threads;
 };
 

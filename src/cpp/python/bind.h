@@ -79,14 +79,14 @@ struct AnyTape : Zeroed {
 };
 
 // Whole passes whose results are made here: (y, final state); the same and a tape, y then read-only; (dx, gradient of
-// the initial state, [those of the weights]), dx being None without input_grad. None for arguments that take a closer
-// look: a copy, or an error.
+// the initial state, [those of the weights]), dx being None without input_grad, and step_norms [L * D, T, B] or None to
+// be filled. None for arguments that take a closer look: a copy, or an error.
 pybind11::object plain_call(const AnyNetwork& any, pybind11::handle x, pybind11::handle state, bool batch_first,
                             int threads);
 pybind11::object plain_forward(const std::shared_ptr<AnyNetwork>& any, pybind11::handle x, pybind11::handle state,
                                bool batch_first, int threads);
 pybind11::object plain_backward(const AnyNetwork& any, const AnyTape& tape, pybind11::handle dy,
-                                pybind11::handle dstate, int threads, bool input_grad);
+                                pybind11::handle dstate, int threads, bool input_grad, pybind11::handle step_norms);
 
 // The plan of each layer for `steps` of `batch` rows, by the model of plan/plan.h, not by running anything.
 pybind11::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training, int threads);

@@ -184,7 +184,8 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
 }
 
 void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc,
-              py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads) {
+              py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads,
+              py::object step_norms) {
   check_tape(any, any_tape);
   visit_made(any_tape.tape, "tape", [&](const auto& tape) {
     using T = element_of<decltype(tape)>;
@@ -199,6 +200,7 @@ void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py:
     g.dh0 = writable<T>(dh0, "dh0", {sweeps, batch, c.output()});
     if (lstm) g.dc = contiguous<T>(dc, "dc", {sweeps, batch, c.hidden});
     if (lstm) g.dc0 = writable<T>(dc0, "dc0", {sweeps, batch, c.hidden});
+    g.step_norms = writable<double>(step_norms, "step_norms", {sweeps, steps, batch});
     const std::vector<T*> weights = weight_pointers(net, grads, "grads", true);
     g.weights = weights.data(), g.threads = threads_of(threads);
     const Unlocked unlocked;

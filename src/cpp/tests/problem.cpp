@@ -60,7 +60,7 @@ Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
   h0 = draw<T>(state * size_t(c.output()), 103, 1), dh = draw<T>(h0.size(), 104, 1);
   c0 = draw<T>(state * size_t(c.hidden), 105, 1), dc = draw<T>(c0.size(), 106, 1);
   y.resize(dy.size()), dx.resize(x.size()), hn.resize(h0.size()), cn.resize(c0.size());
-  dh0.resize(h0.size()), dc0.resize(c0.size());
+  dh0.resize(h0.size()), dc0.resize(c0.size()), norms.resize(size_t(c.sweeps()) * sequence);
   for (int i = 0; s.ragged && i < s.batch; ++i) lengths.push_back(int64_t(hash(uint64_t(i)) % uint64_t(s.steps + 1)));
 }
 
@@ -100,6 +100,7 @@ Gradients<T> Problem<T>::gradients(int threads) {
           dh0.data(),
           has_c ? dc0.data() : nullptr,
           dweight_pointers.data(),
+          norms.data(),
           threads};
 }
 
@@ -119,7 +120,7 @@ uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, doub
   uint64_t h = hash_of(p.y);
   for (const auto* part : {&p.hn, &p.cn, &p.dx, &p.dh0, &p.dc0}) h = hash_of(*part, h);
   for (const auto& w : p.dweights) h = hash_of(w, h);
-  return h;
+  return hash_of(p.norms, h);
 }
 
 std::vector<const Backend*> usable_backends() {

@@ -32,6 +32,7 @@ struct Problem {
   Shape shape;
   std::vector<std::vector<T>> weights, dweights;
   std::vector<T> x, h0, c0, y, hn, cn, dy, dh, dc, dx, dh0, dc0;
+  std::vector<double> norms;
   std::vector<int64_t> lengths;
   std::vector<T*> weight_pointers, dweight_pointers;
 };

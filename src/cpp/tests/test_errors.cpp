@@ -181,6 +181,8 @@ void wrong_gradients(Cell cell) {
   const char* const no_cells = "dcn, dc0: expected NULL, only an LSTM has a cell state";
   const char *const dcn = lstm ? "dcn: expected a pointer aligned to 4 bytes" : no_cells,
                     *const dc0 = lstm ? "dc0: expected a pointer aligned to 4 bytes" : no_cells;
+  double norms[5];  // of 1 sweep, 2 steps and 2 rows
+  bad([&](Gradients<float>& g) { g.step_norms = odd(norms); }, "step_norms: expected a pointer aligned to 8 bytes");
   bad([&](Gradients<float>& g) { g.dhn = odd(free); }, "dhn: expected a pointer aligned to 4 bytes");
   bad([&](Gradients<float>& g) { g.dh0 = odd(free); }, "dh0: expected a pointer aligned to 4 bytes");
   bad([&](Gradients<float>& g) { g.dcn = lstm ? odd(free) : free; }, dcn);

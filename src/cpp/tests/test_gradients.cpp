@@ -44,26 +44,28 @@ void each_output_alone(const Shape& shape, const Backend& backend, int threads) 
   const auto tape = net->forward(p.sequence(threads));
   const bool has_c = p.cell().has_cell_state;
   net->backward(*tape, p.gradients(threads));
-  const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0;
+  const std::vector<double> dx = p.dx, dh0 = p.dh0, dc0 = p.dc0, norms = p.norms;
   const std::vector<std::vector<double>> dweights = p.dweights;
-  enum { x_alone, h_alone, c_alone, weights_alone };
-  for (int alone = x_alone; alone <= weights_alone; ++alone) {
+  enum { x_alone, h_alone, c_alone, weights_alone, norms_alone };
+  for (int alone = x_alone; alone <= norms_alone; ++alone) {
     if (alone == c_alone && !has_c) continue;
     const auto cleared = [](const std::vector<double>& values) { return std::vector<double>(values.size(), 9); };
-    p.dx = cleared(dx), p.dh0 = cleared(dh0), p.dc0 = cleared(dc0);
+    p.dx = cleared(dx), p.dh0 = cleared(dh0), p.dc0 = cleared(dc0), p.norms = cleared(norms);
     for (auto& w : p.dweights) std::fill(w.begin(), w.end(), 9);
     auto call = p.gradients(threads);
     if (alone != x_alone) call.dx.data = nullptr;
     if (alone != h_alone) call.dh0 = nullptr;
     if (alone != c_alone) call.dc0 = nullptr;
     if (alone != weights_alone) call.weights = nullptr;
+    if (alone != norms_alone) call.step_norms = nullptr;
     net->backward(*tape, call);
     const auto right = [&](int which, const std::vector<double>& got, const std::vector<double>& wanted) {
       return got == (alone == which ? wanted : cleared(wanted));
     };
     bool weights = true;
     for (size_t w = 0; w < dweights.size(); ++w) weights = weights && right(weights_alone, p.dweights[w], dweights[w]);
-    CHECK(right(x_alone, p.dx, dx) && right(h_alone, p.dh0, dh0) && right(c_alone, p.dc0, dc0) && weights,
+    CHECK(right(x_alone, p.dx, dx) && right(h_alone, p.dh0, dh0) && right(c_alone, p.dc0, dc0) && weights &&
+              right(norms_alone, p.norms, norms),
           "%s on %s, %d threads: output %d alone", shape.name, backend.name, threads, alone);
   }
 }

@@ -207,6 +207,8 @@ typedef struct fastrnn_gradients {
   void* dc0;            /* [L * D, B, H]; LSTM alone */
   void* const* weights; /* [fastrnn_layer_count] arrays of the weights' shapes, in their order; written whole */
   int32_t threads;      /* as in fastrnn_sequence */
+  double* step_norms; /* [L * D, T, B] 2-norms of the gradient with respect to W x + b of all gates at each step, to see
+                         * how far back it reaches; 0 past the end of a row */
 } fastrnn_gradients;
 
 /* Backpropagation through time. `tape` may be used several times, by the layer that made it, until that is prepared

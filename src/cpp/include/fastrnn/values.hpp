@@ -185,10 +185,24 @@ struct Gradients {
   T *dh0 = nullptr, *dc0 = nullptr;
   T* const* weights = nullptr;
   int32_t threads = 1;
+  double* step_norms = nullptr;
 
   fastrnn_gradients raw() const noexcept {
     const auto pointers = reinterpret_cast<void* const*>(weights);  // which the library reads as bytes
-    return {sizeof(fastrnn_gradients), dy, dy_step, dy_row, dhn, dcn, dx, dx_step, dx_row, dh0, dc0, pointers, threads};
+    return {sizeof(fastrnn_gradients),
+            dy,
+            dy_step,
+            dy_row,
+            dhn,
+            dcn,
+            dx,
+            dx_step,
+            dx_row,
+            dh0,
+            dc0,
+            pointers,
+            threads,
+            step_norms};
   }
 };
 
