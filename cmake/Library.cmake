@@ -15,7 +15,8 @@ set(library_sources
   api/weights.cpp
   file/json.cpp
   file/replacing_file.cpp
-  file/safetensors.cpp)
+  file/safetensors.cpp
+  file/text.cpp)
 set(public_headers include/fastrnn/fastrnn.h include/fastrnn/fastrnn.hpp include/fastrnn/macros.h
   include/fastrnn/streams.h include/fastrnn/streams.hpp include/fastrnn/values.hpp)
 configure_file(include/fastrnn/version.h.in ${PROJECT_BINARY_DIR}/generated/include/fastrnn/version.h @ONLY)

@@ -6,7 +6,9 @@
 
 #include "api/handles.h"
 #include "file/replacing_file.h"
+#include "file/text.h"
 #include "registry.h"
+#include "system/memory.h"
 #include "threads/threads.h"
 
 namespace fastrnn {
@@ -47,8 +49,10 @@ fastrnn_status report_current(fastrnn_error* error) noexcept {
     return report(error, FASTRNN_FORMAT, failure.what());
   } catch (const IoError& failure) {
     return report(error, FASTRNN_IO, failure.what());
-  } catch (const std::invalid_argument& failure) {  // FASTRNN_ISA
+  } catch (const std::invalid_argument& failure) {  // of FASTRNN_ISA, or of what no header of a file holds
     return report(error, FASTRNN_INVALID_ARGUMENT, failure.what());
+  } catch (const OutOfMemory& failure) {
+    return report(error, FASTRNN_OUT_OF_MEMORY, failure.what());
   } catch (const std::bad_alloc&) {
     return report(error, FASTRNN_OUT_OF_MEMORY, "out of memory");
   } catch (const std::length_error&) {

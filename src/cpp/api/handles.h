@@ -116,9 +116,6 @@ struct Typed {
 
 constexpr const char* kDtypes[] = {"F32", "F64"};
 
-template <class T>
-constexpr int dtype_of = sizeof(T) == 8 ? FASTRNN_FLOAT64 : FASTRNN_FLOAT32;
-
 }  // namespace fastrnn
 
 // ------------------------------------------------------------------------------------------------- the opaque handles
@@ -169,14 +166,16 @@ struct fastrnn_linear {
 
 namespace fastrnn {
 
-// What layers and dense layers share: a tensor of a file, of this dtype and shape.
+// What layers and dense layers share: a tensor of a file; one of this dtype and shape; the dtype it is read as.
+const StoredTensor& stored(const Safetensors& file, const std::string& name);
 const StoredTensor& stored(const Safetensors& file, const std::string& name, int dtype, const int64_t* shape, int rank);
-int dtype_of_stored(const Safetensors& file, const std::string& name);
+int dtype_of(const StoredTensor& tensor);
 // A field of a module that fastrnn wrote; null when the file has no metadata for it.
 const std::string* field(const Safetensors& file, const std::string& prefix, const char* name);
 int integer_field(const Safetensors& file, const std::string& prefix, const char* name, int least);  // to kMaxSize
 bool boolean_field(const Safetensors& file, const std::string& prefix, const char* name);
-void check_version(const Safetensors& file, const std::string& prefix);
+// What a module is, "lstm" or "linear", in a file of a version that can be read.
+const std::string& kind_of(const Safetensors& file, const std::string& prefix);
 
 std::unique_ptr<fastrnn_layer> make_layer(const fastrnn_config& config);
 void check_stored(const fastrnn_config& config, const Safetensors& file, const std::string& prefix);
@@ -186,5 +185,6 @@ fastrnn_config config_of(const Safetensors& file, const std::string& prefix);
 void copy_config(const fastrnn_config& from, fastrnn_config* to);
 void copy_config(const Config& from, int dtype, fastrnn_config* to);
 void need_ready(const fastrnn_layer& layer);
+fastrnn_tensor view_of(const fastrnn_layer& layer, size_t index);
 
 }  // namespace fastrnn

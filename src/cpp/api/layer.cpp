@@ -6,6 +6,7 @@
 #include <new>
 
 #include "api/handles.h"
+#include "file/text.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -164,6 +165,12 @@ void need_ready(const fastrnn_layer& layer) {
   if (!layer.prepared) throw Failure{FASTRNN_NOT_READY, "layer: its weights are not prepared; call prepare"};
 }
 
+fastrnn_tensor view_of(const fastrnn_layer& layer, size_t index) {
+  const Parameter& p = layer.parameters[index];
+  const char* const values = p.set ? values_of(layer, index) : nullptr;
+  return {p.name.c_str(), kDtypes[layer.dtype()], values, p.count() * element_bytes(layer), p.shape, p.rank};
+}
+
 void copy_config(const fastrnn_config& from, fastrnn_config* to) {
   const size_t size = to->size;
   if (size < kFirstConfig) refuse("config: its size is not set; use fastrnn_config_default");
@@ -229,13 +236,7 @@ fastrnn_status fastrnn_layer_at(const fastrnn_layer* layer, size_t index, fastrn
       refuse("index: expected less than " + std::to_string(layer->parameters.size()) + ", got " +
              std::to_string(index));
     }
-    const Parameter& p = layer->parameters[index];
-    *out = {p.name.c_str(),
-            kDtypes[layer->dtype()],
-            p.set ? values_of(*layer, index) : nullptr,
-            p.count() * element_bytes(*layer),
-            p.shape,
-            p.rank};
+    *out = view_of(*layer, index);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "api/handles.h"
+#include "file/text.h"
 #include "registry.h"
 
 namespace fastrnn {
@@ -42,23 +43,25 @@ void set(fastrnn_linear& linear, Copy copy) {
 
 std::unique_ptr<fastrnn_linear> load(const Safetensors& file, const std::string& prefix, int dtype) {
   const std::string weight = prefix + "weight", bias = prefix + "bias";
-  dtype_of_stored(file, weight);
+  const StoredTensor& t = stored(file, weight);
   int64_t shape[2];
   bool has_bias;
   if (field(file, prefix, "cell")) {
-    check_version(file, prefix);
-    if (*field(file, prefix, "cell") != "linear") {
-      throw Failure{FASTRNN_FORMAT, "metadata: expected '" + prefix + "cell' to be linear, got '" +
-                                        shown(*field(file, prefix, "cell"), 32) + "'"};
+    const std::string& kind = kind_of(file, prefix);
+    if (kind != "linear") {
+      throw Failure{FASTRNN_FORMAT,
+                    "metadata: expected '" + prefix + "cell' to be linear, got '" + shown(kind, 32) + "'"};
     }
     shape[0] = integer_field(file, prefix, "out_features", 1);
     shape[1] = integer_field(file, prefix, "in_features", 1);
     has_bias = boolean_field(file, prefix, "bias");
   } else {
-    const StoredTensor& t = *file.find(weight);
     const bool fits = t.shape.size() == 2 &&
                       std::all_of(t.shape.begin(), t.shape.end(), [](int64_t n) { return n >= 1 && n <= kMaxSize; });
-    if (!fits) throw Failure{FASTRNN_FORMAT, weight + ": expected shape [out_features, in_features], each to 1048576"};
+    if (!fits) {
+      throw Failure{FASTRNN_FORMAT,
+                    weight + ": expected shape [out_features, in_features], each to " + std::to_string(kMaxSize)};
+    }
     shape[0] = t.shape[0], shape[1] = t.shape[1];
     has_bias = file.find(bias) != nullptr;
   }

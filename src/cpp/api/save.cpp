@@ -5,6 +5,7 @@
 
 #include "api/handles.h"
 #include "file/replacing_file.h"
+#include "file/text.h"
 
 namespace fastrnn {
 namespace {
@@ -32,8 +33,7 @@ void add(Contents& to, const std::string& prefix, const fastrnn_layer& layer) {
   for (size_t i = 0; i < layer.parameters.size(); ++i) {
     const Parameter& p = layer.parameters[i];
     if (!p.set) throw Failure{FASTRNN_NOT_READY, "layer: " + prefix + p.name + " was never set"};
-    fastrnn_tensor view;
-    fastrnn_layer_at(&layer, i, &view, nullptr);
+    const fastrnn_tensor view = view_of(layer, i);
     to.tensors.push_back({prefix + p.name, view.dtype, {p.shape, p.shape + p.rank}, view.data, view.bytes});
   }
 }

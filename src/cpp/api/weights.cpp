@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "api/handles.h"
+#include "file/text.h"
 
 namespace fastrnn {
 namespace {
@@ -22,6 +23,20 @@ const std::string& value(const Safetensors& file, const std::string& prefix, con
   const std::string* const found = field(file, prefix, name);
   if (!found) wrong("metadata: expected '" + prefix + name + "', which the file does not have");
   return *found;
+}
+
+// The prefixes that a module of the file may be loaded by, in quotes; the first few of many.
+std::string modules_of(const Safetensors& file) {
+  const std::string field = "cell";
+  std::string text;
+  for (const auto& [key, kind] : file.metadata()) {
+    if (key.size() < field.size() || key.compare(key.size() - field.size(), field.size(), field) != 0) continue;
+    const std::string prefix = key.substr(0, key.size() - field.size());
+    if (!prefix.empty() && prefix.back() != '.') continue;
+    if (text.size() > 200) return text + ", ...";
+    text += (text.empty() ? "'" : ", '") + shown(prefix, 64) + "'";
+  }
+  return text;
 }
 
 }  // namespace
@@ -50,41 +65,47 @@ bool boolean_field(const Safetensors& file, const std::string& prefix, const cha
   return text == "true";
 }
 
-void check_version(const Safetensors& file, const std::string& prefix) {
+const std::string& kind_of(const Safetensors& file, const std::string& prefix) {
   const std::string* const format = field(file, "", "format");
   if (!format || *format != "fastrnn") {
-    wrong("metadata: the file does not say what '" + prefix + "' is (it was not written by fastrnn); give the sizes");
+    wrong("metadata: the file does not say what '" + prefix +
+          "' is (it was not written by fastrnn); make a layer of its sizes, and assign the weights to it");
   }
   const std::string& version = value(file, "", "format_version");
   if (version != "1") wrong("metadata: expected format_version 1, got '" + shown(version, 32) + "'");
-  value(file, prefix, "cell");
+  if (const std::string* const kind = field(file, prefix, "cell")) return *kind;
+  const std::string modules = modules_of(file);
+  wrong("metadata: expected '" + prefix + "cell', which the file does not have" +
+        (modules.empty() ? "" : "; its modules are " + modules));
+}
+
+const StoredTensor& stored(const Safetensors& file, const std::string& name) {
+  const StoredTensor* const found = file.find(name);
+  if (!found) wrong("weights: expected a tensor '" + name + "', which the file does not have");
+  return *found;
 }
 
 const StoredTensor& stored(const Safetensors& file, const std::string& name, int dtype, const int64_t* shape,
                            int rank) {
-  const StoredTensor* const t = file.find(name);
-  if (!t) wrong("weights: expected a tensor '" + name + "', which the file does not have");
-  if (dtype_of_stored(file, name) != dtype) {
-    wrong(name + ": expected dtype " + (dtype ? "F64" : "F32, F16 or BF16") + ", got " + t->dtype);
+  const StoredTensor& t = stored(file, name);
+  if (dtype_of(t) != dtype) {
+    wrong(name + ": expected dtype " + (dtype ? "F64" : "F32, F16 or BF16") + ", got " + t.dtype);
   }
-  if (t->shape.size() != size_t(rank) || std::memcmp(t->shape.data(), shape, size_t(rank) * sizeof *shape) != 0) {
+  if (t.shape.size() != size_t(rank) || std::memcmp(t.shape.data(), shape, size_t(rank) * sizeof *shape) != 0) {
     wrong(name + ": expected shape " + shape_text(shape, size_t(rank)) + ", got " +
-          shape_text(t->shape.data(), t->shape.size()));
+          shape_text(t.shape.data(), t.shape.size()));
   }
-  return *t;
+  return t;
 }
 
-int dtype_of_stored(const Safetensors& file, const std::string& name) {
-  const StoredTensor* const t = file.find(name);
-  if (!t) wrong("weights: expected a tensor '" + name + "', which the file does not have");
-  if (t->dtype == "F64") return FASTRNN_FLOAT64;
-  if (t->dtype == "F32" || t->half()) return FASTRNN_FLOAT32;
-  wrong(name + ": expected dtype F32, F64, F16 or BF16, got " + t->dtype);
+int dtype_of(const StoredTensor& tensor) {
+  if (tensor.dtype == "F64") return FASTRNN_FLOAT64;
+  if (tensor.dtype == "F32" || tensor.half()) return FASTRNN_FLOAT32;
+  wrong(tensor.name + ": expected dtype F32, F64, F16 or BF16, got " + tensor.dtype);
 }
 
 fastrnn_config config_of(const Safetensors& file, const std::string& prefix) {
-  check_version(file, prefix);
-  const std::string& cell = value(file, prefix, "cell");
+  const std::string& cell = kind_of(file, prefix);
   fastrnn_config config = {};
   fastrnn_config_default(&config);
   config.cell = -1;
@@ -100,7 +121,7 @@ fastrnn_config config_of(const Safetensors& file, const std::string& prefix) {
   config.bias = boolean_field(file, prefix, "bias");
   config.bidirectional = boolean_field(file, prefix, "bidirectional");
   config.proj_size = integer_field(file, prefix, "proj_size", 0);
-  config.dtype = dtype_of_stored(file, prefix + "weight_ih_l0");
+  config.dtype = dtype_of(stored(file, prefix + "weight_ih_l0"));
   return config;
 }
 

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace fastrnn {
@@ -39,11 +38,5 @@ class JsonReader {
 };
 
 std::string json_quoted(const std::string& text);
-
-// How many of the text's bytes are UTF-8, from its start: all of them, or those before the first that is not.
-size_t utf8_bytes(std::string_view text);
-// What a message shows of a text: at most `most` bytes of it, up to the end of a character.
-size_t shown_bytes(const char* text, size_t bytes, size_t most);
-std::string shown(const std::string& text, size_t most);
 
 }  // namespace fastrnn

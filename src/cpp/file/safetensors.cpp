@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "file/replacing_file.h"
+#include "file/text.h"
 
 namespace fastrnn {
 namespace {

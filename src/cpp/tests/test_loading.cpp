@@ -53,6 +53,8 @@ void layers_of_wrong_files() {
   field("format_version", "2", "expected format_version 1, got '2'");
   field("format_version", kLeftOut, "expected 'format_version', which the file does not have");
   field("cell", kLeftOut, "expected 'cell', which the file does not have");
+  load({{"cell", kLeftOut}, {"gru.cell", "gru"}, {"head.cell", "linear"}, {"a_cell", "of mine"}}, both, 24,
+       "expected 'cell', which the file does not have; its modules are 'gru.', 'head.'");
   field("cell", "linear", "'cell' to be rnn_tanh, rnn_relu, lstm or gru, got 'linear'");
   field("proj_size", "1", "proj_size: expected 0, only an LSTM");
   field("bias", "yes", "'bias' to be true or false, got 'yes'");
@@ -80,7 +82,8 @@ void layers_of_foreign_files() {
                                 24);
   Layer<float> layer = required(Layer<float>::make(config_of(Cell::rnn_tanh, 1, 2, 1, 0, false, false)));
   const Weights weights = required(Weights::parse(foreign.data(), foreign.size()));
-  wrong(Layer<float>::load(weights, "rnn."), "what 'rnn.' is (it was not written by fastrnn)");
+  wrong(Layer<float>::load(weights, "rnn."),
+        "what 'rnn.' is (it was not written by fastrnn); make a layer of its sizes");
   required(layer.assign(weights, "rnn.")), required(layer.prepare());
 }
 

@@ -155,7 +155,8 @@ void long_names() {
   reason(Weights::open(name.c_str()), "path: cannot open 'nnn", "nnn': File name too long");
   reason(save(name.c_str(), {{"", layer}}), "path: cannot write 'nnn", "nnn': File name too long");
   reason(file.find(name.c_str()), "name: the file has no tensor 'nnn", "nnn'");
-  reason(Layer<float>::load(file, name.c_str()), "metadata: expected 'nnn", "nnncell', which the file does not have");
+  reason(Layer<float>::load(file, name.c_str()), "metadata: expected 'nnn",
+         "nnncell', which the file does not have; its modules are ''");
   // Halves of characters at neither side of the gap.
   for (size_t ahead = 0; ahead < 2; ++ahead) {
     std::string accents(ahead, 'n');

@@ -9,13 +9,17 @@
 namespace fastrnn::tests {
 namespace {
 
-// Everything the library does that takes memory; false when an allocation failed somewhere. An error must say so.
-bool whole_life(const std::vector<char>& file) {
+// Everything the library does that takes memory; false when an allocation failed somewhere. An error must say so, and
+// of a block how many bytes it was to have: `told` counts those.
+bool whole_life(const std::vector<char>& file, long& told) {
   bool done = true;
   const auto checked = [&](const auto& result) {
     if (!result) {
       done = false;
-      CHECK(result.error().status() == Status::out_of_memory, "%s", result.error().message());
+      const char* const text = result.error().message();
+      CHECK(result.error().status() == Status::out_of_memory && std::strncmp(text, "out of memory", 13) == 0, "%s",
+            text);
+      told += std::strstr(text, "bytes at once") != nullptr;
     }
     return bool(result);
   };
@@ -57,18 +61,19 @@ void fails_anywhere() {
   file.resize(std::fread(file.data(), 1, file.size(), stream));
   std::fclose(stream);
   std::remove(path.c_str());
-  CHECK(whole_life(file), "with memory enough");
-  long n = 0;
+  long n = 0, told = 0;
+  CHECK(whole_life(file, told), "with memory enough");
   for (bool failed = true; failed && n < 10000; ++n) {
     const Calls before = calls();
     fail_allocations(n);
-    const bool done = whole_life(file);
+    const bool done = whole_life(file, told);
     failed = allocation_failed();
     fail_allocations(-1);
     const Calls after = calls();
     CHECK(done || failed, "an error although memory was there, at allocation %ld", n);
     if (!failed) CHECK(after.allocations - before.allocations == after.frees - before.frees, "a leak");
   }
+  CHECK(told > 5, "%ld errors tell how many bytes were wanted", told);
   std::printf("out of memory at each of %ld allocations: an error each time\n", n - 1);
 }
 

@@ -1,0 +1,17 @@
+// Text of others, in files and in messages.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace fastrnn {
+
+// How many of the text's bytes are UTF-8, from its start: all of them, or those before the first that is not.
+size_t utf8_bytes(std::string_view text);
+
+// What a message shows of a text: at most `most` bytes of it, up to the end of a character.
+size_t shown_bytes(const char* text, size_t bytes, size_t most);
+std::string shown(const std::string& text, size_t most);
+
+}  // namespace fastrnn
