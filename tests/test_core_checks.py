@@ -311,9 +311,12 @@ def test_dense(method, change, error, match):
 
 
 def test_sizes_of_dense():
-    for sizes in ((0, H), (I, 0), (2**20 + 1, H), (I, 2**20 + 1)):
-        with pytest.raises(ValueError, match="^in_features, out_features: expected integers"):
-            _core.Dense("float32", *sizes, True)
+    for size in (0, 2**20 + 1):
+        expected = f"_features: expected an integer from 1 to 1048576, got {size}$"
+        with pytest.raises(ValueError, match=f"^in{expected}"):
+            _core.Dense("float32", size, H, True)
+        with pytest.raises(ValueError, match=f"^out{expected}"):
+            _core.Dense("float32", I, size, True)
     with pytest.raises(ValueError, match="^dtype: expected float32 or float64, got 'float16'"):
         _core.Dense("float16", I, H, True)
     with pytest.raises(TypeError, match="^weight, bias: expected arrays"):

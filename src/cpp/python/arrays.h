@@ -8,17 +8,12 @@
 #include <initializer_list>
 #include <string>
 
+#include "python/refuse.h"
 #include "tasks.h"
 
 namespace fastrnn {
 
 namespace py = pybind11;
-
-inline std::string shape_text(const ssize_t* dims, size_t n) {
-  std::string text = "[";
-  for (size_t i = 0; i < n; ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
-  return text + "]";
-}
 
 inline std::string shape_text(const py::array& a) { return shape_text(a.shape(), size_t(a.ndim())); }
 
@@ -35,8 +30,7 @@ constexpr const char* dtype_name() {
 template <class T>
 py::array as_array(py::handle object, const char* name) {
   if (!py::isinstance<py::array>(object)) {
-    throw py::type_error(std::string(name) + ": expected a NumPy array of " + dtype_name<T>() + ", got " +
-                         std::string(py::str(py::type::of(object).attr("__name__"))));
+    refuse_type(std::string(name) + ": expected a NumPy array of " + dtype_name<T>(), object);
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
   if (!py::isinstance<py::array_t<T, 0>>(array)) {
@@ -56,6 +50,14 @@ inline bool aligned(const py::array& a) { return (a.flags() & py::detail::npy_ap
                               : "one at an address that is no multiple of its element's"));
 }
 
+inline void need_dense(const char* name, const py::array& a) {
+  if (!(a.flags() & py::array::c_style) || !aligned(a)) bad_layout(name, a);
+}
+
+inline void need_writable(const char* name, const py::array& a) {
+  if (!a.writeable()) throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+}
+
 // Data of a C-contiguous array of exactly this shape; null for None.
 template <class T>
 const T* contiguous(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
@@ -63,16 +65,14 @@ const T* contiguous(py::handle object, const char* name, std::initializer_list<s
   const py::array a = as_array<T>(object, name);
   if (size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
     bad_shape(name, shape_text(shape.begin(), shape.size()), a);
-  if (!(a.flags() & py::array::c_style) || !aligned(a)) bad_layout(name, a);
+  need_dense(name, a);
   return static_cast<const T*>(a.data());
 }
 
 template <class T>
 T* writable(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
   const T* const data = contiguous<T>(object, name, shape);
-  if (data && !py::reinterpret_borrow<py::array>(object).writeable()) {
-    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
-  }
+  if (data) need_writable(name, py::reinterpret_borrow<py::array>(object));
   return const_cast<T*>(data);
 }
 
@@ -102,9 +102,7 @@ Rows<const T> rows_of(py::handle object, const char* name, ssize_t steps, ssize_
 template <class T>
 Rows<T> writable_rows(py::handle object, const char* name, ssize_t steps, ssize_t batch, ssize_t n) {
   const Rows<const T> r = rows_of<T>(object, name, steps, batch, n);
-  if (r.data && !py::reinterpret_borrow<py::array>(object).writeable()) {
-    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
-  }
+  if (r.data) need_writable(name, py::reinterpret_borrow<py::array>(object));
   return {const_cast<T*>(r.data), r.step, r.row};
 }
 

@@ -98,7 +98,7 @@ void check_packed(const AnyNetwork& any);
 void check_tape(const AnyNetwork& any, const AnyTape& tape);
 
 // Refuses a network that cannot be streamed.
-void check_streams(const AnyNetwork& any, int threads);
+void check_streams(const AnyNetwork& any);
 
 // Refuses more steps or rows than the core counts.
 void check_size(const char* name, int64_t steps, int64_t batch);

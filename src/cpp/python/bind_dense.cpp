@@ -28,10 +28,8 @@ template <class T>
 T element(const Dense<T>&);
 
 AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
-  if (std::min(input, output) < 1 || std::max(input, output) > kMaxSize) {
-    throw py::value_error("in_features, out_features: expected integers from 1 to " + std::to_string(kMaxSize) +
-                          ", got " + std::to_string(input) + " and " + std::to_string(output));
-  }
+  within(input, 1, kMaxSize, "in_features");
+  within(output, 1, kMaxSize, "out_features");
   const auto made = [&](auto dense) { return AnyDense{{}, std::move(dense), bias, py::none()}; };
   if (dtype == "float32") return made(std::make_unique<Dense<float>>(current_backend(), input, output));
   if (dtype == "float64") return made(std::make_unique<Dense<double>>(current_backend(), input, output));

@@ -17,12 +17,6 @@
 namespace fastrnn {
 namespace {
 
-int positive(int value, int least, const char* name) {
-  if (value >= least && value <= kMaxSize) return value;
-  throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) + " to " +
-                        std::to_string(kMaxSize) + ", got " + std::to_string(value));
-}
-
 std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
                                          int layers, bool bias, bool bidirectional, int projection) {
   if (dtype != "float32" && dtype != "float64")
@@ -218,15 +212,11 @@ void check_tape(const AnyNetwork& any, const AnyTape& tape) {
   if (tape.network.get() != &any) throw py::value_error("tape: recorded by another network");
 }
 
-void check_streams(const AnyNetwork& any, int threads) {
+void check_streams(const AnyNetwork& any) {
   check_packed(any);
   if (any.config().bidirectional) {
     throw py::value_error(
         "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
-  }
-  if (threads < 1 || threads > kMaxThreads) {
-    throw py::value_error("num_threads: expected an integer from 1 to " + std::to_string(kMaxThreads) + ", got " +
-                          std::to_string(threads));
   }
 }
 
@@ -242,14 +232,14 @@ Config checked_config(const std::string& cell, int input, int hidden, int layers
   const auto name = std::find(std::begin(kCellNames), std::end(kCellNames), cell);
   if (name == std::end(kCellNames)) throw py::value_error("cell: expected " + cell_names() + ", got '" + cell + "'");
   const Cell found = Cell(name - std::begin(kCellNames));
-  positive(projection, 0, "proj_size");
+  within(projection, 0, kMaxSize, "proj_size");
   if (projection && (found != Cell::lstm || projection >= hidden)) {
     throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
   }
   return {found,
-          positive(input, 1, "input_size"),
-          positive(hidden, 1, "hidden_size"),
-          positive(layers, 1, "num_layers"),
+          within(input, 1, kMaxSize, "input_size"),
+          within(hidden, 1, kMaxSize, "hidden_size"),
+          within(layers, 1, kMaxSize, "num_layers"),
           bias,
           bidirectional,
           projection};

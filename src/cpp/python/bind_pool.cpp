@@ -37,11 +37,9 @@ auto looked_at(const AnyPool& any, Visit visit) {
 }
 
 std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int capacity, int threads) {
-  check_streams(*any, threads);
-  if (capacity < 1 || capacity > kMaxSize) {
-    throw py::value_error("capacity: expected an integer from 1 to " + std::to_string(kMaxSize) + ", got " +
-                          std::to_string(capacity));
-  }
+  check_streams(*any);
+  within(threads, 1, kMaxThreads, "num_threads");
+  within(capacity, 1, kMaxSize, "capacity");
   auto made = std::make_unique<AnyPool>();
   made->network = any;
   std::visit(

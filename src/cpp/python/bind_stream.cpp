@@ -104,11 +104,9 @@ void set_state(Stream<T>& s, const py::object& state) {
 }
 
 std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, int batch, int threads) {
-  check_streams(*any, threads);
-  if (batch < 1 || batch > kMaxSize) {
-    throw py::value_error("batch_size: expected an integer from 1 to " + std::to_string(kMaxSize) + ", got " +
-                          std::to_string(batch));
-  }
+  check_streams(*any);
+  within(threads, 1, kMaxThreads, "num_threads");
+  within(batch, 1, kMaxSize, "batch_size");
   auto made = std::make_unique<AnyStream>();
   made->network = any;
   std::visit(

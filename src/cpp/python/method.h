@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "python/refuse.h"
+
 namespace fastrnn {
 
 namespace py = pybind11;
@@ -68,19 +70,13 @@ Any& object_of(PyObject* self) {
   return value ? *static_cast<Any*>(value) : py::cast<Any&>(py::handle(self));
 }
 
-// TypeError: an argument is something else.
-[[noreturn]] inline void refuse_kind(const char* name, const char* wanted, py::handle got) {
-  throw py::type_error(std::string(name) + ": expected " + wanted + ", got " +
-                       std::string(py::str(py::type::of(got).attr("__name__"))));
-}
-
 inline py::sequence sequence_of(py::handle object, const char* name) {
-  if (!py::isinstance<py::sequence>(object)) refuse_kind(name, "a tuple or a list", object);
+  if (!py::isinstance<py::sequence>(object)) refuse_type(std::string(name) + ": expected a tuple or a list", object);
   return py::reinterpret_borrow<py::sequence>(object);
 }
 
 inline py::tuple tuple_of(py::handle object, const char* name, size_t size) {
-  if (!py::isinstance<py::tuple>(object)) refuse_kind(name, "a tuple", object);
+  if (!py::isinstance<py::tuple>(object)) refuse_type(std::string(name) + ": expected a tuple", object);
   auto tuple = py::reinterpret_borrow<py::tuple>(object);
   if (tuple.size() == size) return tuple;
   throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " values, got " +
@@ -92,7 +88,7 @@ template <class Any>
 const Any* given_object(py::handle object, const char* name, const char* wanted) {
   static const auto* const made = reinterpret_cast<PyTypeObject*>(py::type::of<Any>().ptr());
   if (object.is_none()) return nullptr;
-  if (Py_TYPE(object.ptr()) != made) refuse_kind(name, wanted, object);
+  if (Py_TYPE(object.ptr()) != made) refuse_type(std::string(name) + ": expected " + wanted, object);
   return &object_of<Any>(object.ptr());
 }
 

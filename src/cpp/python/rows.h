@@ -40,7 +40,7 @@ inline bool is_plain_array(py::handle object) {
 
 // What came instead of integers, read as `a`.
 inline std::string no_integers(py::handle object, const char* name, const py::array& a) {
-  const std::string dtype = py::str(a.dtype()), type = py::str(py::type::of(object).attr("__name__"));
+  const std::string dtype = py::str(a.dtype()), type = type_name(object);
   if (py::isinstance<py::array>(object)) return "dtype " + dtype;
   if (a.ndim() > 0) return type + " of " + dtype;
   const bool iterable = a.dtype().kind() == 'O' && py::hasattr(object, "__iter__");  // NumPy takes no set, no view
@@ -56,7 +56,7 @@ inline py::array integers(py::handle object, const char* name, const std::string
   py::array a = py::array::ensure(object);
   if (!a) {
     PyErr_Clear();
-    throw py::type_error(expected + ", got " + std::string(py::str(py::type::of(object).attr("__name__"))));
+    refuse_type(expected, object);
   }
   const char kind = a.dtype().kind();
   if (kind != 'i' && kind != 'u' && kind != 'b' && a.size() > 0)
@@ -105,8 +105,7 @@ template <class T>
   const bool fits =
       (a.ndim() == 2 && a.shape(0) == batch && a.shape(1) == n) || (a.ndim() == 1 && batch == 1 && a.shape(0) == n);
   if (!fits) bad_shape(name, shape_of(batch, n), a);
-  if (write && !a.writeable())
-    throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  if (write) need_writable(name, a);
   bad_layout(name, a);
 }
 
@@ -158,8 +157,8 @@ T* checked_output(py::handle out, const ssize_t* shape, size_t dims, const py::a
   if (size_t(y.ndim()) != dims || !std::equal(shape, shape + dims, y.shape())) {
     bad_shape("out", shape_text(shape, dims), y);
   }
-  if (!y.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-  if (!(y.flags() & py::array::c_style) || !aligned(y)) bad_layout("out", y);
+  need_writable("out", y);
+  need_dense("out", y);
   T* const data = static_cast<T*>(const_cast<void*>(y.data()));
   if (overlap(x.data(), size_t(x.nbytes()), data, size_t(y.nbytes()))) {
     throw py::value_error("out: overlaps " + std::string(name) + " in memory; pass an array of its own");
@@ -230,8 +229,7 @@ void take_state(const py::object& state, bool pair, std::initializer_list<ssize_
     return write(static_cast<const T*>(py::array(h).data()), static_cast<const T*>(nullptr));
   }
   if (!py::isinstance<py::tuple>(state) && !py::isinstance<py::list>(state)) {
-    throw py::type_error("state: expected a pair (h, c), got " +
-                         std::string(py::str(py::type::of(state).attr("__name__"))));
+    refuse_type("state: expected a pair (h, c)", state);
   }
   const auto parts = py::reinterpret_borrow<py::sequence>(state);
   if (parts.size() != 2)

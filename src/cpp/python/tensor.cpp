@@ -1,5 +1,7 @@
 #include "python/tensor.h"
 
+#include "python/refuse.h"
+
 namespace fastrnn {
 namespace {
 
@@ -48,18 +50,17 @@ py::object call_method(PyObject* method, PyObject* const* arguments, size_t coun
   return result;
 }
 
-std::string text_of(const Shape& shape) {
-  std::string text = "[";
-  for (int i = 0; i < shape.dims; ++i) text += (i ? ", " : "") + std::to_string(shape.size[size_t(i)]);
-  return text + "]";
-}
-
 // A subclass may want to see what is done with it, or keep its values elsewhere.
 void refuse_subclass(py::handle object, Name name) {
   const PyTypeObject* const type = Py_TYPE(object.ptr());
   if (type == tensor_type || type == parameter_type) return;
-  throw py::type_error(name.str() + ": expected a torch.Tensor, got its subclass " +
-                       std::string(py::str(py::type::of(object).attr("__name__"))));
+  throw py::type_error(name.str() + ": expected a torch.Tensor, got its subclass " + type_name(object));
+}
+
+[[noreturn]] void refuse_place(const py::object& tensor, Name name) {
+  throw py::value_error(name.str() + ": expected a strided tensor of the CPU, got " +
+                        std::string(py::str(tensor.attr("layout"))) + " on " +
+                        std::string(py::str(tensor.attr("device"))));
 }
 
 }  // namespace
@@ -75,8 +76,7 @@ void use_tensors(const py::object& tensor_class, bool by_table) {
 
 Tensor::Tensor(py::object object, Name name) : object_(std::move(object)) {
   if (!tensor_type || !PyObject_TypeCheck(object_.ptr(), tensor_type)) {
-    throw py::type_error(name.str() + ": expected a torch.Tensor, got " +
-                         std::string(py::str(py::type::of(object_).attr("__name__"))));
+    refuse_type(name.str() + ": expected a torch.Tensor", object_);
   }
   refuse_subclass(object_, name);
   read(name);
@@ -103,11 +103,7 @@ void Tensor::read_table(Name name) {
     PyErr_Clear();
     t.device_type = 0;
   }
-  if (t.device_type != kCpu) {
-    throw py::value_error(name.str() + ": expected a strided tensor of the CPU, got " +
-                          std::string(py::str(object_.attr("layout"))) + " on " +
-                          std::string(py::str(object_.attr("device"))));
-  }
+  if (t.device_type != kCpu) refuse_place(object_, name);
   data_ = t.data ? static_cast<char*>(t.data) + t.byte_offset : nullptr;
   dims_ = t.ndim, bits_ = t.bits, kind_ = Kind(t.code);
   sizes_ = t.shape, strides_ = t.strides;
@@ -115,9 +111,7 @@ void Tensor::read_table(Name name) {
 
 void Tensor::read_attributes(Name name) {
   if (!object_.attr("is_cpu").cast<bool>() || std::string(py::str(object_.attr("layout"))) != "torch.strided") {
-    throw py::value_error(name.str() + ": expected a strided tensor of the CPU, got " +
-                          std::string(py::str(object_.attr("layout"))) + " on " +
-                          std::string(py::str(object_.attr("device"))));
+    refuse_place(object_, name);
   }
   const py::tuple sizes = object_.attr("shape"), strides = object_.attr("stride")();
   dims_ = int(sizes.size());
@@ -195,7 +189,8 @@ void check(const Tensor& t, Name name, const Shape& shape) {
     throw py::type_error(name.str() + ": expected dtype " + wanted + ", got " + t.dtype_text());
   }
   if (!t.has(shape)) {
-    throw py::value_error(name.str() + ": expected shape " + text_of(shape) + ", got " + t.shape_text());
+    throw py::value_error(name.str() + ": expected shape " + shape_text(shape.size.data(), size_t(shape.dims)) +
+                          ", got " + t.shape_text());
   }
 }
 
