@@ -33,9 +33,10 @@ inline void need_made(bool made, const char* what) {
   if (!made) throw std::runtime_error(std::string(what) + ": was never initialised");
 }
 
+// The same of a stream or a pool, which has a network then and says in `kWhat` what it is.
 template <class Any>
-Any& check_made(Any& any, const char* what) {
-  need_made(any.network != nullptr, what);
+Any& check_made(Any& any) {
+  need_made(any.network != nullptr, Any::kWhat);
   return any;
 }
 

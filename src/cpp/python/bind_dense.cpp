@@ -5,12 +5,11 @@
 #include <memory>
 #include <numeric>
 
-#include "python/arrays.h"
 #include "python/bind.h"
+#include "python/in_out.h"
 #include "python/method.h"
 #include "python/plain.h"
 #include "python/results.h"
-#include "python/rows.h"
 #include "python/unlocked.h"
 #include "registry.h"
 #include "system/limits.h"

@@ -4,9 +4,12 @@
 #include <pybind11/stl.h>
 
 #include "python/bind.h"
+#include "python/claim.h"
+#include "python/integers.h"
 #include "python/method.h"
 #include "python/rows.h"
 #include "python/sizes.h"
+#include "python/state.h"
 #include "python/unlocked.h"
 #include "system/limits.h"
 
@@ -18,23 +21,12 @@ namespace {
 constexpr double kReleaseFlops = 2e6;
 
 struct AnyPool : Zeroed {
-  std::variant<std::unique_ptr<StreamPool<float>>, std::unique_ptr<StreamPool<double>>> pool;
+  static constexpr const char* kWhat = "pool";
+  std::variant<std::unique_ptr<StreamPool<float>>, std::unique_ptr<StreamPool<double>>> held;
   std::shared_ptr<AnyNetwork> network;
   double step_flops;
   std::atomic<bool> busy{false};
 };
-
-template <class Visit>
-auto claimed(AnyPool& any, Visit visit) {
-  const Claim claim(check_made(any, "pool").busy, "pool");
-  return std::visit([&](auto& p) { return visit(*p); }, any.pool);
-}
-
-// By any thread, of what never changes.
-template <class Visit>
-auto looked_at(const AnyPool& any, Visit visit) {
-  return std::visit([&](const auto& p) { return visit(*p); }, check_made(any, "pool").pool);
-}
 
 std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int capacity, int threads) {
   check_streams(*any);
@@ -46,7 +38,7 @@ std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int c
       [&](const auto& net) {
         auto pool = std::make_unique<StreamPool<element_of<decltype(net)>>>(net, capacity, threads);
         made->step_flops = pool->step_flops();
-        made->pool = std::move(pool);
+        made->held = std::move(pool);
       },
       any->network);
   return made;
@@ -286,7 +278,7 @@ void bind_pool(py::module_& m) {
           kThreadsDoc);
   define_method<AnyPool, kPoolStep, &call_pool_step>(pool, kPoolStepDoc);
   define_method<AnyPool, kPoolProcess, &call_pool_process>(pool, kPoolProcessDoc);
-  define_sizes(pool, "pool");
+  define_sizes(pool);
 }
 
 }  // namespace fastrnn

@@ -6,9 +6,12 @@
 #include <vector>
 
 #include "python/bind.h"
+#include "python/claim.h"
+#include "python/integers.h"
 #include "python/method.h"
 #include "python/rows.h"
 #include "python/sizes.h"
+#include "python/state.h"
 #include "python/unlocked.h"
 #include "stream.h"
 #include "system/limits.h"
@@ -19,23 +22,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct AnyStream : Zeroed {
-  std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>> stream;
+  static constexpr const char* kWhat = "stream";
+  std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>> held;
   std::shared_ptr<AnyNetwork> network;
   std::atomic<bool> busy{false};
 };
-
-// visit(stream) by the one thread that uses it.
-template <class Visit>
-auto claimed(AnyStream& any, Visit visit) {
-  const Claim claim(check_made(any, "stream").busy, "stream");
-  return std::visit([&](auto& s) { return visit(*s); }, any.stream);
-}
-
-// The same by any thread, of what never changes.
-template <class Visit>
-auto looked_at(const AnyStream& any, Visit visit) {
-  return std::visit([&](const auto& s) { return visit(*s); }, check_made(any, "stream").stream);
-}
 
 template <class T>
 const Config& config_of(const Stream<T>& s) {
@@ -112,7 +103,7 @@ std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, i
   std::visit(
       [&](const auto& net) {
         using T = element_of<decltype(net)>;
-        made->stream = std::make_unique<Stream<T>>(net, batch, threads);
+        made->held = std::make_unique<Stream<T>>(net, batch, threads);
       },
       any->network);
   return made;
@@ -122,7 +113,7 @@ std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, i
 std::unique_ptr<AnyStream> copy(AnyStream& any) {
   return claimed(any, [&](auto& s) {
     auto made = make_stream(any.network, s.batch(), s.threads());
-    std::get<std::unique_ptr<std::decay_t<decltype(s)>>>(made->stream)->copy_state(s);
+    std::get<std::unique_ptr<std::decay_t<decltype(s)>>>(made->held)->copy_state(s);
     return made;
   });
 }
@@ -277,7 +268,7 @@ void bind_stream(py::module_& m) {
   define_method<AnyStream, kStreamStep, &call_step>(stream, kStepDoc);
   define_method<AnyStream, kStreamProcess, &call_process>(stream, kProcessDoc);
   define_method<AnyStream, kStreamReset, &call_reset>(stream, kResetDoc);
-  define_sizes(stream, "stream");
+  define_sizes(stream);
 }
 
 }  // namespace fastrnn
