@@ -104,7 +104,7 @@ from fastrnn import _core
 a = np.zeros((2, 2), np.float32)
 uses = {
     _core.Network: {
-        "config": None, "isa": None, "pack": ([],), "explain": (1, 1, False, 1), "freeze": (),
+        "config": None, "pack": ([],), "explain": (1, 1, False, 1), "freeze": (),
         "run": (a, a, a, None, a, a, a, 0.0, 0, 1), "plain_call": (a, None, False, 1),
         "plain_forward": (a, None, False, 1),
     },

@@ -291,10 +291,7 @@ void bind_network(py::module_& m) {
       .def("run", &run)
       .def("forward", &forward)
       .def("backward", &backward)
-      .def("explain", &explain)
-      .def_property_readonly("isa", [](const AnyNetwork& any) {
-        return visit_made(any.network, "network", [](const auto& n) { return n->backend().name; });
-      });
+      .def("explain", &explain);
   define_method<AnyNetwork, kPlainCall, &call_network>(network, "Return (y, final state), or None.");
 }
 

@@ -92,7 +92,8 @@ const Any* given_object(py::handle object, const char* name, const char* wanted)
   return &object_of<Any>(object.ptr());
 }
 
-// The present exception, as pybind11 would hand it to Python.
+// The present exception, as pybind11 hands it to Python from its own methods: of the standard ones those that the core
+// and the containers throw.
 inline void hand_over_exception() {
   try {
     throw;
@@ -105,6 +106,8 @@ inline void hand_over_exception() {
   } catch (const std::bad_alloc& error) {
     PyErr_SetString(PyExc_MemoryError, error.what());
   } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::length_error& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());

@@ -30,7 +30,7 @@ struct Form {
 
 // An array or None. Held: in a tuple it is the caller's alone, and another thread might resize it while it is read.
 template <class T>
-struct Given {
+struct PlainInput {
   py::object object;
   const T* data = nullptr;
 
@@ -47,8 +47,8 @@ struct Given {
 
 // h alone, or of an LSTM a pair (h, c).
 template <class T>
-struct GivenState {
-  Given<T> h, c;
+struct PlainState {
+  PlainInput<T> h, c;
 
   bool read(const Network<T>& net, py::handle state, const Form& form) {
     const Config& config = net.config();
@@ -69,7 +69,7 @@ py::object make_state(const Network<T>& net, const Form& form, T*& h, T*& c) {
 template <class T>
 struct PlainPass {
   Sequence<T> call = {};
-  GivenState<T> initial;
+  PlainState<T> initial;
   bool batched = false;
   py::object y, state;
 };
@@ -103,8 +103,8 @@ template <class T>
 py::object backward_pass(const Network<T>& net, const Tape<T>& tape, Form form, py::handle dy, py::handle dstate,
                          int threads, bool input_grad, py::handle step_norms) {
   const Config& c = net.config();
-  Given<T> output;
-  GivenState<T> final;
+  PlainInput<T> output;
+  PlainState<T> final;
   if (!output.read(dy, form.sequence(c.width())) || !final.read(net, dstate, form)) return py::none();
   Gradients<T> g = {};
   if (output.data) g.dy = form.rows(output.data, c.width());
