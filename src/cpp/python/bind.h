@@ -21,6 +21,7 @@ void bind_dense(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
 void bind_follower(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
+void bind_probe(pybind11::module_& m);
 
 // What Python may call before __init__ has run, or after it has failed: pybind11 then hands out memory that nobody has
 // constructed. All zeros, that is an object of null pointers, which `need_made` refuses.

@@ -2,9 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <chrono>
 #include <string>
 #include <vector>
 
@@ -12,10 +9,8 @@
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/results.h"
-#include "python/unlocked.h"
 #include "registry.h"
 #include "system/limits.h"
-#include "system/memory.h"
 #include "threads/threads.h"
 
 namespace fastrnn {
@@ -80,82 +75,6 @@ py::array gated_tanh(const Kernels<T>& kernels, const py::array& gate, const py:
   return y;
 }
 
-template <class Body>
-double seconds(Body body) {
-  double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    body();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
-double fma_gflops(const Backend& b, int threads) {
-  constexpr int64_t n = 2000000;
-  double flops = 0;
-  const double time = seconds([&] {
-    parallel(threads, [&](const Team& team) {
-      const double done = b.fma_loop(n);
-      if (team.rank == 0) flops = done * team.size;
-    });
-  });
-  return flops / time * 1e-9;
-}
-
-// From blocks that lie as weights do: vectors that straddle two cache lines are
-// read at half the speed (Emerald Rapids, first level: 151 GB/s instead of 320).
-double read_gbs(const Backend& b, size_t bytes, int threads) {
-  const size_t n = bytes / sizeof(float), repeat = std::max<size_t>(1, (size_t(1) << 25) / bytes);
-  std::vector<Block> blocks;
-  for (int i = 0; i < threads; ++i) {
-    blocks.emplace_back(bytes);
-    std::fill_n(reinterpret_cast<float*>(blocks.back().data()), n, 1.0f);
-  }
-  std::atomic<float> sink{0};
-  const double time = seconds([&] {
-    parallel(threads, [&](const Team& team) {
-      const char* const data = blocks[size_t(team.rank)].data();
-      sink.store(b.read_loop(reinterpret_cast<const float*>(data), n, repeat));
-    });
-  });
-  return double(threads) * double(repeat * bytes) / time * 1e-9;
-}
-
-// What this machine can do, measured now: the best of five short runs each.
-py::dict probe() {
-  const Backend& b = current_backend();
-  const int all = available_threads();
-  const auto measured = [&]() -> std::array<double, 6> {
-    const Unlocked unlocked;
-    return {fma_gflops(b, 1),          fma_gflops(b, all),      read_gbs(b, 16 << 10, 1),
-            read_gbs(b, 512 << 10, 1), read_gbs(b, 6 << 20, 1), read_gbs(b, (6 << 20), all)};
-  }();
-  const char* const names[] = {"fma_gflops", "fma_gflops_all", "l1_gbs", "l2_gbs", "l3_gbs", "l3_gbs_all"};
-  py::dict d;
-  for (size_t i = 0; i < measured.size(); ++i) d[names[i]] = measured[i];
-  return d;
-}
-
-// GFLOP/s of all cores together, the best of five runs of some milliseconds.
-double peak() {
-  const Backend& b = current_backend();
-  const Unlocked unlocked;
-  return fma_gflops(b, available_threads());
-}
-
-// Nanoseconds between `count` pairs of readings of the clock that Stream._step_times uses: what it adds to each.
-py::array_t<int64_t> clock_times(int64_t count) {
-  using Clock = std::chrono::steady_clock;
-  py::array_t<int64_t> times(count);
-  int64_t* const to = times.mutable_data();
-  for (int64_t i = 0; i < count; ++i) {
-    const auto start = Clock::now();
-    to[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-  }
-  return times;
-}
-
 py::object empty(const std::vector<ssize_t>& shape, const py::dtype& dtype) {
   if (shape.size() > size_t(ArrayShape::kMost)) throw py::value_error("shape: expected at most 4 axes");
   ArrayShape wanted = {int(shape.size()), {}};
@@ -204,8 +123,6 @@ PYBIND11_MODULE(_core, m) {
     const Backend& b = current_backend();
     return py::isinstance<py::array_t<double, 0>>(x) ? gated_tanh(b.f64, gate, x) : gated_tanh(b.f32, gate, x);
   });
-  m.def("probe", &probe);
-  m.def("peak", &peak);
   m.def("empty", &empty);
   m.def("dropout_mask", &dropout_mask);
   bind_network(m);
@@ -213,5 +130,5 @@ PYBIND11_MODULE(_core, m) {
   bind_dense(m);
   bind_stream(m);
   bind_pool(m);
-  m.def("clock_times", &clock_times);
+  bind_probe(m);
 }
