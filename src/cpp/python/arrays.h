@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <string>
+#include <type_traits>
 
 #include "python/refuse.h"
 #include "tasks.h"
@@ -19,11 +20,15 @@ inline std::string shape_text(const py::array& a) { return shape_text(a.shape(),
 
 template <class T>
 constexpr const char* dtype_name() {
-  return sizeof(T) == 4 ? "float32" : "float64";
+  return std::is_integral_v<T> ? "int64" : sizeof(T) == 4 ? "float32" : "float64";
 }
 
 [[noreturn]] inline void bad_shape(const char* name, const std::string& expected, const py::array& got) {
   throw py::value_error(std::string(name) + ": expected shape " + expected + ", got " + shape_text(got));
+}
+
+inline void need_array(py::handle object, const char* name) {
+  if (object.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
 }
 
 // The array behind a handle, of type T exactly; TypeError otherwise.
@@ -42,12 +47,16 @@ py::array as_array(py::handle object, const char* name) {
 
 inline bool aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 
+inline std::string strides_text(const py::array& a) {
+  return "strides of " + shape_text(a.strides(), size_t(a.ndim())) + " bytes";
+}
+
+constexpr const char* kMisplaced = "at an address that is no multiple of its element's";
+
 [[noreturn]] inline void bad_layout(const char* name, const py::array& got) {
   const bool gaps = !(got.flags() & py::array::c_style);
-  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array, got " +
-                        (gaps ? "one of shape " + shape_text(got) + " with strides of " +
-                                    shape_text(got.strides(), size_t(got.ndim())) + " bytes"
-                              : "one at an address that is no multiple of its element's"));
+  throw py::value_error(std::string(name) + ": expected a C-contiguous aligned array, got one " +
+                        (gaps ? "of shape " + shape_text(got) + " with " + strides_text(got) : kMisplaced));
 }
 
 inline void need_dense(const char* name, const py::array& a) {
@@ -90,11 +99,15 @@ Rows<const T> rows_of(py::handle object, const char* name, ssize_t steps, ssize_
   for (int axis = 0; axis < 2; ++axis) {
     step[axis] = shape[axis] > 1 ? a.strides(axis) : 0;  // NumPy leaves anything in the stride of an axis of one
     if (step[axis] < 0 || step[axis] % size) {
-      throw py::value_error(std::string(name) + ": expected strides that are multiples of the element, not negative");
+      throw py::value_error(std::string(name) +
+                            ": expected strides that are multiples of the element, not negative, got " +
+                            strides_text(a));
     }
   }
-  if ((n > 1 && a.strides(2) != size) || !aligned(a)) {
-    throw py::value_error(std::string(name) + ": expected a unit inner stride and aligned data");
+  const bool gaps = n > 1 && a.strides(2) != size;
+  if (gaps || !aligned(a)) {
+    throw py::value_error(std::string(name) + ": expected a unit inner stride and aligned data, got " +
+                          (gaps ? strides_text(a) : std::string("data ") + kMisplaced));
   }
   return {data, step[0] / size, step[1] / size};
 }

@@ -105,6 +105,10 @@ void check_streams(const AnyNetwork& any);
 // Refuses more steps or rows than the core counts.
 void check_size(const char* name, int64_t steps, int64_t batch);
 
+// A copy of lengths [batch], each in 0..steps. Copied before they are looked at: another thread may write to them.
+std::vector<int64_t> checked_lengths(const int64_t* given, int64_t steps, int64_t batch);
+double checked_dropout(double p);
+
 template <class T>
 struct ElementOf;
 template <class T>

@@ -37,7 +37,7 @@ AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) 
 
 // Rows of an [N, n] array.
 int rows_in(py::handle object, const char* name) {
-  if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected a NumPy array");
+  if (!py::isinstance<py::array>(object)) refuse_type(std::string(name) + ": expected a NumPy array", object);
   const auto a = py::reinterpret_borrow<py::array>(object);
   if (a.ndim() != 2 || a.shape(0) > kMaxDenseRows) bad_shape(name, "[N, n]", a);
   return int(a.shape(0));
@@ -46,7 +46,12 @@ int rows_in(py::handle object, const char* name) {
 void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
   visit_made(any.dense, "dense", [&](const auto& dense) {
     using T = decltype(element(*dense));
-    if (weight.is_none() || bias.is_none() == any.bias) throw py::type_error("weight, bias: expected arrays");
+    need_array(weight, "weight");
+    if (any.bias) {
+      need_array(bias, "bias");
+    } else if (!bias.is_none()) {
+      refuse_type("bias: expected None", bias);
+    }
     const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
     dense->pack(w, contiguous<T>(bias, "bias", {dense->output()}));
   });
@@ -66,7 +71,7 @@ void run_dense(const AnyDense& any, py::object x, py::object y, int threads) {
         using T = decltype(element(*dense));
         const T* const in = contiguous<T>(x, "x", {rows, dense->input()});
         T* const out = writable<T>(y, "y", {rows, dense->output()});
-        if (!out) throw py::type_error("y: expected an array");
+        need_array(y, "y");
         const int n = threads_of(threads);
         const Unlocked unlocked;
         dense->run(in, out, rows, n);
@@ -156,7 +161,7 @@ void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object
         T* const to_x = writable<T>(dx, "dx", {rows, input});
         T* const to_w = writable<T>(dweight, "dweight", {output, input});
         T* const to_b = writable<T>(dbias, "dbias", {output});
-        if (!up || !to_w) throw py::type_error("dy, dweight: expected arrays");
+        need_array(dy, "dy"), need_array(dweight, "dweight");
         const int n = threads_of(threads);
         const Unlocked unlocked;
         dense->backward(in, up, to_x, to_w, to_b, rows, n);

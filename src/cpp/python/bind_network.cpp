@@ -42,7 +42,7 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
   std::vector<T*> pointers;
   each_weight(c, net.cell().gates, [&](ssize_t rows, ssize_t columns) {
     const py::object a = arrays[pointers.size()];
-    if (a.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
+    need_array(a, name);
     const auto take = [&](auto... dims) {
       return write ? writable<T>(a, name, {dims...}) : const_cast<T*>(contiguous<T>(a, name, {dims...}));
     };
@@ -104,20 +104,6 @@ struct PassArguments {
   int threads;
 };
 
-// The caller's, copied before they are looked at: without the GIL another thread may write to them.
-std::vector<int64_t> lengths_of(py::handle object, ssize_t steps, ssize_t batch) {
-  if (!py::isinstance<py::array_t<int64_t, py::array::c_style>>(object))
-    throw py::type_error("lengths: expected int64");
-  const auto given = py::reinterpret_borrow<py::array>(object);
-  if (given.ndim() != 1 || given.shape(0) != batch) bad_shape("lengths", "[" + std::to_string(batch) + "]", given);
-  const auto* const data = static_cast<const int64_t*>(given.data());
-  std::vector<int64_t> lengths(data, data + batch);
-  for (const int64_t length : lengths) {
-    if (length < 0 || length > steps) throw py::value_error("lengths: expected values from 0 to T");
-  }
-  return lengths;
-}
-
 // lengths: where the sequence's lie.
 template <class T>
 Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vector<int64_t>& lengths) {
@@ -135,13 +121,13 @@ Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vect
   s.hn = writable<T>(a.hn, "hn", {sweeps, batch, c.output()});
   s.c0 = lstm ? contiguous<T>(a.c0, "c0", {sweeps, batch, c.hidden}) : nullptr;
   s.cn = lstm ? writable<T>(a.cn, "cn", {sweeps, batch, c.hidden}) : nullptr;
-  if (a.y.is_none() || a.hn.is_none() || (lstm && a.cn.is_none())) throw py::type_error("y, hn, cn: expected arrays");
+  need_array(a.y, "y"), need_array(a.hn, "hn");
+  if (lstm) need_array(a.cn, "cn");
   if (!a.lengths.is_none()) {
-    lengths = lengths_of(a.lengths, steps, batch);
+    lengths = checked_lengths(contiguous<int64_t>(a.lengths, "lengths", {batch}), steps, batch);
     s.lengths = lengths.data();
   }
-  if (!(a.dropout >= 0 && a.dropout <= 1)) throw py::value_error("dropout: expected a number from 0 to 1");
-  s.dropout = a.dropout, s.seed = a.seed, s.threads = threads_of(a.threads);
+  s.dropout = checked_dropout(a.dropout), s.seed = a.seed, s.threads = threads_of(a.threads);
   return s;
 }
 
@@ -216,7 +202,8 @@ void check_streams(const AnyNetwork& any) {
   check_packed(any);
   if (any.config().bidirectional) {
     throw py::value_error(
-        "stream: expected a unidirectional layer; the reverse direction starts at the end of the sequence");
+        "stream: expected a unidirectional layer, got a bidirectional one; the reverse direction starts at the end of "
+        "the sequence");
   }
 }
 
@@ -227,6 +214,21 @@ void check_size(const char* name, int64_t steps, int64_t batch) {
                         ", B = " + std::to_string(batch));
 }
 
+std::vector<int64_t> checked_lengths(const int64_t* given, int64_t steps, int64_t batch) {
+  std::vector<int64_t> lengths(given, given + batch);
+  for (size_t row = 0; row < lengths.size(); ++row) {
+    if (lengths[row] >= 0 && lengths[row] <= steps) continue;
+    throw py::value_error("lengths: expected values in 0..T = " + std::to_string(steps) + ", got " +
+                          std::to_string(lengths[row]) + " at row " + std::to_string(row));
+  }
+  return lengths;
+}
+
+double checked_dropout(double p) {
+  if (p >= 0 && p <= 1) return p;
+  throw py::value_error("dropout: expected a number from 0 to 1, got " + std::string(py::repr(py::float_(p))));
+}
+
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
                       int projection) {
   const auto name = std::find(std::begin(kCellNames), std::end(kCellNames), cell);
@@ -234,7 +236,8 @@ Config checked_config(const std::string& cell, int input, int hidden, int layers
   const Cell found = Cell(name - std::begin(kCellNames));
   within(projection, 0, kMaxSize, "proj_size");
   if (projection && (found != Cell::lstm || projection >= hidden)) {
-    throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden));
+    throw py::value_error("proj_size: expected 0, or for an LSTM less than hidden_size=" + std::to_string(hidden) +
+                          ", got " + std::to_string(projection) + " for " + cell);
   }
   return {found,
           within(input, 1, kMaxSize, "input_size"),

@@ -76,7 +76,8 @@ py::array gated_tanh(const Kernels<T>& kernels, const py::array& gate, const py:
 }
 
 py::object empty(const std::vector<ssize_t>& shape, const py::dtype& dtype) {
-  if (shape.size() > size_t(ArrayShape::kMost)) throw py::value_error("shape: expected at most 4 axes");
+  if (shape.size() > size_t(ArrayShape::kMost))
+    throw py::value_error("shape: expected at most 4 axes, got " + std::to_string(shape.size()));
   ArrayShape wanted = {int(shape.size()), {}};
   std::copy(shape.begin(), shape.end(), wanted.size);
   float* single = nullptr;

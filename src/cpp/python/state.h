@@ -11,7 +11,7 @@ namespace fastrnn {
 // A state array [L, B, n] or, of a pool's stream, [L, n], copied where it is strided. One row's is taken as either.
 template <class T>
 py::object state_part(py::handle object, const char* name, std::initializer_list<ssize_t> shape) {
-  if (object.is_none()) throw py::type_error(std::string(name) + ": expected an array, got None");
+  need_array(object, name);
   py::array array = as_input<T>(object, name);
   const ssize_t dims = array.ndim(), layers = shape.begin()[0], n = shape.end()[-1];
   const bool one_row = shape.size() == 2 || shape.begin()[1] == 1;

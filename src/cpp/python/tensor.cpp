@@ -66,7 +66,7 @@ void refuse_subclass(py::handle object, Name name) {
 }  // namespace
 
 void use_tensors(const py::object& tensor_class, bool by_table) {
-  if (!PyType_Check(tensor_class.ptr())) throw py::type_error("tensor_class: expected a class");
+  if (!PyType_Check(tensor_class.ptr())) refuse_type("tensor_class: expected a class", tensor_class);
   const ExchangeTable* const found = by_table ? table_of(tensor_class) : nullptr;
   const py::object parameter_class = py::module_::import("torch.nn").attr("Parameter");
   tensor_type = reinterpret_cast<PyTypeObject*>(tensor_class.inc_ref().ptr());  // for ever
@@ -82,7 +82,7 @@ Tensor::Tensor(py::object object, Name name) : object_(std::move(object)) {
   read(name);
   if (data_ || empty()) return;
   if (!object_.attr("_is_zerotensor")().cast<bool>()) {
-    throw py::value_error(name.str() + ": expected a tensor with memory of its own");
+    throw py::value_error(name.str() + ": expected a tensor with memory of its own, got one without");
   }
   object_ = object_.attr("clone")();  // zeros that torch has not written down yet
   read(name);

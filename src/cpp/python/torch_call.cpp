@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "python/bind.h"
+#include "python/refuse.h"
 
 namespace fastrnn {
 namespace {
@@ -50,9 +51,13 @@ uint64_t seed_of(py::handle object) {
 }  // namespace
 
 TorchCall::TorchCall(const py::tuple& t, int asked)
-    : layout(layout_of(t[0])), batch(t[1].cast<int64_t>()), dropout(t[2].cast<double>()), threads(threads_of(asked)) {
+    : layout(layout_of(t[0])),
+      batch(t[1].cast<int64_t>()),
+      dropout(checked_dropout(t[2].cast<double>())),
+      threads(threads_of(asked)) {
   if ((layout == kPacked) == t[3].is_none()) {
-    throw py::value_error("batch_sizes: expected with layout 4 (packed), and only then");
+    throw py::value_error("batch_sizes: expected with layout 4 (packed), and only then, got " + type_name(t[3]) +
+                          " with layout " + std::to_string(layout));
   }
   if (layout == kPacked) {
     batch_sizes = batch_sizes_of(t[3]);
@@ -60,12 +65,10 @@ TorchCall::TorchCall(const py::tuple& t, int asked)
   }
   if (!t[5].is_none()) {
     if (layout != kTime && layout != kBatch) {
-      throw py::value_error("lengths: expected None, but for a padded batch [T, B, input] or [B, T, input]");
+      throw py::value_error("lengths: expected None, but for a padded batch [T, B, input] or [B, T, input], got " +
+                            type_name(t[5]) + " with layout " + std::to_string(layout));
     }
     lengths = tensor_of(t[5], {"lengths"});
-  }
-  if (!(dropout >= 0 && dropout <= 1)) {
-    throw py::value_error("dropout: expected a number from 0 to 1, got " + std::to_string(dropout));
   }
   if (dropout > 0) seed = seed_of(t[4]);
 }
@@ -88,14 +91,7 @@ Tensor input_of(py::handle object, const Config& config, const TorchCall& call) 
 std::vector<int64_t> padded_lengths(const Tensor& lengths, int64_t steps, int64_t batch) {
   check<int64_t>(lengths, {"lengths"}, {1, {batch}});
   const Tensor dense = lengths.dense({"lengths"});
-  const int64_t* const given = dense.data<int64_t>();
-  std::vector<int64_t> copy(given, given + batch);  // before they are looked at: another thread may write to them
-  for (size_t row = 0; row < copy.size(); ++row) {
-    if (copy[row] >= 0 && copy[row] <= steps) continue;
-    throw py::value_error("lengths: expected values in 0..T = " + std::to_string(steps) + ", got " +
-                          std::to_string(copy[row]) + " at row " + std::to_string(row));
-  }
-  return copy;
+  return checked_lengths(dense.data<int64_t>(), steps, batch);
 }
 
 std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
