@@ -292,6 +292,7 @@ void bind_follower(py::module_& m) {
   define_method<AnyFollower, kForward, &call_forward>(follower, "See Kernel of fastrnn/torch/_kernel.py.");
   define_method<AnyFollower, kBackward, &call_backward>(follower, "See Kernel of fastrnn/torch/_kernel.py.");
   m.def("use_tensors", &use_tensors);
+  // For tests alone.
   m.def("fingerprint", [](uintptr_t data, size_t bytes) {
     return current_backend().fingerprint(reinterpret_cast<const char*>(data), bytes);
   });

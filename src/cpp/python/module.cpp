@@ -115,17 +115,19 @@ PYBIND11_MODULE(_core, m) {
   m.def("isas", &usable_isas);
   m.def("isa", [] { return current_backend().name; });
   m.def("set_isa", &set_isa);
-  m.def("has_fma", [] { return current_backend().has_fma; });
   m.def("cells", &cells);
   m.def("build_info", &build_info);
   m.def("available_threads", &available_threads);
+  m.def("empty", &empty);
+  m.def("dropout_mask", &dropout_mask);
+  // For tests alone.
+  m.def("has_fma", [] { return current_backend().has_fma; });
   m.def("vector_math", &vector_math);
   m.def("gated_tanh", [](const py::array& gate, const py::array& x) {
     const Backend& b = current_backend();
     return py::isinstance<py::array_t<double, 0>>(x) ? gated_tanh(b.f64, gate, x) : gated_tanh(b.f32, gate, x);
   });
-  m.def("empty", &empty);
-  m.def("dropout_mask", &dropout_mask);
+
   bind_network(m);
   bind_follower(m);
   bind_dense(m);

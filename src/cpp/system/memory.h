@@ -123,7 +123,7 @@ class BlockPool {
     forget();
   }
 
-  size_t kept_bytes() const { return kept_bytes_; }
+  size_t kept_bytes() const { return kept_bytes_; }  // for tests alone
 
  private:
   struct Kept {
