@@ -87,9 +87,9 @@ def test_the_short_way_through_training_is_the_long_one(kind, given, batched, ba
     assert native.plain_forward(x, packed(state), batch_first, 1) is not None
     y, final, tape = layer.forward(x, packed(state))
     other = layer.forward(x, packed(state), lengths=[4] * (3 if batched else 1))
-    short = native.plain_backward(tape.native, dy, dstate, 1, True)
+    short = native.plain_backward(tape.native, dy, dstate, 1, True, None)
     assert short is not None
-    dx, dstate0, grads = layer._engine._backward(native, other[2].native, dy, dstate, 1, True)
+    dx, dstate0, grads = layer._engine._backward(native, other[2].native, dy, dstate, 1, True, None)
     names = list(layer.state_dict())
     wanted = fastrnn.Gradients(dx, dstate0, dict(zip(names, grads, strict=True)))
     for a, b in zip(
@@ -111,7 +111,7 @@ def test_the_short_way_back_is_only_for_what_can_be_read_as_it_lies():
     dy, native = np.zeros_like(y), layer._engine.packing.acquire().native
 
     def back(dy, dstate=None, kept=tape):
-        return native.plain_backward(kept.native, dy, dstate, 1, True)
+        return native.plain_backward(kept.native, dy, dstate, 1, True, None)
 
     assert [a.shape for a in back(dy, (h, c))[2]] == [w.shape for w in layer.state_dict().values()]
     for other in (None, dy.tolist(), dy.astype(float), dy[::2], dy[..., :4], dy[0], dy[None]):
