@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char, c_char_p, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
 
@@ -57,6 +59,13 @@ class Module(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Tensor(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p), ("dtype", c_char_p), ("data", c_void_p), ("bytes", c_size_t),
+        ("shape", POINTER(c_int64)), ("rank", c_int32),
+    ]  # fmt: skip
+
+
 def path() -> Path:
     package = Path(fastrnn.__file__).parent
     names = ("lib/libfastrnn.so", "lib/libfastrnn.dylib", "bin/fastrnn.dll", "bin/libfastrnn.dll")
@@ -64,7 +73,7 @@ def path() -> Path:
 
 
 LIBRARY = ctypes.CDLL(str(path()))
-LIBRARY.fastrnn_isa.restype = c_char_p
+LIBRARY.fastrnn_isa.restype = LIBRARY.fastrnn_weights_metadata.restype = c_char_p
 
 
 def call(name: str, *arguments: object) -> None:
@@ -172,14 +181,46 @@ class Layer:
         LIBRARY.fastrnn_layer_free(self.handle)
 
 
-def load(file: Path, dtype: type, prefix: str = "") -> Layer:
-    weights, layer = c_void_p(), Layer.__new__(Layer)
-    layer.handle, layer.dtype = c_void_p(), np.dtype(dtype)
+@contextmanager
+def opened(file: Path) -> Iterator[c_void_p]:
+    weights = c_void_p()
     call("fastrnn_weights_open", str(file).encode(), byref(weights))
     try:
-        call(
-            "fastrnn_layer_load", weights, prefix.encode(), DTYPES.index(dtype), byref(layer.handle)
-        )
+        yield weights
     finally:
         LIBRARY.fastrnn_weights_free(weights)
+
+
+def load(file: Path, dtype: type, prefix: str = "") -> Layer:
+    layer = Layer.__new__(Layer)
+    layer.handle, layer.dtype = c_void_p(), np.dtype(dtype)
+    which = prefix.encode(), DTYPES.index(dtype)
+    with opened(file) as weights:
+        call("fastrnn_layer_load", weights, *which, byref(layer.handle))
     return layer
+
+
+def run_linear(file: Path, prefix: str, x: np.ndarray, width: int) -> np.ndarray:
+    linear, y = c_void_p(), np.empty((*x.shape[:-1], width), x.dtype)
+    which = prefix.encode(), DTYPES.index(x.dtype.type)
+    with opened(file) as weights:
+        call("fastrnn_linear_load", weights, *which, byref(linear))
+    rows = c_int64(x.size // x.shape[-1])
+    call("fastrnn_linear_run", linear, address(x), address(y), rows, 1)
+    LIBRARY.fastrnn_linear_free(linear)
+    return y
+
+
+def find(file: Path, name: str) -> tuple[str, list[int], bytes]:
+    """Return the dtype, the shape and the bytes of one tensor."""
+    found = Tensor()
+    with opened(file) as weights:
+        call("fastrnn_weights_find", weights, name.encode(), byref(found))
+        content = ctypes.string_at(found.data, found.bytes)
+        return found.dtype.decode(), found.shape[: found.rank], content
+
+
+def metadata(file: Path, key: str) -> str | None:
+    with opened(file) as weights:
+        value: bytes | None = LIBRARY.fastrnn_weights_metadata(weights, key.encode())
+        return None if value is None else value.decode()

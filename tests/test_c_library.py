@@ -95,6 +95,36 @@ def test_files_both_ways(cell, dtype, tmp_path):
         c_library.load(tmp_path / "python.safetensors", other)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_whole_model(dtype, tmp_path):
+    """layers, arrays and entries in one file of Python's"""
+    file, (gru, x) = tmp_path / "model.safetensors", make("gru", dtype)
+    head = fastrnn.Linear(gru.hidden_size, 3, dtype=dtype, seed=4)
+    norm = {
+        "weight": np.arange(6, dtype=dtype).reshape(2, 3),
+        "inner.bias": np.float64([7]),
+        "half": np.float16([1]),
+    }
+    model = {"gru": gru, "norm": norm, "head": head}
+    fastrnn.save(file, model, {"sample_rate": "16000", "gru.note": "n"})
+    y = np.asarray(gru(x)[0])
+    assert c_library.load(file, dtype, "gru.").run(x, y.shape[2]).tobytes() == y.tobytes()
+    assert c_library.run_linear(file, "head.", y, 3).tobytes() == head(y).tobytes()
+    kind = "F64" if dtype is np.float64 else "F32"
+    assert c_library.find(file, "norm.weight") == (kind, [2, 3], norm["weight"].tobytes())
+    assert c_library.find(file, "norm.inner.bias") == ("F64", [1], np.float64([7]).tobytes())
+    assert c_library.find(file, "norm.half") == ("F16", [1], np.float16([1]).tobytes())
+    keys = ("sample_rate", "gru.note", "norm.cell", "else")
+    assert [c_library.metadata(file, key) for key in keys] == ["16000", "n", "arrays", None]
+    with pytest.raises(ValueError, match=r"expected 'norm\.cell' to be .*, got 'arrays'"):
+        c_library.load(file, dtype, "norm.")
+    with pytest.raises(ValueError, match=r"expected 'norm\.cell' to be linear, got 'arrays'"):
+        c_library.run_linear(file, "norm.", y, 3)
+    fastrnn.save(file, gru, {"sample_rate": "16000"})
+    assert c_library.load(file, dtype).run(x, y.shape[2]).tobytes() == y.tobytes()
+    assert c_library.metadata(file, "sample_rate") == "16000"
+
+
 INCLUDE = f"-I{c_library.path().parents[1] / 'include'}"
 compiled = pytest.mark.skipif(
     not shutil.which("c++") or os.name == "nt", reason="needs a C++ compiler like GCC and Clang"

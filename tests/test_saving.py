@@ -203,15 +203,6 @@ def test_modules_are_checked(modules, error, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_arrays_are_no_modules(tmp_path):
-    """what an optimizer trains beside them: the message names what saves it"""
-    own = {"table": np.zeros(3)}
-    for arrays in (own["table"], own, fastrnn.optim.SGD(own).modules[0]):
-        with pytest.raises(TypeError, match="^modules: expected.*; arrays are for save_tensors$"):
-            fastrnn.save(tmp_path / "m", {"lstm": fastrnn.LSTM(1, 1), "own": arrays})
-    assert not list(tmp_path.iterdir())
-
-
 def test_names_that_are_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"^modules: expected names of text, got 'a\\ud800'"):
         fastrnn.save(tmp_path / "m", {"a\ud800": fastrnn.Linear(1, 1)})

@@ -161,7 +161,7 @@ def test_metadata_of_modules(tmp_path):
         ({"__metadata__": random(2)}, None, ValueError, "tensors: expected another name"),
         ({"a": [1.0]}, None, TypeError, r"tensors\['a'\]: expected an array, got list"),
         ({"a": np.ones(2, int)}, None, TypeError,
-         r"tensors\['a'\]: expected dtype float32 or float64, got int64"),
+         r"tensors\['a'\]: expected dtype float16 or float32 or float64, got int64"),
         ({}, ["a"], TypeError, "metadata: expected a dict of strings, got list"),
         ({}, {"a": 1}, TypeError, "metadata: expected strings by name, got 'a': 1"),
         ({}, {1: "a"}, TypeError, "metadata: expected strings by name, got 1: 'a'"),
@@ -179,6 +179,45 @@ def test_more_axes_than_can_be_read_everywhere():
     deep = np.ones(1, np.float32).reshape(33 * (1,))
     with pytest.raises(ValueError, match=r"^tensors\['a'\]: expected at most 32 axes, got 33"):
         fastrnn.save_tensors(io.BytesIO(), {"a": deep})
+
+
+def test_the_prefixes_are_told():
+    """a few of them"""
+    buffer = io.BytesIO()
+    fastrnn.save_tensors(buffer, TENSORS | {f"{k}.x": random(1) for k in range(9)})
+    with pytest.raises(ValueError) as caught:
+        fastrnn.load_tensors(buffer.getvalue(), "gru.")
+    assert str(caught.value) == (
+        "prefix: expected the start of a tensor's name in <bytes>, got 'gru.'; "
+        "it has 'b.', '0.', '1.', '2.', '3.', ..."
+    )
+    buffer = io.BytesIO()
+    fastrnn.save_tensors(buffer, {"a": random(1)})
+    with pytest.raises(ValueError, match="got 'gru.'; its names have no dot$"):
+        fastrnn.load_tensors(buffer.getvalue(), "gru.")
+
+
+@pytest.mark.parametrize("which", ["torch", "numpy"])
+def test_files_of_torch_and_numpy(which, tmp_path):
+    """which are zips"""
+    if which == "torch":
+        torch = pytest.importorskip("torch")
+        torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "f")
+    else:
+        with open(tmp_path / "f", "wb") as file:
+            np.savez(file, a=random(3))
+    for work in (fastrnn.load, fastrnn.load_tensors, fastrnn.load_metadata):
+        for source in (tmp_path / "f", (tmp_path / "f").read_bytes()):
+            with pytest.raises(
+                ValueError, match=r"a zip, as torch\.save and .*: fastrnn.save_tens"
+            ):
+                work(source)
+    if which == "torch":  # what the message says
+        state = torch.load(tmp_path / "f", map_location="cpu")
+        fastrnn.save_tensors(tmp_path / "g", state)
+        assert_same_bits(
+            fastrnn.load_tensors(tmp_path / "g"), {k: v.numpy() for k, v in state.items()}
+        )
 
 
 def test_too_many_names(monkeypatch):

@@ -84,7 +84,47 @@ def test_float64_is_not_mixed_with_halves(reader, tmp_path):
         fastrnn.load(tmp_path / "f")
 
 
-def test_what_is_written_is_never_half(tmp_path):
+def test_arrays_are_written_as_they_are(reader, tmp_path):
+    half = ALL.view("<f2").reshape(256, 256)
+    tensors = {
+        "single": np.ones(3, np.float32),
+        "half": half,
+        "double": np.ones(3),
+        "cut": half[3:, 1::2],
+    }
+    fastrnn.save_tensors(tmp_path / "f", tensors)
+    header = header_of(tmp_path / "f")
+    assert {k: e["dtype"] for k, e in header.items()} == {
+        "double": "F64", "single": "F32", "half": "F16", "cut": "F16"
+    }  # fmt: skip
+    assert all(8 * e["data_offsets"][0] % int(e["dtype"][1:]) == 0 for e in header.values())
+    assert (tmp_path / "f").read_bytes().endswith(half.tobytes() + half[3:, 1::2].tobytes())
+    again = fastrnn.load_tensors(tmp_path / "f")
+    wanted = {k: a.astype(np.float32) if a.itemsize == 2 else a for k, a in tensors.items()}
+    assert {k: a.dtype for k, a in again.items()} == {k: a.dtype for k, a in wanted.items()}
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(again[name], array)
+    with pytest.raises(TypeError, match=r"expected dtype float16, got float16 in foreign byte ord"):
+        fastrnn.save_tensors(tmp_path / "f", {"a": np.ones(2, ">f2")})
+
+
+def test_a_model_at_half_its_size(reader, tmp_path):
+    """as docs/api.md shows it"""
+    layer = fastrnn.LSTM(30, 40, num_layers=2, seed=0)
+    norm = {"weight": np.linspace(-1, 1, 40, dtype=np.float32)}
+    fastrnn.save(tmp_path / "f", {"lstm": layer, "norm": norm}, {"note": "n"})
+    small = {k: a.astype(np.float16) for k, a in fastrnn.load_tensors(tmp_path / "f").items()}
+    fastrnn.save_tensors(tmp_path / "g", small, fastrnn.load_metadata(tmp_path / "f"))
+    assert (tmp_path / "g").stat().st_size < 0.55 * (tmp_path / "f").stat().st_size
+    again = fastrnn.load(tmp_path / "g")
+    assert repr(again["lstm"]) == repr(layer)
+    tensors = {k: a.astype(np.float32) for k, a in small.items()}
+    found = {f"lstm.{k}": a for k, a in again["lstm"].state_dict().items()}
+    assert_same_bits(found | {"norm.weight": again["norm"]["weight"]}, tensors)
+    assert fastrnn.load_metadata(tmp_path / "g")["note"] == "n"
+
+
+def test_modules_are_never_written_half(tmp_path):
     assert set(_safetensors.DTYPES) == {"F32", "F64"}
     layer = fastrnn.RNN(2, 3)
     layer.save(tmp_path / "f")

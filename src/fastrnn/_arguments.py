@@ -46,14 +46,15 @@ def as_contiguous(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def as_floats(name: str, value: Any) -> Array:
-    """Like `as_array`, of either dtype: float32 or float64."""
+def as_floats(name: str, value: Any, dtypes: Sequence[np.dtype[Any]] = FLOATS) -> Array:
+    """Like `as_array`, of any of these dtypes: float32 or float64."""
     array = value if type(value) is np.ndarray else _import_array(name, value)
-    if array.dtype not in FLOATS:
+    if array.dtype not in dtypes:
         native = array.dtype.newbyteorder("=")
-        if native in FLOATS:
+        if native in dtypes:
             raise TypeError(_dtype_message(name, array.dtype, native))
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+        expected = " or ".join(dtype.name for dtype in dtypes)
+        raise TypeError(f"{name}: expected dtype {expected}, got {array.dtype}")
     return as_array(name, array, array.dtype)
 
 

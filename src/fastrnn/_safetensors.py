@@ -35,6 +35,7 @@ _MOST_BYTES = 2**63 - 1
 MOST_AXES = 32  # NumPy 1's
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # read as F32, which holds them exactly
+_WRITTEN = {8: "F64", 4: "F32", 2: "F16"}  # by the bytes of a value
 # What other dtypes of the format weigh, so that a file that also holds them is still understood.
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16,
@@ -103,7 +104,13 @@ def _header(file: IO[bytes], size: int) -> tuple[int, dict[str, Entry], dict[str
     """Return where the tensors' bytes start, the tensors and the metadata."""
     if size < 8:
         _reject(f"expected at least 8 bytes, got {size}")
-    length = int.from_bytes(file.read(8), "little")
+    head = file.read(8)
+    length = int.from_bytes(head, "little")
+    if head.startswith(b"PK\3\4") and length > min(MOST_HEADER, size - 8):
+        _reject(
+            "it is a zip, as torch.save and numpy.savez write; for a state_dict of torch's, once: "
+            "fastrnn.save_tensors(path, torch.load(file, map_location='cpu'))"
+        )
     if length > MOST_HEADER:
         _reject(f"expected a header of at most {MOST_HEADER} bytes, got {length}")
     if length > size - 8:
@@ -289,7 +296,7 @@ def write(
     """Write a safetensors file: the same bytes for the same content, and all of it or nothing.
 
     For a path it is written beside its place and renamed, so that a reader, a full disk or a crash
-    never leaves half a file there. float64 tensors come first: every tensor is then aligned.
+    never leaves half a file there. The widest come first: every tensor is then aligned.
     `what` is the argument that the names come from.
     """
     names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
@@ -297,8 +304,7 @@ def write(
     at = 0
     for name in names:
         array = tensors[name]
-        dtype = next(word for word, kind in DTYPES.items() if kind.itemsize == array.itemsize)
-        end = at + array.nbytes
+        dtype, end = _WRITTEN[array.itemsize], at + array.nbytes
         entries[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from ._arguments import Array, as_floats
+import numpy as np
+
+from ._arguments import FLOATS, Array, as_floats
 from ._replacing import Target
-from ._safetensors import MOST_AXES, Source, read_header, read_tensors, write
+from ._safetensors import MOST_AXES, Header, Source, read_header, read_tensors, write
+
+_FLOATS = (np.dtype(np.float16), *FLOATS)
 
 
 def save_tensors(
     path: Target, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Save arrays by name as a safetensors file; `load_tensors` gives them back, bit for bit.
+
+    float16 comes back as float32, which holds it exactly: for files of half the size.
 
     ::
 
@@ -24,7 +31,7 @@ def save_tensors(
     Args:
         path: the file's name, or a writable binary file such as ``io.BytesIO()``, which gets the
             bytes at its place.
-        tensors: a dict of arrays, float32 or float64, of 32 axes at most.
+        tensors: a dict of arrays, float32, float64 or float16, of 32 axes at most.
         metadata: a dict of strings, which `load_metadata` gives back; None for none.
 
     Raises:
@@ -36,29 +43,38 @@ def save_tensors(
         OSError: writing failed. A file named by `path` is as it was before; a file object may
             have got a part.
     """
-    if not isinstance(tensors, Mapping):
-        got = type(tensors).__name__
-        raise TypeError(f"tensors: expected a dict of arrays by name, got {got}")
+    write(path, as_tensors("tensors", tensors), as_metadata(metadata), "tensors")
+
+
+def as_tensors(what: str, given: Any) -> dict[str, Array]:
+    """Return arrays by name that a file can hold, or raise."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what}: expected a dict of arrays by name, got {type(given).__name__}")
     arrays: dict[str, Array] = {}
-    for name, value in tensors.items():
+    for name, value in given.items():
         if not isinstance(name, str):
-            raise TypeError(f"tensors: expected names of text, got {name!r:.80}")
-        check_text("tensors: expected names of text", name)
+            raise TypeError(f"{what}: expected names of text, got {name!r:.80}")
+        check_text(f"{what}: expected names of text", name)
         if name == "__metadata__":
-            raise ValueError(f"tensors: expected another name than {name!r}, which the format uses")
-        arrays[name] = array = as_floats(f"tensors[{name!r}]", value)
+            raise ValueError(f"{what}: expected another name than {name!r}, which the format uses")
+        arrays[name] = array = as_floats(f"{what}[{name!r}]", value, _FLOATS)
         if array.ndim > MOST_AXES:
             raise ValueError(
-                f"tensors[{name!r}]: expected at most {MOST_AXES} axes, got {array.ndim}"
+                f"{what}[{name!r}]: expected at most {MOST_AXES} axes, got {array.ndim}"
             )
-    metadata = {} if metadata is None else metadata
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata: expected a dict of strings, got {type(metadata).__name__}")
-    for key, text in metadata.items():
+    return arrays
+
+
+def as_metadata(given: Any) -> dict[str, str]:
+    """Return a dict of strings that a file can hold, of None an empty one, or raise."""
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"metadata: expected a dict of strings, got {type(given).__name__}")
+    for key, text in given.items():
         if not isinstance(key, str) or not isinstance(text, str):
             raise TypeError(f"metadata: expected strings by name, got {key!r:.80}: {text!r:.80}")
         check_text("metadata: expected strings of text", key + text)
-    write(path, arrays, metadata, "tensors")
+    return dict(given)
 
 
 def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
@@ -87,7 +103,8 @@ def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
     wanted = {name: e for name, e in header.tensors.items() if name.startswith(prefix)}
     if prefix and not wanted:
         raise ValueError(
-            f"prefix: expected the start of a tensor's name in {header.path}, got {prefix!r}"
+            f"prefix: expected the start of a tensor's name in {header.path}, got {prefix!r:.80}"
+            f"; {_prefixes(header)}"
         )
     arrays = read_tensors(header, wanted)
     return {name.removeprefix(prefix): array for name, array in arrays.items()}
@@ -96,7 +113,8 @@ def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
 def load_metadata(path: Source) -> dict[str, str]:
     """Load the metadata of any safetensors file, or of its content as bytes; {} without any.
 
-    In a file that `save` wrote they are the architecture of the modules.
+    In a file that `save` wrote they are the architecture of the modules ("lstm.hidden_size"), and
+    what its `metadata` was.
 
     Raises:
         OSError: the file cannot be read.
@@ -104,6 +122,15 @@ def load_metadata(path: Source) -> dict[str, str]:
         ValueError: it is no safetensors file or a damaged one; a `path` that is no name of a file.
     """
     return dict(read_header(path).metadata)
+
+
+def _prefixes(header: Header) -> str:
+    """Tell a few of the prefixes that a file has."""
+    found = dict.fromkeys(name[: name.rindex(".") + 1] for name in header.tensors if "." in name)
+    if not found:
+        return "its names have no dot"
+    shown = [f"{prefix!r:.80}" for prefix in islice(found, 5)]
+    return f"it has {', '.join([*shown, '...'] if len(found) > 5 else shown)}"
 
 
 def check_text(expected: str, text: str) -> None:
