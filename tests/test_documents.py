@@ -26,7 +26,8 @@ def torch_or_stand_in():
         import torch
 
         return torch
-    return SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=fastrnn.LSTM))
+    lstm = type("LSTM", (fastrnn.LSTM,), {"__module__": "torch.nn.modules.rnn"})
+    return SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=lstm))
 
 
 def of_readme():

@@ -1,6 +1,8 @@
-"""Weights of other frameworks under torch's names, which are ours.
+"""Layers of torch as ours, and weights of other frameworks under torch's names, which are ours.
 
 ::
+
+    gru = convert.from_torch(torch_gru)
 
     lstm = fastrnn.LSTM(40, 128, batch_first=True)
     lstm.load_state_dict(convert.from_keras("lstm", keras_layer.get_weights()))
@@ -17,7 +19,7 @@ GRU's: its reset gate must act after the matrix product (``reset_after=True``, K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,19 +30,119 @@ from ._arguments import (
     Shape,
     as_array,
     as_choice,
+    as_flag,
     as_floats,
+    as_real,
     as_size,
+    as_weights,
     shape_error,
     show_shape,
 )
+from ._linear import Linear
+from ._recurrent import Recurrent
+from ._spec import checked_spec
+from .layers import GRU, LSTM, RNN
 
-__all__ = ["from_keras", "from_onnx"]
+__all__ = ["from_keras", "from_onnx", "from_torch"]
 
 # Where torch's gates stand: rnn; lstm i f g o; gru r z n.
 _ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h
 _KERAS = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}  # i f c o; z r h
 _CELLS = tuple(_ONNX)
+_LAYERS: dict[str, type[Recurrent[Any]]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+_TORCH = (*_LAYERS, *(f"{name}Cell" for name in _LAYERS), "Linear")
+# Of torch's layers; a cell has none of them.
+_OPTIONS: dict[str, Any] = {
+    "num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0
+}  # fmt: skip
 _LIMIT = f"sizes from 1 to {MOST_SIZE}"
+
+
+def from_torch(module: Any) -> Any:
+    """Return the layer with the options of a module of PyTorch, and with a copy of its weights.
+
+    A cell becomes a layer of one layer, whose call with one step, `layer(x[None], state)`, is the
+    cell's. The layer is in training mode where the module is: its dropout acts where that of the
+    module would. torch is not imported here.
+
+    Args:
+        module: an RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell or Linear of torch.nn or of
+            fastrnn.torch, whose parameters are float32 or float64, on the CPU. Of a subclass, what
+            its own `forward` adds is not seen.
+
+    Returns:
+        fastrnn.RNN, LSTM, GRU or Linear.
+
+    Raises:
+        TypeError: another module, or none; parameters of another dtype or on another device.
+        ValueError: other parameters than those of torch's class, as those that are parametrized
+            (`torch.nn.utils.parametrize.remove_parametrizations` ends that), or of other shapes or
+            several dtypes; sizes beyond 1,048,576.
+    """
+    kind = _torch_kind(module)
+    end = "_l0" if kind.endswith("Cell") else ""
+    arrays = {name + end: _of_tensor(name, t) for name, t in module.state_dict().items()}
+    made = _linear(module, arrays) if kind == "Linear" else _recurrent_of(module, kind, arrays)
+    return made.train(module.training)
+
+
+def _torch_kind(module: Any) -> str:
+    """Return the name of the class of torch.nn that this is one of, or raise."""
+    for base in type(module).__mro__:
+        if base.__name__ in _TORCH and base.__module__.startswith(("torch.nn.", "fastrnn.torch.")):
+            return base.__name__
+    got = f"{type(module).__module__}.{type(module).__qualname__}"
+    raise TypeError(f"module: expected a module of torch.nn, one of {', '.join(_TORCH)}, got {got}")
+
+
+def _of_tensor(name: str, tensor: Any) -> Array:
+    device = getattr(tensor, "device", "cpu")
+    if str(device) != "cpu":
+        raise TypeError(
+            f"module: {name}: expected a tensor on the CPU, got one on {device}; try module.cpu()"
+        )
+    return as_floats(f"module: {name}", tensor)
+
+
+def _linear(module: Any, arrays: Mapping[str, Array]) -> Linear:
+    width = as_size("in_features", module.in_features, 1, MOST_SIZE)
+    rows = as_size("out_features", module.out_features, 1, MOST_SIZE)
+    dtype, shapes = _dtype(arrays), Linear._shapes(width, rows, module.bias is not None)
+    return Linear._of(dtype, width, rows, _copies(arrays, shapes, dtype))
+
+
+def _recurrent_of(module: Any, kind: str, arrays: Mapping[str, Array]) -> Recurrent[Any]:
+    name = kind.removesuffix("Cell")
+    cell = name.lower()
+    if name == "RNN":
+        cell += f"_{as_choice('nonlinearity', module.nonlinearity, ('tanh', 'relu'))}"
+    options = _OPTIONS if kind != name else {key: getattr(module, key) for key in _OPTIONS}
+    spec = checked_spec(
+        cell,
+        _dtype(arrays),
+        module.input_size,
+        module.hidden_size,
+        options["num_layers"],
+        module.bias,
+        options["bidirectional"],
+        options["proj_size"],
+    )
+    batch_first = as_flag("batch_first", options["batch_first"])
+    dropout = as_real("dropout", options["dropout"], 0.0, 1.0)
+    weights = _copies(arrays, spec.shapes(), spec.dtype)
+    return _LAYERS[name]._of(spec, batch_first, dropout, weights)
+
+
+def _dtype(arrays: Mapping[str, Array]) -> np.dtype[Any]:
+    return next((array.dtype for array in arrays.values()), np.dtype(np.float32))
+
+
+def _copies(
+    arrays: Mapping[str, Array], shapes: Mapping[str, Shape], dtype: np.dtype[Any]
+) -> dict[str, Array]:
+    """Return copies of a module's arrays, which must have these names and shapes."""
+    found = as_weights("module", arrays, {name: (shape, dtype) for name, shape in shapes.items()})
+    return {name: array.copy() for name, array in found.items()}
 
 
 def from_onnx(cell: str, W: Any, R: Any, B: Any = None, *, layer: int = 0) -> dict[str, Array]:
