@@ -82,9 +82,11 @@ def test_cells(kind, dtype, package):
 
 @each_dtype
 @pytest.mark.parametrize("bias", [True, False])
-def test_linear(bias, dtype):
+def test_linear(bias, dtype, tmp_path):
     torch = pytest.importorskip("torch")
     theirs = torch.nn.Linear(3, 5, bias=bias, dtype=getattr(torch, dtype))
+    with pytest.raises(TypeError, match="got .head.: Linear; fastrnn.convert.from_torch makes"):
+        fastrnn.save(tmp_path / "f", {"head": theirs})
     layer = from_torch(theirs)
     assert repr(layer) == repr(fastrnn.Linear(3, 5, bias=bias, dtype=dtype))
     x = random(4, 3, dtype=dtype)

@@ -26,7 +26,21 @@ WRONG = {
     "masked": ({"a": np.ma.array(TABLE)}, TypeError, "modules['a']: expected a plain array"),
     "name": ({1: TABLE}, TypeError, "modules: expected names of text, got 1"),
     "read-only": ([{"a": READ_ONLY}], ValueError, "modules[0]['a']: expected a writable array"),
-    "view": (LAYER.parameters(), ValueError, "modules['weight']: expected a writable array"),
+    "view": (
+        [{"a": TABLE}, LAYER.parameters()],
+        ValueError,
+        "modules[1]['weight']: expected a writable array, got a read-only one; of a layer give the "
+        "layer itself, not its parameters, as Adam([layer])",
+    ),
+    "views alone": (LAYER.parameters(), ValueError, "modules['weight']: ", "give the layer itself"),
+    "group": (
+        [{"lr": 0.1, "params": LAYER.parameters()}],
+        TypeError,
+        "modules[0]: expected a dict of arrays by name, got a group of torch's; an optimizer has "
+        "one set of options: make one for each group",
+    ),
+    "group of arrays": ({"params": [TABLE], "lr": 0.1}, TypeError, "modules: ", "got a group"),
+    "group of one": ({"params": TABLE, "lr": 0.1}, TypeError, "modules['lr']: expected a float32"),
     "array": ([LAYER, TABLE], TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
     "row alone": (TABLE[0], TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
     "array alone": (TABLE, TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),

@@ -111,8 +111,11 @@ def _import_array(name: str, value: Any) -> Array:
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
 
 
-def as_writable(name: str, value: Any) -> Array:
-    """Return a NumPy array of float32 or float64 that can be changed where it lies, or raise."""
+def as_writable(name: str, value: Any, hint: str = "") -> Array:
+    """Return a NumPy array of float32 or float64 that can be changed where it lies, or raise.
+
+    `hint` is for those that can only be read.
+    """
     refuse_masked(name, value)
     if not isinstance(value, np.ndarray):  # np.float32(1), what a sum is, among others
         got = f"{type(value).__name__}, which is none; try np.asarray(...)"
@@ -120,7 +123,7 @@ def as_writable(name: str, value: Any) -> Array:
     if value.dtype not in FLOATS:
         raise TypeError(f"{name}: expected a float32 or float64 array, got {value.dtype}")
     if not value.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+        raise ValueError(f"{name}: expected a writable array, got a read-only one{hint}")
     return value
 
 

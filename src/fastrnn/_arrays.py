@@ -26,6 +26,11 @@ class Arrays(Trainable):
     def __init__(self, what: str, given: Mapping[str, Any]) -> None:
         self._what, self._given = what, given
         self._arrays: dict[str, Array] = {}
+        if "params" in given and not isinstance(given["params"], np.ndarray):
+            raise TypeError(
+                f"{what}: expected a dict of arrays by name, got a group of torch's; an optimizer "
+                "has one set of options: make one for each group, and step them all"
+            )
         for name, value in given.items():
             if not isinstance(name, str):
                 raise TypeError(f"{what}: expected names of text, got {name!r:.80}")
@@ -34,7 +39,8 @@ class Arrays(Trainable):
                     f"{what}[{name!r}]: expected a float32 or float64 array, "
                     f"got {type(value).__name__}; modules stand in a list, as list(d.values())"
                 )
-            self._arrays[name] = array = as_writable(f"{what}[{name!r}]", value)
+            hint = "; of a layer give the layer itself, not its parameters, as Adam([layer])"
+            self._arrays[name] = array = as_writable(f"{what}[{name!r}]", value, hint)
             if overlaps_itself(array):
                 raise ValueError(
                     f"{what}[{name!r}]: expected an array whose elements lie apart, "

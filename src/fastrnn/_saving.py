@@ -114,10 +114,12 @@ def _parts(modules: Any) -> Mapping[str, ModuleOrArrays]:
         raise ValueError("modules: expected at least one module, got none")
     for name, part in modules.items():
         if not isinstance(name, str) or not isinstance(part, (Module, Arrays, Mapping)):
+            hint = "; arrays stand in a dict" if hasattr(part, "__dlpack__") else ""
+            if hasattr(part, "named_parameters"):
+                hint = "; fastrnn.convert.from_torch makes one of torch's ours"
             raise TypeError(
                 "modules: expected RNN, LSTM, GRU, Linear or dicts of arrays by name, "
-                f"got {name!r:.80}: {type(part).__name__}"
-                + ("; arrays stand in a dict" if hasattr(part, "__dlpack__") else "")
+                f"got {name!r:.80}: {type(part).__name__}{hint}"
             )
         if not name:
             raise ValueError("modules: expected names that are not empty, got ''")
