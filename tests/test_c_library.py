@@ -240,3 +240,31 @@ def test_program_of_docs_cpp(tmp_path):
         done = run(lstm, head)
         assert (done.returncode, done.stdout) == (1, "")
         assert "expected" in done.stderr
+
+
+@compiled
+def test_foreign_files_of_docs_cpp(tmp_path):
+    """what docs/cpp.md shows of them: Python's bits, from tensors under other names"""
+    page = (Path(__file__).parents[1] / "docs" / "cpp.md").read_text()
+    shown = next(b for b in re.findall(r"```cpp\n(.*?)```", page, re.DOTALL) if "assign(" in b)
+    (tmp_path / "main.cpp").write_text(
+        "#include <fastrnn/fastrnn.hpp>\n#include <cstdio>\n"
+        'int failed(const fastrnn::Error& e) { return std::fprintf(stderr, "%s", e.message()), 1; }'
+        '\nint main() {\n  auto file = fastrnn::Weights::open("foreign");\n'
+        f"  if (!file) return failed(file.error());\n{shown}"
+        "  auto stream = gru->stream();\n  const float x[12] = {1, 2, 3};\n  float y[64], z[3];\n"
+        "  (void)stream->step(x, y), (void)head->step(y, z);\n"
+        '  std::printf("%.9g %.9g %.9g %s %zu", z[0], z[1], z[2], gain->dtype, gain->bytes);\n}\n'
+    )
+    library = c_library.path()
+    command = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", INCLUDE, "main.cpp", library]
+    rpath = f"-Wl,-rpath,{library.parent}"
+    subprocess.run([*command, rpath, "-o", "main"], cwd=tmp_path, check=True)
+    rnn, head = fastrnn.GRU(12, 64, num_layers=2, seed=1), fastrnn.Linear(64, 3, seed=2)
+    tensors = {f"rnn.{name}": w for name, w in rnn.state_dict().items()}
+    tensors |= {f"head.{name}": w for name, w in head.state_dict().items()}
+    fastrnn.save_tensors(tmp_path / "foreign", tensors | {"norm.weight": np.ones(64, np.float32)})
+    done = subprocess.run([tmp_path / "main"], cwd=tmp_path, capture_output=True, text=True)
+    *z, dtype, size = done.stdout.split()
+    wanted = head(rnn.stream().step(np.float32([1, 2, 3] + 9 * [0])))
+    assert np.array(z, np.float32).tobytes() == wanted.tobytes() and (dtype, size) == ("F32", "256")

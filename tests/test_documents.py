@@ -1,209 +1,15 @@
 """The Python in the documents runs as it stands."""
 
-import importlib.resources
-import json
-import re
-from importlib.util import find_spec
-from pathlib import Path
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 
 import fastrnn
-from support import assert_same_bits, random
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-# What the blocks of a page are about, block by block: names that they find beside those of the
-# blocks above them, or the name of a package that a block cannot do without.
-
-
-def torch_or_stand_in():
-    """where torch is not installed, what a page asks of it"""
-    if find_spec("torch"):
-        import torch
-
-        return torch
-    lstm = type("LSTM", (fastrnn.LSTM,), {"__module__": "torch.nn.modules.rnn"})
-    return SimpleNamespace(from_numpy=np.asarray, nn=SimpleNamespace(LSTM=lstm))
-
-
-def of_readme():
-    yield {}
-    torch = torch_or_stand_in()
-    yield dict(layer=fastrnn.LSTM(3, 5), torch=torch, torch_lstm=torch.nn.LSTM(3, 5))
-
-
-def of_api():
-    lstm, head = fastrnn.LSTM(3, 5, seed=1), fastrnn.Linear(5, 2, seed=1)
-    x, target = random(4, 2, 3), random(4, 2, 5)
-    yield dict(lstm=lstm, x=x, state=None, target=target, optimizer=fastrnn.optim.Adam(lstm))
-
-    app = Path("app")
-    app.mkdir()
-    (app / "__init__.py").touch()
-    fastrnn.save(app / "model.safetensors", {"lstm": lstm})
-    fastrnn.save("other.safetensors", {"encoder.lstm": lstm})
-    arrays = {name: random(3) for name in ("gain", "offset", "mean", "std")}
-    yield dict(lstm=lstm, head=head, importlib=importlib, **arrays)
-    yield {}
-
-    optimizer = fastrnn.optim.Adam([lstm, head])
-    optimizer.step([{k: np.ones_like(w) for k, w in m.parameters().items()} for m in (lstm, head)])
-    yield dict(lstm=lstm, optimizer=optimizer, json=json)
-
-    torch = torch_or_stand_in()
-    yield dict(
-        lstm=lstm,
-        gru=fastrnn.GRU(3, 5),
-        head=head,
-        torch=torch,
-        torch_lstm=torch.nn.LSTM(3, 5),
-        keras_lstm=SimpleNamespace(get_weights=lambda: [random(3, 20), random(5, 20), random(20)]),
-        W=random(1, 15, 3),
-        R=random(1, 15, 5),
-        B=random(1, 30),
-        kernel=random(5, 2),
-        bias=random(2),
-    )
-
-
-def of_streaming():
-    lstm = fastrnn.LSTM(3, 5, num_layers=2, seed=1)
-    yield dict(lstm=lstm, x=random(3), out=random(5), block=random(4, 3))
-    yield dict(lstm=lstm, x=random(2, 3), out=random(2, 5), blocks=random(4, 2, 3))
-    pool, lengths = fastrnn.StreamPool(lstm, 6), (4, 0, 7, 4, 1, 7)
-    yield dict(pool=pool, waiting={pool.join(): random(T, 3, seed=T) for T in lengths})
-
-
-def of_torch():
-    torch = pytest.importorskip("torch")
-    yield dict(x=torch.randn(2, 5, 64))
-    yield dict(lengths=[5, 2])
-    yield dict(model=torch.nn.Sequential(torch.nn.LSTM(3, 4)))
-    model = fastrnn.torch.GRU(3, 4)
-    yield dict(torch=torch, model=model, frames=torch.randn(5, 1, 1, 3), state=None)
-
-
-def of_howto():
-    yield from of_shipping()
-    yield from of_training()
-    yield from of_characters()
-    yield {}  # of gradients that reach back
-    yield of_onnx() if find_spec("onnx") else "onnx"
-    yield dict(keras_model=keras_model())
-
-
-def of_shipping():
-    x = random(6, 2, 3)
-    if not find_spec("torch"):
-        yield "torch"
-        parts = {"lstm": fastrnn.LSTM(3, 5), "head": fastrnn.Linear(5, 2)}
-        fastrnn.save("model.safetensors", parts)
-        yield dict(x=x)
-        return
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = torch.nn.LSTM(3, 5, num_layers=2, dropout=0.3)
-            self.head = torch.nn.Linear(5, 2)
-
-        def forward(self, x):
-            return self.head(self.rnn(x)[0])
-
-    yield dict(net=Net(), torch=torch, x=x)
-    yield {}
-
-
-def of_training():
-    rng = np.random.default_rng(1)
-    labels = np.arange(60) % 3
-    sequences = [random(rng.integers(3, 9), 8, seed=i) + label for i, label in enumerate(labels)]
-    yield {}
-    yield dict(
-        sequences=sequences[:45],
-        labels=labels[:45],
-        valid_sequences=sequences[45:],
-        valid_labels=labels[45:],
-    )
-
-
-def of_characters():
-    yield dict(text="how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 20)
-    yield {}
-    yield {}
-
-
-def of_onnx():
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    weights = {"W": random(2, 20, 3), "R": random(2, 20, 5), "B": random(2, 40)}
-    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 3])]
-    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 2, "B", 5])]
-    options = dict(hidden_size=5, direction="bidirectional")
-    node = helper.make_node("LSTM", ["X", *weights], ["Y"], **options)
-    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph([node], "graph", inputs, outputs, stored)
-    save(helper.make_model(graph), "model.onnx")
-    return {}
-
-
-def keras_model():
-    """the attributes of Keras that the page reads, without Keras"""
-
-    def layer(kind, *weights, **attributes):
-        made = type(kind, (), attributes | {"use_bias": True})()
-        made.get_weights = lambda: [random(*shape) for shape in weights]
-        return made
-
-    usual = dict(activation=SimpleNamespace(__name__="tanh"), go_backwards=False)
-    gru = layer("GRU", units=4, return_sequences=True, **usual)
-    twice = [(3, 12), (4, 12), (2, 12)] * 2
-    both = layer("Bidirectional", *twice, forward_layer=gru, merge_mode="concat")
-    lstm = layer("LSTM", (8, 20), (5, 20), (20,), units=5, return_sequences=False, **usual)
-    dense = layer("Dense", (5, 2), (2,))
-    return SimpleNamespace(layers=[layer("Masking", mask_value=0.0), both, lstm, dense])
-
-
-PAGES = {
-    "README.md": of_readme,
-    "docs/api.md": of_api,
-    "docs/howto.md": of_howto,
-    "docs/streaming.md": of_streaming,
-    "docs/torch.md": of_torch,
-}
+from documents import PAGES, compiled, of_streaming, run
+from support import random
 
 
 @pytest.fixture
 def blocks(request, tmp_path, monkeypatch):
-    """the Python of a page, compiled; it runs in an empty folder"""
-    page = ROOT / request.param
-    if not page.is_file():
-        pytest.skip("a test of the source tree")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    text = page.read_text(encoding="utf-8")
-    found = []
-    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        line = text.count("\n", 0, block.start()) + 1
-        found.append(compile("\n" * line + block[1], str(page), "exec"))  # errors name the line
-    return found
-
-
-def run(blocks, given, **more):
-    """one block after the other; the names that are there then, and the packages that are not"""
-    space, missing = {"fastrnn": fastrnn, "np": np} | more, []
-    for block, names in zip(blocks, given, strict=True):
-        if isinstance(names, str):
-            missing.append(names)
-        else:
-            space.update(names)
-            exec(block, space)
-    return space, missing
+    return compiled(request.param, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("blocks", "given"), PAGES.items(), indirect=["blocks"], ids=PAGES)
@@ -213,62 +19,10 @@ def test_every_block_runs(blocks, given):
         pytest.skip(f"the other blocks ran; not installed: {', '.join(missing)}")
 
 
-@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
-def test_training_goes_on_from_its_checkpoint(blocks):
-    """with the same bits, and it learns"""
-
-    class InterruptionError(Exception):
-        pass
-
-    def print_until(epoch):
-        def show(line):
-            lines.append(line)
-            if line.startswith(f"epoch {epoch}:"):
-                raise InterruptionError
-
-        return show
-
-    lines, results = [], []
-    for stops in ([], [7, 15]):
-        Path("checkpoint.pkl").unlink(missing_ok=True)
-        for epoch in stops:
-            with pytest.raises(InterruptionError):
-                run(blocks[2:4], of_training(), print=print_until(epoch))
-        space, _ = run(blocks[2:4], of_training(), print=print_until(None))
-        results.append({**space["lstm"].state_dict(), "best": np.array(space["best"])})
-    assert_same_bits(*results)
-    assert results[0]["best"] > 0.9 and len(lines) == 20 + 7 + 9 + 6
-
-
-@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
-def test_an_embedding_is_learnt(blocks):
-    """and a stream continues the text"""
-    given = list(of_characters())
-    space, _ = run(blocks[4:6], given[:2])
-    own, lstm, head = space["own"], space["lstm"], space["head"]
-    text, ids, history = space["text"], space["ids"], space["history"]
-    assert history[0] > 2 and np.mean(history[-10:]) < 0.3
-    written = space["write"]("how ", 60)
-    assert len(written) == 64 and set(written.split()[1:-1]) <= set(text.split())
-    logits = head(lstm.stream().process(own["embedding"][ids[:200]]))
-    loss, _ = fastrnn.losses.cross_entropy(logits, ids[1:201])
-    assert loss < 0.3
-    assert_same_bits(fastrnn.load("model.safetensors")["own"], own)
-    assert fastrnn.load_metadata("model.safetensors")["letters"] == "".join(space["letters"])
-    dtable, dx = np.zeros_like(own["embedding"]), random(6, 3, 16)
-    np.add.at(dtable, ids[:18].reshape(6, 3), dx)
-    found = space["table_gradient"](ids[:18].reshape(6, 3), dx)
-    np.testing.assert_allclose(found, dtable, rtol=1e-5, atol=1e-6)
-
-    before = own["embedding"].copy()
-    run(blocks[6:7], given[2:], **space)
-    assert (own["embedding"] != before).any()
-
-
 @pytest.mark.parametrize("blocks", ["docs/streaming.md"], indirect=True)
 def test_blocks_of_different_lengths(blocks):
     """each stream is where it would be alone, and gave the same"""
-    *_, given = of_streaming()
+    _, _, given, _ = of_streaming()
     space, _ = run(blocks[2:3], [given])
     stream = fastrnn.LSTM(3, 5, num_layers=2, seed=1).stream()
     for id, x in given["waiting"].items():
@@ -278,11 +32,15 @@ def test_blocks_of_different_lengths(blocks):
             assert found.tobytes() == wanted.tobytes()
 
 
-@pytest.mark.parametrize("blocks", ["docs/howto.md"], indirect=True)
-def test_the_keras_recipe_reads_no_padding(blocks):
-    space, _ = run(blocks[-1:], [dict(keras_model=keras_model())])
-    x = random(2, 6, 3)
-    x[1, 4:] = 0
-    y = space["predict"](x)
-    assert y.shape == (2, 2)
-    np.testing.assert_array_equal(y[1], space["predict"](x[1:, :4])[0])
+@pytest.mark.parametrize("blocks", ["docs/streaming.md"], indirect=True)
+def test_new_weights(blocks):
+    """go on from the memories of before"""
+    *_, given = of_streaming()
+    old = given["pool"]
+    old.process(old.ids, random(4, len(old), 3))
+    space, _ = run(blocks[3:4], [given])
+    x = random(1, 3)
+    for name, id in given["ids"].items():
+        stream = given["lstm"].stream()
+        stream.state = old.get_state(id)
+        assert space["new"].step([space["ids"][name]], x).tobytes() == stream.step(x).tobytes()
