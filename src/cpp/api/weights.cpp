@@ -25,14 +25,15 @@ const std::string& value(const Safetensors& file, const std::string& prefix, con
   return *found;
 }
 
-// The prefixes that a module of the file may be loaded by, in quotes; the first few of many.
+// The prefixes that a module of the file may be loaded by, in quotes; the first few of many. What Python has written
+// beside them as "arrays", `find` finds.
 std::string modules_of(const Safetensors& file) {
   const std::string field = "cell";
   std::string text;
   for (const auto& [key, kind] : file.metadata()) {
     if (key.size() < field.size() || key.compare(key.size() - field.size(), field.size(), field) != 0) continue;
     const std::string prefix = key.substr(0, key.size() - field.size());
-    if (!prefix.empty() && prefix.back() != '.') continue;
+    if (kind == "arrays" || (!prefix.empty() && prefix.back() != '.')) continue;
     if (text.size() > 200) return text + ", ...";
     text += (text.empty() ? "'" : ", '") + shown(prefix, 64) + "'";
   }

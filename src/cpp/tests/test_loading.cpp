@@ -53,8 +53,8 @@ void layers_of_wrong_files() {
   field("format_version", "2", "expected format_version 1, got '2'");
   field("format_version", kLeftOut, "expected 'format_version', which the file does not have");
   field("cell", kLeftOut, "expected 'cell', which the file does not have");
-  load({{"cell", kLeftOut}, {"gru.cell", "gru"}, {"head.cell", "linear"}, {"a_cell", "of mine"}}, both, 24,
-       "expected 'cell', which the file does not have; its modules are 'gru.', 'head.'");
+  load({{"cell", kLeftOut}, {"gru.cell", "gru"}, {"head.cell", "linear"}, {"norm.cell", "arrays"}, {"a_cell", "mine"}},
+       both, 24, "expected 'cell', which the file does not have; its modules are 'gru.', 'head.'");
   field("cell", "linear", "'cell' to be rnn_tanh, rnn_relu, lstm or gru, got 'linear'");
   field("proj_size", "1", "proj_size: expected 0, only an LSTM");
   field("bias", "yes", "'bias' to be true or false, got 'yes'");
