@@ -45,10 +45,10 @@ uint64_t fingerprint_of(const std::vector<Piece>& pieces, const Backend& backend
 }  // namespace
 
 template <class T>
-std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, const Backend& backend,
-                                                      const T* const* weights, int64_t steps, int batch, int threads) {
-  const int gates = kernels_of<T>(backend).cells[int(config.cell)].gates;
-  const uint64_t print = fingerprint_of(pieces_of(config, gates, weights), backend, threads);
+std::shared_ptr<const Network<T>> Follower<T>::follow(const Backend& backend, const T* const* weights, int64_t steps,
+                                                      int batch, int threads) {
+  const int gates = kernels_of<T>(backend).cells[int(config_.cell)].gates;
+  const uint64_t print = fingerprint_of(pieces_of(config_, gates, weights), backend, threads);
   const std::lock_guard<std::mutex> lock(mutex_);
   const bool same_backend = network_ && &network_->backend() == &backend;
   // A network reads its raw weights again when it first packs for backward: they must be where they were.
@@ -56,10 +56,10 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, cons
   // Nobody can come to hold it while the lock is ours.
   const bool in_place = same_backend && network_.use_count() == 1;
   std::atomic_thread_fence(std::memory_order_acquire);
-  auto network = in_place ? network_ : std::make_shared<Network<T>>(config, backend);
+  auto network = in_place ? network_ : std::make_shared<Network<T>>(config_, backend);
   network_.reset();  // should packing fail, there is none
   network->pack(weights, network->packing_threads(Use::training, steps, batch, threads));
-  weights_.assign(weights, weights + config.sweeps() * config.weights_per_sweep());
+  weights_.assign(weights, weights + config_.sweeps() * config_.weights_per_sweep());
   fingerprint_ = print;
   network_ = network;
   ++packings_;
@@ -67,9 +67,9 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Config& config, cons
 }
 
 template <class T>
-void Follower<T>::run(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call) {
-  if (suits_unpacked(config, backend, call)) return run_unpacked(config, backend, weights, call);
-  follow(config, backend, weights, call.steps, call.batch, call.threads)->run(call);
+void Follower<T>::run(const Backend& backend, const T* const* weights, const Sequence<T>& call) {
+  if (suits_unpacked(config_, backend, call)) return run_unpacked(config_, backend, weights, call);
+  follow(backend, weights, call.steps, call.batch, call.threads)->run(call);
 }
 
 template class Follower<float>;

@@ -14,16 +14,20 @@ namespace fastrnn {
 template <class T>
 class Follower {
  public:
+  // The shape of them all: nobody compares it with that of the network kept.
+  explicit Follower(const Config& config) : config_(config) {}
+
   // A network packed with what the weights (as in Network::pack) hold now; it stays
   // so while the pointer is held. Threads may ask at the same time. Repacks in
   // place where nobody holds the last network. steps, batch: of the pass to come.
-  std::shared_ptr<const Network<T>> follow(const Config& config, const Backend& backend, const T* const* weights,
-                                           int64_t steps, int batch, int threads);
+  std::shared_ptr<const Network<T>> follow(const Backend& backend, const T* const* weights, int64_t steps, int batch,
+                                           int threads);
   // A pass without a tape, by packed weights or, where it reads them only once, by those where they lie.
-  void run(const Config& config, const Backend& backend, const T* const* weights, const Sequence<T>& call);
+  void run(const Backend& backend, const T* const* weights, const Sequence<T>& call);
   int64_t packings() const { return packings_.load(std::memory_order_relaxed); }
 
  private:
+  const Config config_;
   std::mutex mutex_;
   std::shared_ptr<Network<T>> network_;
   std::vector<const T*> weights_;

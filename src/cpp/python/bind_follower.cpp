@@ -55,7 +55,7 @@ class Pass {
       if (network) {
         network->run(s);
       } else {
-        any_.of<T>().run(config_, backend_, weights_->data(), s);
+        any_.of<T>().run(backend_, weights_->data(), s);
       }
     }
     return py::make_tuple(y.object(), std::move(hn), std::move(cn), std::move(reserve), std::move(lease));
@@ -161,7 +161,7 @@ class Pass {
   }
 
   std::shared_ptr<const Network<T>> follow() {
-    return any_.of<T>().follow(config_, backend_, weights_->data(), sequence_.steps, sequence_.batch, call_.threads);
+    return any_.of<T>().follow(backend_, weights_->data(), sequence_.steps, sequence_.batch, call_.threads);
   }
 
   void check_reserve(const Network<T>& network, const Tensor& reserve) const {

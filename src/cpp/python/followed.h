@@ -13,7 +13,7 @@
 namespace fastrnn {
 
 struct AnyFollower : Zeroed {
-  explicit AnyFollower(const Config& c) : config(c) {}
+  explicit AnyFollower(const Config& c) : config(c), f32(c), f64(c) {}
 
   template <class T>
   Follower<T>& of() {
@@ -24,7 +24,7 @@ struct AnyFollower : Zeroed {
     }
   }
 
-  Config config;
+  const Config config;
   Follower<float> f32;
   Follower<double> f64;
 };
@@ -117,7 +117,7 @@ std::unique_ptr<Fixed> fixed_weights(AnyFollower& any, const py::sequence& given
   std::shared_ptr<const Network<T>> network;
   {
     const Unlocked unlocked;
-    network = any.of<T>().follow(any.config, backend, weights.data(), 1, 1, threads);
+    network = any.of<T>().follow(backend, weights.data(), 1, 1, threads);
   }
   fixed->weights = std::make_unique<FixedWeights<T>>(FixedWeights<T>{std::move(weights), std::move(network)});
   return fixed;
