@@ -16,6 +16,7 @@ class Stream {
  public:
   // Shares the packed weights; the network must be unidirectional.
   Stream(std::shared_ptr<const Network<T>> network, int batch, int threads);
+  Stream(const Stream&) = delete;  // nor moved: its tasks point into it
 
   void step(const T* x,      // [B, I]
             T* y) noexcept;  // [B, P]

@@ -2,6 +2,7 @@
 #include "stream.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "tests/check.h"
 #include "tests/interpose.h"
@@ -9,6 +10,9 @@
 
 namespace fastrnn::tests {
 namespace {
+
+static_assert(!std::is_move_constructible_v<Stream<float>> && !std::is_move_assignable_v<Stream<float>>,
+              "the tasks of a stream point into it");
 
 template <class T>
 void stream_equals_sequence(const Shape& shape, const Backend& backend, int threads) {
