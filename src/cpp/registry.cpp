@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 
 namespace fastrnn {
@@ -23,6 +24,7 @@ const Row kRows[] = {
 #include "isas.inc"
 #undef FASTRNN_ROW
 };
+static_assert(std::size(kRows) <= kMostBackends, "plan/core.cpp has a place for the figures of so many");
 
 std::string joined(const std::vector<std::string>& names) {
   std::string text;

@@ -8,6 +8,8 @@
 
 namespace fastrnn {
 
+constexpr int kMostBackends = 8;  // rows of cmake/Isas.cmake
+
 std::vector<std::string> compiled_isas();
 std::vector<std::string> usable_isas();  // best first
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <new>
 
+#include "registry.h"
 #include "system/clock.h"
 #include "system/memory.h"
 #include "system/once.h"
@@ -74,8 +75,7 @@ struct Figures {
 };
 
 // No map behind a lock, which might be held when a child is forked: see Once.
-constexpr int kBackends = 8;  // more than there are rows in cmake/Isas.cmake
-Figures figures[kBackends];
+Figures figures[kMostBackends];
 
 Figures& figures_of(const Backend& backend) {
   for (Figures& f : figures) {
@@ -83,7 +83,7 @@ Figures& figures_of(const Backend& backend) {
     if (!known) f.backend.compare_exchange_strong(known, &backend);  // known becomes what another thread has put there
     if (!known || known == &backend) return f;
   }
-  return figures[kBackends - 1];
+  return figures[kMostBackends - 1];  // never: each backend has a place
 }
 
 }  // namespace
