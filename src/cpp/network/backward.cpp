@@ -20,14 +20,14 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
     return BackwardWork<T>(arena, *this, tape.order, layer, plans[size_t(layer)], layer || call.dx.data);
   };
   std::vector<size_t> begins(plans.size());
-  size_t bytes = 0;
+  Arena sizes;
   for (int layer = 0; layer < layers; ++layer) {
-    Arena sizes;
-    make_work(sizes, layer);
-    begins[size_t(layer)] = together ? bytes : 0;
-    bytes = std::max(bytes, begins[size_t(layer)] + sizes.used());
+    Arena own = together ? sizes : Arena();
+    begins[size_t(layer)] = own.used();
+    make_work(own, layer);
+    sizes.reach(own);
   }
-  const Loan memory(*pool_, bytes);
+  const Loan memory(*pool_, sizes.used());
   const auto work_of = [&](int layer) {
     Arena own(memory.data() + begins[size_t(layer)]);
     return make_work(own, layer);
@@ -37,7 +37,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const int buffers = std::min(together ? layers : 2, layers - 1);
   std::vector<T*> between(size_t(std::max(1, buffers)));
   const Loan gradients = carved(*pool_, [&](Arena& arena) {
-    for (int i = 0; i < buffers; ++i) between[size_t(i)] = arena.take<T>(size_t(steps) * size_t(step));
+    for (int i = 0; i < buffers; ++i) between[size_t(i)] = arena.take<T>(size_t(steps), size_t(step));
   });
   const auto dx_of = [&](int layer) {
     return layer ? Rows<T>{between[size_t((layer - 1) % buffers)], step, row} : call.dx;

@@ -61,7 +61,7 @@ struct BackwardWork {
     }
     if (plan.teams == 2 && wants_dx) {  // both directions at once: each its own dx
       const ptrdiff_t n = c.input_of(layer);
-      second_dx = {arena.take<T>(size_t(order.steps()) * batch * size_t(n)), n * order.batch(), n};
+      second_dx = {arena.take<T>(size_t(order.steps()) * batch, size_t(n)), n * order.batch(), n};
     }
   }
 

@@ -90,16 +90,16 @@ struct Tape {
     for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
       Trace<T>& t = sweeps[size_t(sweep)];
       lay_out_states(arena, c, cell, sweep);
-      t.gates = arena.take_if<T>(keeps, rows * size_t(cell.saved) * pitch);
-      t.tape_cell = arena.take_if<T>(keeps && cell.has_cell_state, rows * pitch);
-      t.unprojected = arena.take<T>(c.projection ? (keeps ? rows : batch) * pitch : 0);
+      t.gates = arena.take_if<T>(keeps, rows, size_t(cell.saved) * pitch);
+      t.tape_cell = arena.take_if<T>(keeps && cell.has_cell_state, rows, pitch);
+      t.unprojected = arena.take_if<T>(c.projection > 0, keeps ? rows : batch, pitch);
     }
     // Outputs of the inner layers, and, where backward needs both, what dropout made of them.
-    const size_t size = size_t(call.steps) * batch * size_t(c.width());
+    const size_t all = size_t(call.steps) * batch, width = size_t(c.width());
     const ptrdiff_t row = c.width(), step = row * call.batch;
     for (size_t layer = 0; layer + 1 < layers.size(); ++layer) {
-      T* const y = arena.take<T>(size);
-      T* const dropped = keeps && call.dropout > 0 ? arena.take<T>(size) : y;
+      T* const y = arena.take<T>(all, width);
+      T* const dropped = keeps && call.dropout > 0 ? arena.take<T>(all, width) : y;
       layers[layer].output = {y, step, row};
       layers[layer + 1].input = {dropped, step, row};
     }

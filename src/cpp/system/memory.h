@@ -54,20 +54,26 @@ class Block {
   size_t bytes_ = 0;
 };
 
-// Hands out aligned pieces of a block, or, with no base, learns how large it has to be (`carved`).
+// Hands out aligned pieces of a block, or, with no base, learns how large it has to be (`carved`). Of more bytes than
+// can be counted it has used SIZE_MAX from then on, which no Block has.
 class Arena {
  public:
   explicit Arena(char* base = nullptr) : base_(base) {}
 
+  // n times `each` elements; `each` is small enough to be counted in bytes.
   template <class T>
-  T* take(size_t n) {
+  T* take(size_t n, size_t each = 1) {
     T* const p = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-    used_ += (n * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+    size_t bytes;
+    if (__builtin_mul_overflow(n, each * sizeof(T), &bytes) || __builtin_add_overflow(bytes, kAlign - 1, &bytes) ||
+        __builtin_add_overflow(used_, bytes / kAlign * kAlign, &used_)) {
+      used_ = SIZE_MAX;
+    }
     return p;
   }
   template <class T>
-  T* take_if(bool wanted, size_t n) {
-    return wanted ? take<T>(n) : nullptr;
+  T* take_if(bool wanted, size_t n, size_t each = 1) {
+    return wanted ? take<T>(n, each) : nullptr;
   }
   size_t used() const { return used_; }
   // As far as a copy of it, which has taken more.

@@ -4,6 +4,8 @@
 #include <initializer_list>
 #include <utility>
 
+#include "network/tape.h"
+#include "registry.h"
 #include "system/memory.h"
 #include "tests/check.h"
 
@@ -77,6 +79,41 @@ void check_nothing() {
   CHECK(pool.kept_bytes() == kMiB, "%zu bytes are kept", pool.kept_bytes());
 }
 
+// More than can be counted, in one piece, by a product, or with a piece before: there is no block of it, and none of
+// less because of what comes behind.
+void check_uncounted() {
+  const size_t pieces[][3] = {{0, SIZE_MAX / 8 + 1, 1},
+                              {0, SIZE_MAX / 8, 1},
+                              {0, size_t(1) << 59, 32},
+                              {kMiB, SIZE_MAX / 8 - 8, 1},
+                              {SIZE_MAX / 8 - 16, kMiB, 1}};
+  for (const auto& [before, n, each] : pieces) {
+    bool refused = false;
+    try {
+      carved([before = before, n = n, each = each](Arena& arena) {
+        arena.take<double>(before);
+        arena.take<double>(n, each);
+        arena.take_if<char>(true, 100);
+      });
+    } catch (const OutOfMemory&) {
+      refused = true;
+    }
+    CHECK(refused, "%zu, %zu times %zu elements", before, n, each);
+  }
+}
+
+// A tape of more than can be counted, by sizes each of which is taken.
+void check_uncounted_tape() {
+  constexpr int kSize = 1 << 21;
+  const Config config = {Cell::lstm, 1, 1 << 20, 2, true, false, 0};
+  Sequence<float> call = {};
+  call.steps = kSize, call.batch = kSize;
+  Tape<float> tape(config, call, true);
+  Arena sizes;
+  tape.lay_out(sizes, config, current_backend().f32.cells[int(Cell::lstm)]);
+  CHECK(sizes.used() == SIZE_MAX, "%zu bytes", sizes.used());
+}
+
 }  // namespace
 
 void test_memory() {
@@ -91,6 +128,8 @@ void test_memory() {
   check_limits();
   check_forgotten();
   check_nothing();
+  check_uncounted();
+  check_uncounted_tape();
 }
 
 }  // namespace fastrnn::tests
