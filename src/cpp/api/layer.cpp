@@ -107,7 +107,7 @@ void check_stored(const fastrnn_config& config, const Safetensors& file, const s
       throw Failure{FASTRNN_FORMAT, "metadata: " + prefix + failure.message};
     }
   }();
-  const size_t count = size_t(c.sweeps()) * size_t(c.weights_per_sweep());
+  const size_t count = c.weight_count();
   if (count > file.tensors().size()) {
     throw Failure{FASTRNN_FORMAT, "weights: expected " + std::to_string(count) + " tensors for a layer of " +
                                       std::to_string(c.layers) + ", the file has " +

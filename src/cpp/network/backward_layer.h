@@ -70,7 +70,7 @@ class BackwardLayer {
   }
 
  private:
-  int sweep(int direction) const { return layer_ * c_.directions() + direction; }
+  int sweep(int direction) const { return c_.sweep(layer_, direction); }
   int64_t chunks_of(int64_t steps) const { return (steps + plan_.chunk - 1) / plan_.chunk; }
 
   bool drops() const { return dropout_.p > 0 && layer_ > 0; }

@@ -1,6 +1,7 @@
 // The immutable shape of a stack of recurrent layers.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -27,7 +28,9 @@ struct Config {
   int projection;  // proj_size, 0: none
 
   int directions() const { return bidirectional ? 2 : 1; }
-  int sweeps() const { return layers * directions(); }  // each one direction of a layer, at layer * D + direction
+  int sweeps() const { return layers * directions(); }  // each one direction of a layer
+  int sweep(int layer, int direction) const { return layer * directions() + direction; }
+  int layer_of(int sweep) const { return sweep / directions(); }
   int output() const { return projection ? projection : hidden; }  // P
   int width() const { return output() * directions(); }            // of a layer's output row
   int input_of(int layer) const { return layer ? width() : input; }
@@ -40,6 +43,7 @@ struct Config {
     for (int w = 0; w < kWeights; ++w) n += has(Weight(w));
     return n;
   }
+  size_t weight_count() const { return size_t(sweeps()) * size_t(weights_per_sweep()); }
 };
 
 // visit(weight, rows, columns) for each weight of one sweep, in torch's order. A bias has 0 columns.
@@ -47,7 +51,7 @@ template <class Visit>
 void each_weight_of(const Config& c, int gates, int sweep, Visit visit) {
   const int64_t rows = int64_t(gates) * c.hidden;
   const int64_t shapes[kWeights][2] = {
-      {rows, c.input_of(sweep / c.directions())}, {rows, c.output()}, {rows, 0}, {rows, 0}, {c.projection, c.hidden}};
+      {rows, c.input_of(c.layer_of(sweep))}, {rows, c.output()}, {rows, 0}, {rows, 0}, {c.projection, c.hidden}};
   for (int w = 0; w < kWeights; ++w) {
     if (c.has(Weight(w))) visit(Weight(w), shapes[w][0], shapes[w][1]);
   }

@@ -59,7 +59,7 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Backend& backend, co
   auto network = in_place ? network_ : std::make_shared<Network<T>>(config_, backend);
   network_.reset();  // should packing fail, there is none
   network->pack(weights, network->packing_threads(Use::training, steps, batch, threads));
-  weights_.assign(weights, weights + config_.sweeps() * config_.weights_per_sweep());
+  weights_.assign(weights, weights + config_.weight_count());
   fingerprint_ = print;
   network_ = network;
   ++packings_;

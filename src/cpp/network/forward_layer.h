@@ -133,9 +133,7 @@ class ForwardLayer {
     return task;
   }
 
-  States<T> states(int direction) const {
-    return States<T>(net_, tape_, layer_ * net_.config().directions() + direction);
-  }
+  States<T> states(int direction) const { return States<T>(net_, tape_, net_.config().sweep(layer_, direction)); }
 
   // Where bias + W x of chunk k lies.
   T* buffer(int direction, int64_t k) const {
@@ -146,7 +144,7 @@ class ForwardLayer {
 
   ForwardTask<T> make_task(int direction) const {
     const Config& c = net_.config();
-    const int sweep = layer_ * c.directions() + direction;
+    const int sweep = c.sweep(layer_, direction);
     const Trace<T>& t = tape_.sweeps[size_t(sweep)];
     ForwardTask<T> task = net_.forward_task(sweep);
     task.schedule = tape_.order.schedule(direction == 1);

@@ -108,7 +108,7 @@ class LayerGradients {
   }
 
  private:
-  int sweep(int direction) const { return layer_ * c_.directions() + direction; }
+  int sweep(int direction) const { return c_.sweep(layer_, direction); }
   int input_size() const { return c_.input_of(layer_); }
   RawWeights<T> raw(int d) const { return raw_weights(c_, call_.weights, sweep(d)); }
   Rows<double> norms_of(int d) const {

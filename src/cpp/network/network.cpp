@@ -14,7 +14,7 @@ Network<T>::Network(const Config& config, const Backend& backend, const Core* co
       packed_(size_t(config.sweeps())) {
   forward_block_ = carved([&](Arena& arena) {
     for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-      packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(sweep / config_.directions()));
+      packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
     }
   });
   if (!core && double(forward_block_.bytes()) > core_.l2_bytes / 2) core_ = Core::measured(backend);
@@ -27,8 +27,8 @@ void Network<T>::pack_all(int threads, Pack pack) const {
   const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
   parallel(workers, [&](const Team& team) {
     for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-      pack(packed_[size_t(sweep)], config_.input_of(sweep / config_.directions()),
-           raw_weights(config_, raw_.data(), sweep), team);
+      pack(packed_[size_t(sweep)], config_.input_of(config_.layer_of(sweep)), raw_weights(config_, raw_.data(), sweep),
+           team);
     }
   });
 }
@@ -36,7 +36,7 @@ void Network<T>::pack_all(int threads, Pack pack) const {
 template <class T>
 void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  raw_.assign(weights, weights + config_.sweeps() * config_.weights_per_sweep());
+  raw_.assign(weights, weights + config_.weight_count());
   backward_ready_ = false;
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
@@ -50,8 +50,7 @@ void Network<T>::pack_backward(int threads) const {
   if (!backward_block_.data()) {
     backward_block_ = carved([&](Arena& arena) {
       for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-        packed_[size_t(sweep)].lay_out_backward(arena, kernels(), config_,
-                                                config_.input_of(sweep / config_.directions()));
+        packed_[size_t(sweep)].lay_out_backward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
       }
     });
   }
@@ -65,7 +64,7 @@ template <class T>
 ForwardTask<T> Network<T>::forward_task(int sweep) const {
   const PackedWeights<T>& p = weights(sweep);
   ForwardTask<T> task = {};
-  task.input = config_.input_of(sweep / config_.directions()), task.hidden = config_.hidden;
+  task.input = config_.input_of(config_.layer_of(sweep)), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;

@@ -50,7 +50,7 @@ class UnpackedStep {
   }
 
   UnpackedTask<T> make_task(int layer, int direction, const RowStep<T>* rows) {
-    const RawWeights<const T> raw = raw_weights(c_, weights_, layer * c_.directions() + direction);
+    const RawWeights<const T> raw = raw_weights(c_, weights_, c_.sweep(layer, direction));
     const KernelMode mode;  // denormal biases are zero, as where they are packed
     pack_bias(cell_, c_.hidden, raw, biases_[direction]);
     UnpackedTask<T> task = {};
@@ -97,7 +97,7 @@ class UnpackedStep {
   void move(const T* from, T* to) const {
     if (from != to) std::copy_n(from, c_.hidden, to);
   }
-  SweepRows sweep_rows(int layer, int direction) const { return {layer * c_.directions() + direction, call_.batch}; }
+  SweepRows sweep_rows(int layer, int direction) const { return {c_.sweep(layer, direction), call_.batch}; }
   // The output of a layer below the last.
   T* inner(int layer, int row) const { return inner_[layer % 2] + ptrdiff_t(row) * c_.width(); }
 

@@ -34,7 +34,7 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
 template <class T>
 std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
   const Config& c = net.config();
-  const size_t expected = size_t(c.sweeps()) * size_t(c.weights_per_sweep());
+  const size_t expected = c.weight_count();
   if (arrays.size() != expected) {
     throw py::value_error(std::string(name) + ": expected " + std::to_string(expected) + " arrays, got " +
                           std::to_string(arrays.size()));

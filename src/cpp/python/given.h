@@ -41,7 +41,7 @@ template <class T>
 class GivenWeights {
  public:
   GivenWeights(const Config& config, int gates, const py::sequence& given) : held_(given) {
-    const size_t count = size_t(config.sweeps()) * size_t(config.weights_per_sweep());
+    const size_t count = config.weight_count();
     if (held_.size() != count) {
       throw py::value_error("weights: expected " + std::to_string(count) + ", got " + std::to_string(held_.size()));
     }

@@ -46,7 +46,7 @@ Problem<T>::Problem(const Shape& s, double gain) : shape(s) {
   const size_t rows = size_t(gates * c.hidden);
   uint64_t seed = 1;
   for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
-    weights.push_back(draw<T>(rows * size_t(c.input_of(sweep / c.directions())), seed++, gain));
+    weights.push_back(draw<T>(rows * size_t(c.input_of(c.layer_of(sweep))), seed++, gain));
     weights.push_back(draw<T>(rows * size_t(c.output()), seed++, gain));
     for (int i = 0; c.bias && i < 2; ++i) weights.push_back(draw<T>(rows, seed++, gain));
     if (c.projection) weights.push_back(draw<T>(size_t(c.projection * c.hidden), seed++, gain));
