@@ -260,12 +260,9 @@ bool StreamPool<T>::restore(const Book& book) {
 template <class T>
 double StreamPool<T>::step_flops() const {
   const Config& c = network_->config();
-  double weights = 0;
-  for (int layer = 0; layer < c.layers; ++layer) {
-    weights += double(network_->cell().gates) * c.hidden * (c.input_of(layer) + c.output());
-    weights += double(c.projection) * c.hidden;
-  }
-  return 2 * weights;
+  double all = 0;
+  for (int layer = 0; layer < c.layers; ++layer) all += multiply_adds(c, network_->cell().gates, layer);
+  return 2 * all;
 }
 
 template class StreamPool<float>;

@@ -46,6 +46,12 @@ struct Config {
   size_t weight_count() const { return size_t(sweeps()) * size_t(weights_per_sweep()); }
 };
 
+// Of a layer for one row and step.
+inline double multiply_adds(const Config& c, int gates, int layer) {
+  return c.directions() *
+         (double(gates) * c.hidden * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden);
+}
+
 // visit(weight, rows, columns) for each weight of one sweep, in torch's order. A bias has 0 columns.
 template <class Visit>
 void each_weight_of(const Config& c, int gates, int sweep, Visit visit) {

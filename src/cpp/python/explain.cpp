@@ -40,11 +40,9 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
     for (int layer = 0; layer < c.layers; ++layer) {
       const Plan& p = plans[size_t(layer)];
       layers.append(explain_layer(p));
-      const double gates = double(net->cell().gates) * c.hidden * c.directions();
-      const double weights =
-          gates * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden * c.directions();
-      flops += 2 * weights * double(batch) * double(steps) * passes;
-      step_bytes += gates * c.output() * sizeof(T);
+      const int gates = net->cell().gates;
+      flops += 2 * multiply_adds(c, gates, layer) * double(batch) * double(steps) * passes;
+      step_bytes += double(gates) * c.hidden * c.directions() * c.output() * sizeof(T);
       planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
     }
     py::dict d;
