@@ -180,8 +180,8 @@ void StreamPool<T>::run_chunks(const Chunk& chunk, int64_t from, int64_t to, con
   const int64_t chunks = (to - from + kChunk - 1) / kChunk;  // of nearly equal size: no chunk of a row or two
   Part all = call;
   for (int64_t i = 0; i < chunks; ++i) {
-    const int64_t end = from + (to - from) * (i + 1) / chunks;
-    all.begin = from + (to - from) * i / chunks, all.rows = int(end - all.begin);
+    const Range rows = part_of(to - from, i, chunks);
+    all.begin = from + rows.begin, all.rows = int(rows.end - rows.begin);
     all.odd = (round_ * chunks + i) & call.steps & 1;
     all.x.data = call.x.data + all.begin * call.x.row, all.y.data = call.y.data + all.begin * call.y.row;
     run_all(chunk, all, team);
@@ -206,8 +206,8 @@ void StreamPool<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept 
   if (plan.split == Split::pipeline) plan = plan_of(kPipelineSteps);
   auto body = [&](const Team& team) {
     if (plan.split == Split::units) return run_chunks(chunks_[0], 0, n, call, team);
-    const int64_t from = n * team.rank / team.size, to = n * (team.rank + 1) / team.size;
-    run_chunks(chunks_[size_t(team.rank)], from, to, call, alone);
+    const Range mine = part_of(n, team.rank, team.size);
+    run_chunks(chunks_[size_t(team.rank)], mine.begin, mine.end, call, alone);
   };
   network_->spread(plan, plan.planned_ns * double(steps) * network_->config().layers, body);
 }

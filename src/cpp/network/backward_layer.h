@@ -154,8 +154,8 @@ class BackwardLayer {
     const int64_t next = std::max<int64_t>(0, block.step_begin - steps_);
     const int64_t live = tape_.order.rows(block.step_begin, block.step_begin + 1);
     T* const behind = block.dgates + tape_.order.rows(next, block.step_begin) * row_size;
-    const int64_t from = live * team.rank / team.size, to = live * (team.rank + 1) / team.size;
-    std::copy_n(block.dgates + from * row_size, (to - from) * row_size, behind + from * row_size);
+    const Range mine = part_of(live, team.rank, team.size);
+    std::copy(block.dgates + mine.begin * row_size, block.dgates + mine.end * row_size, behind + mine.begin * row_size);
     team.wait();
   }
 

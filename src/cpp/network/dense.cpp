@@ -72,10 +72,9 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
   const double flops = 2.0 * rows * depth * outputs;
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
-    const int64_t all = rows;
-    const Share share = rows >= team.size
-                            ? rows_between(int(all * team.rank / team.size), int(all * (team.rank + 1) / team.size))
-                            : units_part(rows, team.rank, team.size);
+    const Range mine = part_of(rows, team.rank, team.size);
+    const Share share =
+        rows >= team.size ? rows_between(int(mine.begin), int(mine.end)) : units_part(rows, team.rank, team.size);
     product_part<T>(kernels_, task, {in, depth, 0}, {out, outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
@@ -138,8 +137,8 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     const int column = 0;
     OuterTask<T> task = {};
     task.a = dy, task.a_step = output_, task.gate_column = &column, task.hidden = output_;
-    task.row_begin = int(int64_t(output_) * team.rank / team.size);
-    task.row_end = int(int64_t(output_) * (team.rank + 1) / team.size);
+    const Range mine = part_of(output_, team.rank, team.size);
+    task.row_begin = int(mine.begin), task.row_end = int(mine.end);
     const OuterRight<T> right = {b, input_, dweight};
     task.rows = rows, task.right = &right, task.rights = 1;
     task.scratch = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(team.rank));

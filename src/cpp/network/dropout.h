@@ -29,8 +29,8 @@ struct Dropout {
   template <class T>
   void all(const T* from, T* to, size_t n, int threads) const {
     parallel(threads, [&](const Team& team) {
-      const size_t rank = size_t(team.rank), size = size_t(team.size);
-      part(from, to, n * rank / size, n * (rank + 1) / size);
+      const Range mine = part_of(int64_t(n), team.rank, team.size);
+      part(from, to, size_t(mine.begin), size_t(mine.end));
     });
   }
 };

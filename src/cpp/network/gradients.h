@@ -39,12 +39,11 @@ class LayerGradients {
     });
     int offsets[kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
-    const int64_t rows = tape_.order.rows(block.step_begin, block.step_end);
+    const Range mine = part_of(tape_.order.rows(block.step_begin, block.step_end), team.rank, team.size);
     const ProductTask<T> product = {t.left,    t.right,      cell_.gates,
                                     c_.hidden, offsets,      net_.weights(sweep(d)).wt,
                                     nullptr,   input_size(), d == 1 && !second};
-    net_.kernels().product(product,
-                           rows_between(int(rows * team.rank / team.size), int(rows * (team.rank + 1) / team.size)));
+    net_.kernels().product(product, rows_between(int(mine.begin), int(mine.end)));
   }
 
   // Of dgates of every live row.
@@ -86,9 +85,9 @@ class LayerGradients {
     // The sums of the biases first: they bring near what another thread has written,
     // and the products read it next (Emerald Rapids, LSTM T100 B64 H256, two threads,
     // all weight gradients 22.8 ms with these sums behind the products, 22.3 so).
-    const int vectors = cell_.accumulators * pitch_ / kPad;
-    net_.kernels().column_sums(outer.a, outer.a_step, rows, vectors * team.rank / team.size * kPad,
-                               vectors * (team.rank + 1) / team.size * kPad, work_.directions[d].bias_sums);
+    const Range vectors = part_of(cell_.accumulators * pitch_ / kPad, team.rank, team.size);
+    net_.kernels().column_sums(outer.a, outer.a_step, rows, int(vectors.begin) * kPad, int(vectors.end) * kPad,
+                               work_.directions[d].bias_sums);
 
     gates(d, block, outer, t, grads);
     if (c_.projection) projection(d, block, outer, team, t, grads.hr);
@@ -161,8 +160,8 @@ class LayerGradients {
   }
 
   static void split(OuterTask<T>& outer, int m, const Team& team) {
-    outer.row_begin = int(int64_t(m) * team.rank / team.size);
-    outer.row_end = int(int64_t(m) * (team.rank + 1) / team.size);
+    const Range mine = part_of(m, team.rank, team.size);
+    outer.row_begin = int(mine.begin), outer.row_end = int(mine.end);
   }
 
   // visit(n, step, place) for the n-th live row of the block.

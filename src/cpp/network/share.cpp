@@ -18,8 +18,8 @@ Share share_of(Split split, const RowOrder& order, const Team& team) {
   } else if (split == Split::rows && order.ragged()) {
     share.row_begin = team.rank, share.row_stride = team.size;  // every thread gets rows of every length
   } else if (split == Split::rows) {
-    share.row_begin = int(int64_t(order.batch()) * team.rank / team.size);
-    share.row_end = int(int64_t(order.batch()) * (team.rank + 1) / team.size);
+    const Range mine = part_of(order.batch(), team.rank, team.size);
+    share.row_begin = int(mine.begin), share.row_end = int(mine.end);
   } else {
     share = share_units(order.batch(), team);
   }

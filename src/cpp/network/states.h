@@ -14,10 +14,9 @@ namespace fastrnn {
 // parts.
 template <class Visit>
 void each_own_row(const RowOrder& order, const Share& share, Visit visit) {
-  const int64_t n = order.batch(), parts = share.unit_parts;
-  const int begin = parts > 1 ? int(n * share.unit_part / parts) : share.row_begin;
-  const int end = parts > 1 ? int(n * (share.unit_part + 1) / parts) : share.row_end;
-  for (int place = begin; place < end; place += share.row_stride) visit(order.row(place), place);
+  const Range mine = share.unit_parts > 1 ? part_of(order.batch(), share.unit_part, share.unit_parts)
+                                          : Range{share.row_begin, share.row_end};
+  for (int place = int(mine.begin); place < mine.end; place += share.row_stride) visit(order.row(place), place);
 }
 
 // Zeros behind the end of each row: [T, B, width]; packed rows have nothing there.

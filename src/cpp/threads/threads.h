@@ -3,6 +3,7 @@
 
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #include "system/kernel_mode.h"
@@ -28,6 +29,12 @@ struct Team {
     if (size > 1) barrier->wait(size);
   }
 };
+
+// One of `parts` nearly equal parts of n, to be had by a thread of a rank among so many.
+struct Range {
+  int64_t begin, end;
+};
+inline Range part_of(int64_t n, int64_t part, int64_t parts) { return {n * part / parts, n * (part + 1) / parts}; }
 
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
