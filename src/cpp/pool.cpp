@@ -47,8 +47,8 @@ StreamPool<T>::StreamPool(std::shared_ptr<const Network<T>> network, int capacit
     for (Chunk& chunk : chunks_) {
       chunk.h = arena.take<T>(most * size_t(c.output()));
       chunk.cell = arena.take<T>(most * size_t(pitch_));
-      chunk.unprojected = arena.take<T>(c.projection ? most * size_t(pitch_) : 0);
-      for (T*& y : chunk.y) y = arena.take<T>(c.layers > 1 ? kept * size_t(c.output()) : 0);
+      chunk.unprojected = arena.take_if<T>(c.projection > 0, most * size_t(pitch_));
+      for (T*& y : chunk.y) y = arena.take_if<T>(c.layers > 1, kept * size_t(c.output()));
     }
   });
   std::memset(work_.data(), 0, work_.bytes());

@@ -26,7 +26,7 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
   memory_ = carved([&](Arena& arena) {
     h_ = arena.take<T>(2 * layers * rows * size_t(c.output()));
     c_ = arena.take<T>(layers * rows * size_t(pitch_));
-    unprojected_ = arena.take<T>(c.projection ? rows * size_t(pitch_) : 0);
+    unprojected_ = arena.take_if<T>(c.projection > 0, rows * size_t(pitch_));
   });
   for (int slot = 0; slot < 2; ++slot) {
     for (int layer = 0; layer < c.layers; ++layer) {

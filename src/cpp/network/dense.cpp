@@ -127,11 +127,14 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     return;
   }
   const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
-  const size_t scratch = (kOuterScratch<T> * sizeof(T) + kAlign - 1) / kAlign * kAlign;
-  const size_t pointers = (size_t(rows) * sizeof(T*) + kAlign - 1) / kAlign * kAlign;
-  const Loan work(pool_, pointers + scratch * size_t(workers) + size_t(output_) * sizeof(T));
-  T* const sums = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(workers));
-  const T** const b = reinterpret_cast<const T**>(work.data());
+  static_assert(kOuterScratch<T> * sizeof(T) % kAlign == 0, "each thread's begins a cache line");
+  const T** b = nullptr;                  // [N] rows of x
+  T *scratch = nullptr, *sums = nullptr;  // [threads][kOuterScratch], [O]
+  const Loan work = carved(pool_, [&](Arena& arena) {
+    b = arena.take<const T*>(size_t(rows));
+    scratch = arena.take<T>(size_t(workers), kOuterScratch<T>);
+    sums = arena.take<T>(size_t(output_));
+  });
   for (ptrdiff_t i = 0; i < rows; ++i) b[i] = x + i * input_;
   parallel(workers, [&](const Team& team) {
     const int column = 0;
@@ -141,7 +144,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     task.row_begin = int(mine.begin), task.row_end = int(mine.end);
     const OuterRight<T> right = {b, input_, dweight};
     task.rows = rows, task.right = &right, task.rights = 1;
-    task.scratch = reinterpret_cast<T*>(work.data() + pointers + scratch * size_t(team.rank));
+    task.scratch = scratch + size_t(team.rank) * kOuterScratch<T>;
     if (dbias) column_sums(dy, output_, rows, task.row_begin, task.row_end, sums, dbias);
     kernels_.outer(task);
   });

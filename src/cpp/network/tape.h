@@ -61,7 +61,7 @@ struct Trace {
   BatchRows<T> cell;          // c between two steps: [B, H] the caller's cn, or c0's copy; none with a tape
   T* gates;                   // [rows][saved][pitch], null without a tape
   T* tape_cell;               // [rows][pitch], null without a tape or a cell state
-  T* unprojected;             // [rows][pitch] with a tape, else [B][pitch]; of a projection
+  T* unprojected;             // [rows][pitch] with a tape, else [B][pitch]; null without a projection
 };
 
 // What one layer reads, after dropout, and what it writes.

@@ -46,7 +46,7 @@ class UnpackedStep {
     for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * pitch_));
     for (T*& sums : sums_) sums = arena.take<T>(size_t(sums_size()));
     for (T*& c : copies_) c = arena.take_if<T>(copies_cell_state(), size_t(call_.batch * pitch_));
-    for (T*& y : inner_) y = arena.take<T>(c_.layers > 1 ? size_t(call_.batch) * size_t(c_.width()) : 0);
+    for (T*& y : inner_) y = arena.take_if<T>(c_.layers > 1, size_t(call_.batch) * size_t(c_.width()));
   }
 
   UnpackedTask<T> make_task(int layer, int direction, const RowStep<T>* rows) {
@@ -111,7 +111,7 @@ class UnpackedStep {
   T* biases_[2];  // [A][pitch], of either direction
   T* sums_[2];    // [B][A][pitch], of either direction
   T* copies_[2];  // [B][pitch] c, of either direction; null where it is carried in the caller's rows
-  T* inner_[2];   // [B, D * H], of layers in turn
+  T* inner_[2];   // [B, D * H], of layers in turn; null of one layer
   const Block memory_;
 };
 

@@ -25,8 +25,7 @@ void PackedWeights<T>::lay_out_forward(Arena& arena, const Kernels<T>& k, const 
   w = arena.take<T>(hidden * gates * size_t(input));
   u = arena.take<T>(hidden * gates * size_t(c.output()));
   bias = arena.take<T>(size_t(cell.accumulators * padded(c.hidden)));
-  T* const hr = arena.take<T>(c.projection ? whole_vectors(k, c.projection) * size_t(c.hidden) : 0);
-  projection = c.projection ? hr : nullptr;
+  projection = arena.take_if<T>(c.projection > 0, whole_vectors(k, c.projection) * size_t(c.hidden));
 }
 
 template <class T>
@@ -34,8 +33,7 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
   const size_t depth = size_t(k.cells[int(c.cell)].gates) * size_t(c.hidden);
   wt = arena.take<T>(whole_vectors(k, input) * depth);
   ut = arena.take<T>(whole_vectors(k, c.output()) * depth);
-  T* const hr = arena.take<T>(c.projection ? whole_vectors(k, c.hidden) * size_t(c.projection) : 0);
-  projection_t = c.projection ? hr : nullptr;
+  projection_t = arena.take_if<T>(c.projection > 0, whole_vectors(k, c.hidden) * size_t(c.projection));
 }
 
 template <class T>
