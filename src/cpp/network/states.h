@@ -39,6 +39,13 @@ void copy_row(const T* from, int n, T* copy, int i, int pitch) {
   std::fill(to + (from ? n : 0), to + pitch, T(0));
 }
 
+// A row of a state to where it is wanted, unless it lies there: hn of a single step may be y itself, and cn is where c
+// is carried.
+template <class T>
+void copy_unless_there(const T* from, int n, T* to) {
+  if (from != to) std::copy_n(from, n, to);
+}
+
 // Of a pass forward.
 template <class T>
 class States {
@@ -63,22 +70,17 @@ class States {
     each_own_row(tape_.order, share, [&](int row, int place) {
       const int last = tape_.order.length(place) - 1;
       const T* const h = last < 0 ? row_of(trace_.h0, row) : row_at(y, s, last, place);
-      move(h, output, caller_.of(tape_.call.hn, row, output));
+      copy_unless_there(h, output, caller_.of(tape_.call.hn, row, output));
       if (!net_.cell().has_cell_state) return;
       const T* const c = last < 0           ? row_of(trace_.c0, row)
                          : trace_.tape_cell ? trace_.tape_cell + (s.first[last] + place) * padded(hidden)
                                             : row_of(trace_.cell, row);
-      move(c, hidden, caller_.of(tape_.call.cn, row, hidden));
+      copy_unless_there(c, hidden, caller_.of(tape_.call.cn, row, hidden));
     });
     clear_past_end(tape_.order, share, y, output);
   }
 
  private:
-  // Where it does not lie there: hn of a single step may be y itself, and cn is where c is carried.
-  static void move(const T* from, int n, T* to) {
-    if (from != to) std::copy_n(from, n, to);
-  }
-
   const Network<T>& net_;
   const Tape<T>& tape_;
   const Trace<T>& trace_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "network/states.h"
 #include "network/weights.h"
 #include "threads/threads.h"
 
@@ -34,8 +35,9 @@ class UnpackedStep {
     for (int d = 0; d < c_.directions(); ++d) {
       for (int r = 0; r < call_.batch; ++r) {
         finish(rows[d][r], tasks[d].sums + ptrdiff_t(r) * cell_.accumulators * pitch_);
-        move(rows[d][r].h, sweep_rows(layer, d).of(call_.hn, r, c_.hidden));
-        if (cell_.has_cell_state) move(rows[d][r].c, sweep_rows(layer, d).of(call_.cn, r, c_.hidden));
+        const SweepRows caller = sweep_rows(layer, d);
+        copy_unless_there(rows[d][r].h, c_.hidden, caller.of(call_.hn, r, c_.hidden));
+        if (cell_.has_cell_state) copy_unless_there(rows[d][r].c, c_.hidden, caller.of(call_.cn, r, c_.hidden));
       }
     }
   }
@@ -94,9 +96,6 @@ class UnpackedStep {
   ptrdiff_t sums_size() const { return ptrdiff_t(call_.batch) * cell_.accumulators * pitch_; }
   // Rows of c are read and written as whole vectors.
   bool copies_cell_state() const { return cell_.has_cell_state && pitch_ != c_.hidden; }
-  void move(const T* from, T* to) const {
-    if (from != to) std::copy_n(from, c_.hidden, to);
-  }
   SweepRows sweep_rows(int layer, int direction) const { return {c_.sweep(layer, direction), call_.batch}; }
   // The output of a layer below the last.
   T* inner(int layer, int row) const { return inner_[layer % 2] + ptrdiff_t(row) * c_.width(); }
