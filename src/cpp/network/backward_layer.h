@@ -7,6 +7,7 @@
 
 #include "network/dropout.h"
 #include "network/gradients.h"
+#include "network/states.h"
 
 namespace fastrnn {
 
@@ -44,7 +45,7 @@ class BackwardLayer {
   void chunk(int64_t k, const HandOver& hand_over) {
     const Team alone = {0, 1, nullptr};
     const Share everything = share_of(Split::none, tape_.order, alone);
-    const StateGradients<T> states(net_, tape_.order, call_, sweep(0), work_.directions[0]);
+    const StateGradients<T> states = state_gradients(0);
     const int64_t in_block = chunks_of(steps_), steps = tape_.order.steps();
     const BackwardTask<T> block = block_before(0, steps - k / in_block * steps_);
     const BackwardTask<T> part = chunk_of(block, k % in_block);
@@ -74,6 +75,11 @@ class BackwardLayer {
   int64_t chunks_of(int64_t steps) const { return (steps + plan_.chunk - 1) / plan_.chunk; }
 
   bool drops() const { return dropout_.p > 0 && layer_ > 0; }
+
+  StateGradients<T> state_gradients(int d) const {
+    const DirectionWork<T>& w = work_.directions[d];
+    return {net_, tape_.order, call_, sweep(d), w.dstate, w.carry};
+  }
 
   // The block of time that ends there.
   BackwardTask<T> block_before(int d, int64_t end) const {
@@ -109,7 +115,7 @@ class BackwardLayer {
 
   void direction_pass(int d, const Team& team, int thread) {
     const Share share = share_of(plan_.split, tape_.order, team);
-    const StateGradients<T> states(net_, tape_.order, call_, sweep(d), work_.directions[d]);
+    const StateGradients<T> states = state_gradients(d);
     states.begin(share);
     for (int64_t end = tape_.order.steps(); end > 0; end -= steps_) {
       const BackwardTask<T> block = block_before(d, end);

@@ -1,4 +1,4 @@
-// The memory of one layer's pass back, and what the states' gradients have to do with it.
+// The memory of one layer's pass back.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,6 @@
 #include <cstdint>
 
 #include "network/network.h"
-#include "network/states.h"
 
 namespace fastrnn {
 
@@ -68,45 +67,6 @@ struct BackwardWork {
   DirectionWork<T> directions[2] = {};
   ThreadWork<T>* threads = nullptr;  // [threads]
   Rows<T> second_dx = {};
-};
-
-// Gradients of one sweep's states, from the caller's arrays and into them.
-template <class T>
-class StateGradients {
- public:
-  StateGradients(const Network<T>& net, const RowOrder& order, const Gradients<T>& call, int sweep,
-                 const DirectionWork<T>& work)
-      : order_(order),
-        call_(call),
-        work_(work),
-        caller_{sweep, order.batch()},
-        output_(net.config().output()),
-        hidden_(net.config().hidden) {}
-
-  // Before the last step. Threads that share units read each other's rows then.
-  void begin(const Share& share) const {
-    each_own_row(order_, share, [&](int row, int place) {
-      copy_row(caller_.of(call_.dh, row, output_), output_, work_.dstate, place, padded(output_));
-      copy_row(caller_.of(call_.dc, row, hidden_), hidden_, work_.carry, place, padded(hidden_));
-    });
-    meet(share);
-  }
-
-  // Behind the first step, which all threads have done.
-  void end(const Share& share) const {
-    each_own_row(order_, share, [&](int row, int place) {
-      const ptrdiff_t i = place;
-      if (call_.dh0) std::copy_n(work_.dstate + i * padded(output_), output_, caller_.of(call_.dh0, row, output_));
-      if (call_.dc0) std::copy_n(work_.carry + i * padded(hidden_), hidden_, caller_.of(call_.dc0, row, hidden_));
-    });
-  }
-
- private:
-  const RowOrder& order_;
-  const Gradients<T>& call_;
-  const DirectionWork<T>& work_;
-  const SweepRows caller_;
-  const int output_, hidden_;
 };
 
 }  // namespace fastrnn

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "network/unpacked.h"
+#include "plan/plan.h"
 #include "system/hash.h"
 
 namespace fastrnn {

@@ -6,6 +6,7 @@
 #include "network/backward_work.h"
 #include "network/norm.h"
 #include "network/share.h"
+#include "network/states.h"
 
 namespace fastrnn {
 

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "network/call.h"
 #include "network/config.h"
 #include "network/share.h"
 #include "network/tape.h"

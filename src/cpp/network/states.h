@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "network/call.h"
 #include "network/network.h"
 #include "network/schedule.h"
 #include "network/tape.h"
@@ -85,6 +86,46 @@ class States {
   const Tape<T>& tape_;
   const Trace<T>& trace_;
   const SweepRows caller_;
+};
+
+// Of a pass back: the gradients of one sweep's states, from the caller's arrays and into them.
+template <class T>
+class StateGradients {
+ public:
+  StateGradients(const Network<T>& net, const RowOrder& order, const Gradients<T>& call, int sweep, T* dstate, T* carry)
+      : order_(order),
+        call_(call),
+        dstate_(dstate),
+        carry_(carry),
+        caller_{sweep, order.batch()},
+        output_(net.config().output()),
+        hidden_(net.config().hidden) {}
+
+  // Before the last step. Threads that share units read each other's rows then.
+  void begin(const Share& share) const {
+    each_own_row(order_, share, [&](int row, int place) {
+      copy_row(caller_.of(call_.dh, row, output_), output_, dstate_, place, padded(output_));
+      copy_row(caller_.of(call_.dc, row, hidden_), hidden_, carry_, place, padded(hidden_));
+    });
+    meet(share);
+  }
+
+  // Behind the first step, which all threads have done.
+  void end(const Share& share) const {
+    each_own_row(order_, share, [&](int row, int place) {
+      const ptrdiff_t i = place;
+      if (call_.dh0) std::copy_n(dstate_ + i * padded(output_), output_, caller_.of(call_.dh0, row, output_));
+      if (call_.dc0) std::copy_n(carry_ + i * padded(hidden_), hidden_, caller_.of(call_.dc0, row, hidden_));
+    });
+  }
+
+ private:
+  const RowOrder& order_;
+  const Gradients<T>& call_;
+  T* const dstate_;  // [B][padded P]
+  T* const carry_;   // [B][pitch], or null
+  const SweepRows caller_;
+  const int output_, hidden_;
 };
 
 }  // namespace fastrnn

@@ -4,6 +4,7 @@
 
 #include "network/states.h"
 #include "network/weights.h"
+#include "plan/plan.h"
 #include "threads/threads.h"
 
 namespace fastrnn {

@@ -2,8 +2,8 @@
 // packed are still the same, reads all of them once more than to multiply with them does.
 #pragma once
 
+#include "network/call.h"
 #include "network/config.h"
-#include "network/tape.h"
 
 namespace fastrnn {
 

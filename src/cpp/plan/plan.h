@@ -1,6 +1,7 @@
 // How a layer is spread over threads: the times of the splits by the model of a step, and the choice between them.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "plan/step_model.h"
@@ -48,6 +49,10 @@ Plan plan_stacked(const LayerShape& shape, int64_t steps, int batch, int64_t row
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);
 double least_ns(double flops, int lanes, int threads);
+
+// Bytes of weights from which threads share the reading of them: fewer one core reads in the time a region takes to
+// start.
+constexpr size_t kWorthReadingTogether = size_t(384) << 10;
 
 // Whether work of `ns` is better left to helpers of the crew, if somebody is awake, than brought to a region.
 bool suits_crew(double ns);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cassert>
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -38,10 +37,6 @@ inline Range part_of(int64_t n, int64_t part, int64_t parts) { return {n * part 
 
 // body(team) on `threads` threads (fewer when the run-time grants fewer), each with denormals flushed.
 void parallel(int threads, void (*body)(void* context, const Team&), void* context);
-
-// Bytes of weights from which threads share the reading of them: fewer one core reads in the time a region takes to
-// start.
-constexpr size_t kWorthReadingTogether = size_t(384) << 10;
 
 // How far apart the threads of regions are, by a barrier that was timed in the last 20 ms (a virtual core may have
 // moved since): what it costs to meet at a step, as a multiple of what it costs cores that share a cache. 0: not known.
