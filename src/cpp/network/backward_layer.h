@@ -50,7 +50,8 @@ class BackwardLayer {
     const BackwardTask<T> block = block_before(0, steps - k / in_block * steps_);
     const BackwardTask<T> part = chunk_of(block, k % in_block);
     if (k == 0) states.begin(everything);
-    cell_.backward(part, everything, steps);
+    // An empty one, behind all steps of a short block, would only make dh0 once more.
+    if (part.step_begin < part.step_end) cell_.backward(part, everything, steps);
     gradients_.input(0, part, alone, 0);
     if (drops())
       dropout_.part(dx_.data, dx_.data, size_t(part.step_begin * dx_.step), size_t(part.step_end * dx_.step));
