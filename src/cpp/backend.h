@@ -49,7 +49,8 @@ struct Backend {
   bool has_fma;  // without it the promise of equal bits does not hold
   Kernels<float> f32;
   Kernels<double> f64;
-  double (*fma_loop)(int64_t iterations);  // for the roofline: returns the flops done
+  // What a core does at best, for plans and the roofline.
+  double (*fma_loop)(int64_t iterations);  // returns the flops done
   float (*read_loop)(const float* data, size_t n, size_t repeat);
   uint64_t (*fingerprint)(const char* data, size_t bytes);
 };

@@ -64,7 +64,17 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   }
 }
 
+template <class T>
+void Network<T>::backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const {
+  Tape<T> tape(config_, call, true);
+  Arena arena(const_cast<char*>(reserve));  // it is only read
+  tape.lay_out(arena, config_, cell());
+  backward(tape, gradients);
+}
+
 template void Network<float>::backward(const Tape<float>&, const Gradients<float>&) const;
 template void Network<double>::backward(const Tape<double>&, const Gradients<double>&) const;
+template void Network<float>::backward(const Sequence<float>&, const char*, const Gradients<float>&) const;
+template void Network<double>::backward(const Sequence<double>&, const char*, const Gradients<double>&) const;
 
 }  // namespace fastrnn

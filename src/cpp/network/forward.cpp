@@ -74,14 +74,6 @@ void Network<T>::forward(const Sequence<T>& call, char* reserve) const {
 }
 
 template <class T>
-void Network<T>::backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const {
-  Tape<T> tape(config_, call, true);
-  Arena arena(const_cast<char*>(reserve));  // it is only read
-  tape.lay_out(arena, config_, cell());
-  backward(tape, gradients);
-}
-
-template <class T>
 size_t Network<T>::reserve_bytes(const Sequence<T>& call) const {
   Tape<T> tape(config_, call, true);
   Arena sizes;
@@ -95,8 +87,6 @@ template std::unique_ptr<Tape<float>> Network<float>::forward(const Sequence<flo
 template std::unique_ptr<Tape<double>> Network<double>::forward(const Sequence<double>&) const;
 template void Network<float>::forward(const Sequence<float>&, char*) const;
 template void Network<double>::forward(const Sequence<double>&, char*) const;
-template void Network<float>::backward(const Sequence<float>&, const char*, const Gradients<float>&) const;
-template void Network<double>::backward(const Sequence<double>&, const char*, const Gradients<double>&) const;
 template size_t Network<float>::reserve_bytes(const Sequence<float>&) const;
 template size_t Network<double>::reserve_bytes(const Sequence<double>&) const;
 

@@ -18,6 +18,8 @@
 
 namespace fastrnn {
 
+// Defined in three files: network.cpp (weights, plans), forward.cpp (run, both forwards and what the tape takes) and
+// backward.cpp (both backwards). The passes over one layer are forward_layer.h and backward_layer.h.
 template <class T>
 class Network {
  public:

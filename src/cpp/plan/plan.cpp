@@ -142,7 +142,7 @@ double least_ns(double flops, int lanes, int threads) { return flops / (core_gfl
 bool suits_crew(double ns) { return ns < kLong; }
 
 Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) {
-  Plan plan = {1, 1, Split::none, false, 0, false, {}, 0, 0};
+  Plan plan;
   if (steps == 0 || batch == 0) return plan;
   const bool backward = use == Use::backward;
   const Work work = {s, steps, batch, double(rows) / double(steps), std::max(1.0, distance), backward};

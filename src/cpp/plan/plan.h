@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "plan/step_model.h"
@@ -17,15 +18,15 @@ constexpr const char* kSplitNames[kSplits] = {"none", "rows", "pipeline", "units
 constexpr int64_t kPipelineSteps = 8;
 
 struct Plan {
-  int threads;    // of the parallel region, or of the crew
-  int teams;      // directions under way at the same time: 1 or 2; a pipeline has a team for each
-  Split split;    // within a team
-  bool hoist;     // W x of many steps in one product, instead of with every step
-  int64_t chunk;  // steps of one such product, or of what a pipeline or one layer of many hands over
-  bool by_crew;   // by whoever of the crew is awake, instead of a parallel region
+  int threads = 1;            // of the parallel region, or of the crew
+  int teams = 1;              // directions under way at the same time: 1 or 2; a pipeline has a team for each
+  Split split = Split::none;  // within a team
+  bool hoist = false;         // W x of many steps in one product, instead of with every step
+  int64_t chunk = 0;          // steps of one such product, or of what a pipeline or one layer of many hands over
+  bool by_crew = false;       // by whoever of the crew is awake, instead of a parallel region
   // For explain(), by the same model: a step of the whole layer by Split, as planned, and at the machine's limit.
-  double step_ns[kSplits];
-  double planned_ns, floor_ns;
+  double step_ns[kSplits] = {};
+  double planned_ns = 0, floor_ns = 0;
 };
 
 // What a plan is for: `training` is its pass forward, and inference for callers who train beside it. Both passes of it

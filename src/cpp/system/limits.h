@@ -7,8 +7,9 @@ namespace fastrnn {
 
 constexpr int kMaxSize = 1 << 20;  // of inputs, units, layers, features, and the rows of a stream or a pool
 constexpr int kMaxThreads = 1024;
-constexpr int64_t kMaxSteps = INT32_MAX;      // the core counts with int32_t, and so it does the rows of a few steps:
-constexpr int64_t kMaxBatch = 1 << 28;        // plan.cpp says of how many
+// Steps are counted with int32_t, and so are the rows of a few steps: plan.cpp says of how many.
+constexpr int64_t kMaxSteps = INT32_MAX;
+constexpr int64_t kMaxBatch = 1 << 28;
 constexpr int64_t kMaxDenseRows = INT32_MAX;  // of a dense layer, which takes them some at a time
 
 }  // namespace fastrnn
