@@ -22,7 +22,7 @@ constexpr size_t kFirstConfig = offsetof(fastrnn_config, proj_size) + sizeof(int
 std::vector<Parameter> parameters_of(const Config& c, int gates) {
   std::vector<Parameter> all;
   for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
-    const std::string end = "_l" + std::to_string(sweep / c.directions()) + (sweep % c.directions() ? "_reverse" : "");
+    const std::string end = "_l" + std::to_string(c.layer_of(sweep)) + (sweep % c.directions() ? "_reverse" : "");
     each_weight_of(c, gates, sweep, [&](Weight w, int64_t rows, int64_t columns) {
       all.push_back({kWeightNames[int(w)] + end, {rows, columns}, columns ? 2 : 1});
     });

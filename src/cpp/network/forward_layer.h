@@ -98,7 +98,7 @@ class ForwardLayer {
     T* const hoisted = plan_.hoist ? buffer(direction, 0) : nullptr;
     const int64_t most = plan_.hoist ? plan_.chunk : end - begin;
     for (int64_t step = begin; step < end; step += most) {
-      const ForwardTask<T> part = part_of(task, step, std::min(end, step + most), hoisted);
+      const ForwardTask<T> part = steps_of(task, step, std::min(end, step + most), hoisted);
       if (hoisted) hoist(part, hoisted, share, thread);
       net_.cell().forward(part, share);
     }
@@ -112,7 +112,7 @@ class ForwardLayer {
     // The first chunk is half as long: nothing else is done while it is prepared.
     const int64_t all = tape_.order.steps(), missing = plan_.chunk / 2, chunks = (all + missing - 1) / plan_.chunk + 1;
     const auto begin = [&](int64_t k) { return std::clamp<int64_t>(k * plan_.chunk - missing, 0, all); };
-    const auto chunk = [&](int64_t k) { return part_of(task, begin(k), begin(k + 1), buffer(direction, k)); };
+    const auto chunk = [&](int64_t k) { return steps_of(task, begin(k), begin(k + 1), buffer(direction, k)); };
     const auto prepare = [&](int64_t k) { hoist(chunk(k), buffer(direction, k), everything, thread); };
     const auto use = [&](int64_t k) {
       ForwardTask<T> part = chunk(k);
@@ -127,7 +127,7 @@ class ForwardLayer {
     if (team.rank == 1) pipelines_[direction].prepare_all(chunks, prepare);
   }
 
-  ForwardTask<T> part_of(ForwardTask<T> task, int64_t begin, int64_t end, const T* hoisted) const {
+  ForwardTask<T> steps_of(ForwardTask<T> task, int64_t begin, int64_t end, const T* hoisted) const {
     task.step_begin = begin, task.step_end = end;
     task.hoisted = hoisted, task.hoisted_rows = tape_.order.batch();
     return task;
