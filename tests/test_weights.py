@@ -138,6 +138,52 @@ def test_load_state_dict_lists_everything_wrong_and_loads_nothing():
     assert_same_bits(layer.state_dict(), before)
 
 
+def cells(state):
+    """The weights of a layer as torch's cells call them"""
+    return {name.removesuffix("_l0"): w for name, w in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (
+            cells,
+            '; a cell\'s names have no _l0: {f"{name}_l0": w for name, w in state_dict.items()}',
+        ),
+        (lambda s: {f"rnn.{k}": w for k, w in s.items()}, "; these names begin with 'rnn.'"),
+        (lambda s: {f"a.b.{k}": w for k, w in cells(s).items()}, "; these names begin with 'a.b.'"),
+        (
+            lambda s: {f"{p}.{k}": w for p in ("head", "in", "out") for k, w in s.items()},
+            "; these names begin with 'head.' or 'in.' or 'out.'",
+        ),
+        (
+            lambda s: {"head.bias": s["bias_ih_l0"]} | {f"rnn.{k}": w for k, w in s.items()},
+            "; some of these begin with 'rnn.'",
+        ),
+        (lambda s: {f"rnn.{k}": w for k, w in s.items() if "bias" not in k}, ""),
+        (lambda s: {k.upper(): w for k, w in s.items()}, ""),
+        (lambda s: s | {"rnn.weight_ih_l0": s["weight_ih_l0"]}, ""),
+        (lambda s: {k: w for k, w in s.items() if "bias" not in k}, None),
+    ],
+)
+def test_load_state_dict_says_how_to_name_them(given, hint):
+    layer = fastrnn.LSTM(3, 4, seed=1)
+    before = layer.state_dict()
+    wrong = given(fastrnn.LSTM(3, 4, seed=2).state_dict())
+    with pytest.raises(ValueError) as caught:
+        layer.load_state_dict(wrong)
+    last = str(caught.value).splitlines()[-1]
+    if hint is None:
+        assert last.startswith("state_dict: missing")
+    else:
+        unexpected = ", ".join(k for k in wrong if k not in before)
+        assert last.removeprefix("state_dict:").strip() == f"unexpected {unexpected}{hint}"
+    assert_same_bits(layer.state_dict(), before)
+    if hint and "no _l0" in hint:  # does what it says
+        expression = hint.partition(": ")[2]
+        layer.load_state_dict(eval(expression, {"state_dict": wrong}))
+
+
 def test_load_state_dict_of_its_own_views_swapped():
     """a later source is an earlier target: all are read before any is written"""
     layer = NET.build()

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._hints import names_hint
+
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 Form: TypeAlias = tuple[Shape, np.dtype[Any]]
@@ -290,7 +292,8 @@ def as_weights(name: str, given: Any, expected: Mapping[str, Form]) -> dict[str,
     if missing:
         problems.append(f"missing {', '.join(missing)}")
     if unexpected:
-        problems.append(f"unexpected {', '.join(unexpected)}")
+        hint = names_hint(name, missing, unexpected)
+        problems.append(f"unexpected {', '.join(unexpected)}" + (f"; {hint}" if hint else ""))
     found: dict[str, Array] = {}
     for key, (shape, dtype) in expected.items():
         if key in given:
