@@ -1,4 +1,4 @@
-"""fastrnn.torch under torch.compile, torch.export, autograd's checks, autocast and its modes."""
+"""fastrnn.torch under torch.compile, torch.export, autograd's checks and its modes."""
 
 import pytest
 
@@ -8,7 +8,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn.torch
 from fastrnn.torch._call import PACKED
-from fastrnn.torch._modules import cast
 from torch_support import CELLS, LAYERS, NAMES, first
 
 pytestmark = [
@@ -174,28 +173,6 @@ def test_gradcheck(name, proj):
 
     inputs = (x, h, c if lstm else c.detach(), *module.parameters())
     assert torch.autograd.gradcheck(run, inputs)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_autocast_computes_in_float32(name):
-    module, x = make(name)
-    wanted = first(module(x))
-    with torch.autocast("cpu", torch.bfloat16):
-        y = first(module(x))
-        low = first(module(x.bfloat16()))
-    assert y.dtype == low.dtype == torch.float32
-    assert torch.equal(y, wanted)
-    assert torch.equal(low, first(module(x.bfloat16().float())))
-    result = module(x)
-    state = result[1] if name in LAYERS else result
-    state = tuple(s.detach().bfloat16() for s in state) if "LSTM" in name else state.bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        y = first(module(x, state))
-    assert torch.equal(y, first(module(x, cast(state, torch.float32))))
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), module)
-    with torch.autocast("cpu", torch.bfloat16):
-        first(model(x)).sum().backward()
-    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -171,15 +171,6 @@ def _warn_once(module: Any, weight: Tensor, x: Any) -> None:
         warnings.warn(f"fastrnn.torch: {layer}'s own code runs: {reason}", stacklevel=4)
 
 
-def cast(tensor: Any, dtype: Any) -> Any:
-    """Under autocast: floating-point tensors, and pairs of them, in the dtype of the weights."""
-    if isinstance(tensor, (tuple, list)):
-        return tuple(cast(t, dtype) for t in tensor)
-    if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
-        return tensor.to(dtype)
-    return tensor
-
-
 def states_of(hx: Any, is_lstm: bool) -> tuple[Any, Any]:
     """h0 and c0 of a call's hx, which may be None; IrregularCallError where it has another form."""
     if hx is None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from ._autocast import entered, is_autocast_enabled, left
 from ._call import STEP, Call
 from ._modules import (
     CELL_BIASES,
     CELL_WEIGHTS,
     IrregularCallError,
-    cast,
     compute,
     dtype_of,
     leaf_of,
@@ -66,16 +66,19 @@ class _Cell(torch.nn.RNNCellBase):
         x = input
         if not isinstance(x, torch.Tensor):
             raise IrregularCallError
-        if torch.is_autocast_enabled("cpu"):
-            dtype = dtype_of(self, names, weights, x)
-            x, hx = cast(x, dtype), cast(hx, dtype)
         config = self._config()
+        dtypes = None
+        if is_autocast_enabled("cpu"):
+            dtype = dtype_of(self, names, weights, x)
+            x, hx, dtypes = entered(config, x, hx, dtype, False)
         is_lstm = config[0] == "lstm"
         h0, c0 = states_of(hx, is_lstm)
         flat = x.dim() == 1
         if flat:
             x, h0, c0 = (None if t is None else t.unsqueeze(0) for t in (x, h0, c0))
         h, _, c = compute(self, config, x, (h0, c0), names, weights, Call(STEP, 1, 0.0))
+        if dtypes is not None:
+            h, c = left(dtypes, h, c)
         if flat:
             h, c = h.squeeze(0), c.squeeze(0) if is_lstm else c
         return (h, c) if is_lstm else h

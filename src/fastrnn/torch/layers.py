@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ._autocast import entered, is_autocast_enabled, left
 from ._autograd import transformed
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import (
     ForeignTensorsError,
     IrregularCallError,
-    cast,
     check,
     check_lengths,
     compute,
@@ -107,9 +107,12 @@ class _Layer(torch.nn.RNNBase):
         x = input.data if packed else input
         names = self._flat_weights_names
         weights = weights_of(self, names)
-        if torch.is_autocast_enabled("cpu"):
+        config = self._config()
+        dtypes = None
+        if is_autocast_enabled("cpu"):
             dtype = dtype_of(self, names, weights, x)
-            x, hx = cast(x, dtype), cast(hx, dtype)
+            whole = not packed and lengths is None
+            x, hx, dtypes = entered(config, x, hx, dtype, whole)
         order = back = None
         if packed:
             _, batch_sizes, order, back = input
@@ -120,7 +123,6 @@ class _Layer(torch.nn.RNNBase):
             call = self._padded(x, lengths)
         is_lstm = self.mode == "LSTM"
         states = states_of(hx, is_lstm)
-        config = self._config()
         if self.training and self.num_layers > 1 and self.dropout > 0:
             if transformed():
                 raise ForeignTensorsError
@@ -129,6 +131,8 @@ class _Layer(torch.nn.RNNBase):
             seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
             call = call.with_seed(self.dropout, seed)
         y, hn, cn = compute(self, config, x, states, names, weights, call)
+        if dtypes is not None:
+            y, hn, cn = left(dtypes, y, hn, cn)
         state = (hn, cn) if is_lstm else hn
         if not packed:
             return y, state
