@@ -92,7 +92,8 @@ def accelerate(model: torch.nn.Module) -> Report:
     weight that is not a plain dense float32 or float64 tensor on the CPU.
 
     Call `restore` before using what expects torch's own classes: `torch.jit.script`, quantization,
-    and exporters that do not support our operators. Loading a pickled model needs fastrnn.
+    and exporters that do not support our operators, except torch's to ONNX. Loading a pickled model
+    needs fastrnn.
 
     Returns:
         A report; printed, it has a line for each module.

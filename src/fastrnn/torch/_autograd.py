@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -158,6 +159,21 @@ def transformed() -> bool:
         return True
     levels = torch._C._functorch.get_interpreter_stack() or ()
     return any(level.key() != _FUNCTIONALIZE for level in levels)
+
+
+def for_onnx() -> bool:
+    """Whether an export to ONNX runs, which knows no operators but torch's."""
+    return "torch.onnx" in sys.modules and bool(torch.onnx.is_in_onnx_export())
+
+
+def exporting() -> bool:
+    """Whether an export to ONNX records this. (What torch.compile records cannot ask.)"""
+    return recording() and not torch.compiler.is_dynamo_compiling() and for_onnx()
+
+
+def taken_apart() -> bool:
+    """Whether only torch's own code will do, because what it computes is looked into."""
+    return recording() and (transformed() or exporting())
 
 
 def direct(

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.fx import Proxy
 
 from .._arguments import as_lengths, refuse_masked, shape_error
-from ._autograd import direct, observed, recording, transformed
+from ._autograd import direct, observed, recording, taken_apart
 from ._call import Call, Tensor, axes_of, state_shape
 from ._kernel import Kernel, exact_tensor, has_memory, is_exact
 from .ops import recurrent
@@ -203,7 +203,7 @@ def compute(
     refuses tensors whose class may handle operations itself.
     """
     if observed(x):
-        if transformed():
+        if taken_apart():
             raise ForeignTensorsError
         check(module, config, x, states, names, weights, call)
         if is_exact(x):

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ._autocast import entered, is_autocast_enabled, left
-from ._autograd import transformed
+from ._autograd import exporting, taken_apart, transformed
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import (
     ForeignTensorsError,
@@ -62,7 +62,8 @@ class _Layer(torch.nn.RNNBase):
 
         Raises:
             TypeError, ValueError: lengths that are not such integers, or for another kind of input.
-            NotImplementedError: lengths inside torch.func's transforms or in forward mode.
+            NotImplementedError: lengths inside torch.func's transforms, in forward mode, or in an
+                export to ONNX.
         """
         if lengths is not None:
             lengths = _as_lengths(lengths, input)
@@ -71,12 +72,14 @@ class _Layer(torch.nn.RNNBase):
         except IrregularCallError as error:
             # left first, so that torch's error comes without ours as its context
             foreign = isinstance(error, ForeignTensorsError)
+        except RuntimeError:
+            if isinstance(input, PackedSequence):
+                _refuse_packed()
+            raise
         if lengths is None and (tracer := tracer_of(self, input, hx)):
             return leaf_of(self, tracer, input, hx)
-        if lengths is not None and transformed():
-            raise NotImplementedError(
-                "lengths: expected None inside torch.func's transforms and in forward mode"
-            )
+        if lengths is not None:
+            _refuse_lengths()
         if foreign and lengths is not None and not lengths.is_meta and not input.is_meta:
             return self._packed(input, hx, lengths)
         if isinstance(input, PackedSequence):
@@ -85,6 +88,13 @@ class _Layer(torch.nn.RNNBase):
         if lengths is not None and not foreign:
             raise ValueError("lengths: torch's own layer computes this call, and takes none")
         return result
+
+    def _slow_forward(self, *given: Any, **named: Any) -> Any:
+        """What torch calls in traces. Its export to ONNX gives all arguments by their places."""
+        if len(given) == 3 and exporting():
+            input, hx, named["lengths"] = given
+            given = input, hx
+        return super()._slow_forward(*given, **named)
 
     def _packed(self, x: Any, hx: Any, lengths: Any) -> Any:
         """What a padded batch gives in torch's own layer."""
@@ -124,7 +134,7 @@ class _Layer(torch.nn.RNNBase):
         is_lstm = self.mode == "LSTM"
         states = states_of(hx, is_lstm)
         if self.training and self.num_layers > 1 and self.dropout > 0:
-            if transformed():
+            if taken_apart():
                 raise ForeignTensorsError
             check(self, config, x, states, names, weights, call)  # before the generator moves
             # The key of the masks, from torch's default generator.
@@ -154,6 +164,26 @@ class _Layer(torch.nn.RNNBase):
         if found is None or shape[found[1]] == 0:
             raise IrregularCallError
         return Call(found[0], 1, 0.0, None, None, lengths)
+
+
+def _refuse_lengths() -> None:
+    """Raise NotImplementedError where only torch's own layers can compute, which take none."""
+    if transformed():
+        where = "inside torch.func's transforms and in forward mode"
+    elif exporting():
+        where = "in an export to ONNX: torch's own layers take none"
+    else:
+        return
+    raise NotImplementedError(f"lengths: expected None {where}")
+
+
+def _refuse_packed() -> None:
+    """Raise NotImplementedError in an export to ONNX that does not know how many rows there are."""
+    if exporting() and torch._C._get_tracing_state() is None:
+        raise NotImplementedError(
+            "input: expected a padded batch in an export to ONNX with dynamo=True, got a "
+            "PackedSequence, for which torch's own layers need dynamo=False"
+        ) from None
 
 
 def _as_lengths(value: Any, input: Any) -> Any:

@@ -28,7 +28,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from ._autograd import Recurrent, differentiable
+from ._autograd import Recurrent, differentiable, for_onnx
 from ._cache import config_of, kernel_for
 from ._call import PACKED, STEP, Call, Tensor
 from ._kernel import Kernel, exact_tensor, is_exact
@@ -136,6 +136,11 @@ def _sizes(call: Call, x: Tensor) -> tuple[Any, Any]:
 def _fake_forward(
     keep: bool, x: Tensor, h0: Tensor | None, c0: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, ...]:
+    if for_onnx():
+        raise NotImplementedError(
+            "torch.onnx.export: expected a module, got what torch.export or torch.compile recorded "
+            "of one; call fastrnn.torch.restore(model, made=True) before, or pass the module"
+        )
     call, (weights, *options) = _split(arguments)
     kernel, layout = Kernel(*config_of(weights, *options)), call.layout
     steps, batch = _sizes(call, x)
