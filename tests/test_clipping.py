@@ -47,6 +47,30 @@ def test_what_is_the_gradient_of_two_weights_is_scaled_once(dtype):
         np.testing.assert_allclose(array, wanted, rtol=1e-6)
 
 
+ALL, BACKWARDS = slice(None), slice(None, None, -1)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (ALL, ALL),
+        (slice(1, 3), ALL, slice(4, 6)),
+        (BACKWARDS, slice(0, 2)),
+        (slice(0, 2), BACKWARDS, ALL),
+        (slice(2, 6), slice(4), slice(3, 5)),
+        (slice(0, 6, 2), slice(1, 6, 2), slice(4, 6)),
+    ],
+)
+def test_what_lies_in_one_buffer_is_scaled_once(parts):
+    """arrays made of the same bytes share them, though none is a view of another"""
+    buffer = bytearray(np.ones(6).tobytes())
+    g = {str(i): np.frombuffer(buffer)[part] for i, part in enumerate(parts)}
+    norm = math.sqrt(sum(a.size for a in g.values()))
+    assert optim.clip_grad_norm_(g, 0.5) == pytest.approx(norm)
+    for array in g.values():
+        np.testing.assert_allclose(array, 0.5 / (norm + 1e-6), rtol=1e-12)
+
+
 def test_clipping_where_numpy_raises():
     """a square may underflow: it adds nothing to the others"""
     g = {"a": np.array([1e-200, 3.0, 4.0])}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._arguments import Array, as_flag, as_real, as_writable
-from ._memory import owner
+from ._memory import entangled
 from ._tape import Gradients
 
 Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
@@ -59,15 +58,11 @@ def clip_grad_norm_(
 
 def _scale(arrays: Sequence[Array], scale: float) -> None:
     """Multiply each in place by `scale`; what several of them share, once."""
-    owners = [id(owner(array)) for array in arrays]
-    counts = Counter(owners)
-    shared = [a for a, of in zip(arrays, owners, strict=True) if counts[of] > 1]
-    products = [np.multiply(array, scale, dtype=array.dtype) for array in shared]
-    for array, of in zip(arrays, owners, strict=True):
-        if counts[of] == 1:
-            array *= scale
-    for array, product in zip(shared, products, strict=True):
-        array[...] = product
+    products = {i: np.multiply(arrays[i], scale, dtype=arrays[i].dtype) for i in entangled(arrays)}
+    for array in arrays:  # what they share may be multiplied more than once, until the next lines
+        array *= scale
+    for i, product in products.items():
+        arrays[i][...] = product
 
 
 def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,24 @@ def owned(array: Array) -> Array:
     return array if flags.writeable and flags.owndata else array.copy()
 
 
-def owner(array: Array) -> Any:
-    """Return whose memory an array lies in: itself, the array it is a view of, or a buffer."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array if array.base is None else array.base
+def entangled(arrays: Sequence[Array]) -> set[int]:
+    """Return the places of as many of them as it takes for the others to share no memory."""
+    found, reach = set(), 0
+    for first, end, place in sorted((*_bounds(a), place) for place, a in enumerate(arrays)):
+        if first < reach:
+            found.add(place)
+        else:
+            reach = end
+    return found
+
+
+def _bounds(array: Array) -> tuple[int, int]:
+    """Return the address of the first byte of an array, and the one behind its last."""
+    at: int = array.__array_interface__["data"][0]
+    if array.flags.c_contiguous:
+        return at, at + array.nbytes
+    steps = [s * (n - 1) for s, n in zip(array.strides, array.shape, strict=True)]
+    return at + sum(s for s in steps if s < 0), at + sum(s for s in steps if s > 0) + array.itemsize
 
 
 def detached(arrays: Mapping[str, Array], targets: Collection[Array]) -> dict[str, Array]:
