@@ -12,7 +12,7 @@ from ._arguments import Array, show_shape
 S = TypeVar("S")  # one array, a pair of them for LSTM, None for Linear
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # arrays make neither one truth value nor a hash
+@dataclass(frozen=True, eq=False)  # arrays make neither one truth value nor a hash
 class Gradients(Generic[S]):
     """Gradients of a loss. Two are equal if they are the same object.
 
