@@ -240,8 +240,9 @@ def python_memory(call, times):
 
 
 def rejects(exception, *parts):
-    """the message holds these texts, in this order, the argument first"""
-    return pytest.raises(exception, match="^" + ".*".join(map(re.escape, parts)))
+    """the message holds these texts, in this order, the argument first, and ends with a word"""
+    end = r"[\s\S]*(?<!; )\Z"  # not where a hint would stand
+    return pytest.raises(exception, match="^" + ".*".join(map(re.escape, parts)) + end)
 
 
 def random(*shape, dtype=np.float32, seed=1):

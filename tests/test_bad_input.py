@@ -49,7 +49,7 @@ def test_dtype_of_x(lstm, method):
         getattr(lstm, method)(zeros(7, 3, 8, dtype=np.float64))
     with rejects(TypeError, "x: expected", "float32", "got int64", "x.astype(np.float32)"):
         getattr(lstm, method)(zeros(7, 3, 8, dtype=np.int64))
-    with rejects(TypeError, "x: expected", "float32", "got complex64"):
+    with pytest.raises(TypeError, match="^x: expected dtype float32, got complex64$"):  # no hint
         getattr(lstm, method)(zeros(7, 3, 8, dtype=np.complex64))
     with rejects(TypeError, "x: expected", "float64", "got float32", "x.astype(np.float64)"):
         getattr(fastrnn.LSTM(8, 5, dtype=np.float64), method)(zeros(7, 3, 8))

@@ -73,6 +73,21 @@ def test_cross_entropy(ignored, weighted, smoothing, dtype, reduction):
     assert_like_torch(loss, gradient, expected, theirs)
 
 
+@both_dtypes
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_class_that_cannot_be(weighted, dtype):
+    """its logit is -inf: another one's loss is finite, as in torch"""
+    torch = pytest.importorskip("torch")
+    logits, weight = random(3, 5, dtype=dtype), WEIGHT.astype(dtype) if weighted else None
+    logits[:, 1] = -np.inf
+    loss, gradient = losses.cross_entropy(logits, [0, 3, 4], weight=weight)
+    theirs = torch.from_numpy(logits).requires_grad_()
+    options = {"weight": torch.from_numpy(weight)} if weighted else {}
+    expected = torch.nn.functional.cross_entropy(theirs, torch.tensor([0, 3, 4]), **options)
+    assert_like_torch(loss, gradient, expected, theirs)
+    assert math.isfinite(loss) and not gradient[:, 1].any()
+
+
 @reductions
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_gradients_of_cross_entropy(smoothing, reduction):

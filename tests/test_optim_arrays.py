@@ -55,6 +55,16 @@ def test_beside_modules(rule):
     assert repr(opt) == repr(optimizer(rule, lstm))
 
 
+@each_rule
+def test_an_axis_of_one_may_have_any_stride(rule):
+    """such as None makes, which is 0"""
+    flat, wide = {"a": random(5)}, {"a": random(5)[:, None]}
+    assert wide["a"].strides[1] == 0
+    for own, shape in ((flat, (5,)), (wide, (5, 1))):
+        optimizer(rule, own).step({"a": random(5).reshape(shape)})
+    assert flat["a"].tobytes() == wide["a"].tobytes()
+
+
 def test_the_rest_of_memory_is_left_alone():
     wide = random(4, 6)
     before = wide.copy()

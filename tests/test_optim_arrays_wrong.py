@@ -14,6 +14,12 @@ READ_ONLY = random(2)
 READ_ONLY.flags.writeable = False
 TABLE = random(4, 3)
 LAYER = fastrnn.Linear(3, 2)
+FLAT = np.zeros(210_000, np.uint8)
+# Shape, dtype, memory, offset, strides: to find out whether they meet takes too long.
+ENTANGLED = {
+    "a": ((7, 4, 5, 7, 3, 3), "f4", FLAT, 0, (12, 80, 316, 1596, 11176, 33524)),
+    "b": ((4, 6, 2, 7, 6, 6), "f4", FLAT, 51132, (12, 52, 312, 632, 4412, 26464)),
+}
 WRONG = {
     "integers": ({"a": np.arange(3)}, TypeError, "modules['a']: expected a float32", "int64"),
     "half": ({"a": TABLE.astype("f2")}, TypeError, "modules['a']: expected a float32", "float16"),
@@ -59,6 +65,11 @@ WRONG = {
         ValueError,
         "modules: expected arrays that share no memory",
     ),
+    "too entangled to tell": (
+        {name: np.ndarray(*place) for name, place in ENTANGLED.items()},
+        ValueError,
+        "modules: expected arrays that share no memory, got modules['a'] and modules['b']",
+    ),
     "repeated": (
         {"a": np.lib.stride_tricks.as_strided(TABLE, (4, 3), (0, 4))},
         ValueError,
@@ -66,6 +77,11 @@ WRONG = {
     ),
     "sliding": (
         {"a": np.lib.stride_tricks.as_strided(TABLE, (5, 3), (4, 4))},
+        ValueError,
+        "modules['a']: expected an array whose elements lie apart",
+    ),
+    "two windows": (
+        {"a": np.lib.stride_tricks.as_strided(TABLE, (2, 3), (4, 4))},
         ValueError,
         "modules['a']: expected an array whose elements lie apart",
     ),

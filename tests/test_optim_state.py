@@ -181,6 +181,18 @@ def test_a_state_dict_shares_nothing():
             assert array.tobytes() == before[name].tobytes()
 
 
+def test_without_momentum_nothing_is_kept():
+    """momentum that begins later begins with that step's gradient, whatever the dampening"""
+    layer = fastrnn.Linear(1, 1, bias=False, seed=1, dtype=np.float64)
+    opt = optim.SGD(layer, 1.0, dampening=0.5)
+    for g in (2.0, 3.0):
+        before = layer.parameters()["weight"].item()
+        opt.step({"weight": np.array([[g]])})
+        assert opt.state_dict()["memory"] == ([{}] if g == 2.0 else [{"weight.velocity": [[3.0]]}])
+        assert layer.parameters()["weight"].item() == before - g
+        opt.momentum = 0.9
+
+
 def test_momentum_may_begin_after_a_checkpoint():
     layer, twin = fastrnn.Linear(2, 3, seed=1), fastrnn.Linear(2, 3, seed=1)
     opt, again = optim.SGD(layer), optim.SGD(twin)
