@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -45,8 +46,11 @@ DAMAGED = {
         assemble({"a": entry(shape=(HUGE, HUGE, 4), offsets=(0, 0))}), "'a': expected at most"),
     "overflow beside a zero": (
         assemble({"a": entry(shape=(0, HUGE, HUGE), offsets=(0, 0))}), "'a': expected at most"),
+    "a byte too many beside a zero": (
+        assemble({"a": entry(shape=(0, 2**61), offsets=(0, 0))}), "'a': expected at most"),
     "three offsets": (assemble({"a": entry(offsets=(0, 8, 8))}, b"8" * 8), "data_offsets"),
-    "backwards": (assemble({"a": entry(offsets=(8, 0))}, b"8" * 8), "data_offsets"),
+    "backwards": (
+        assemble({"a": entry(offsets=(8, 0))}, b"8" * 8), r"'a': expected data_offsets.*\[8, 0\]"),
     "negative offset": (assemble({"a": entry(offsets=(-8, 0))}, b"8" * 8), "data_offsets"),
     "too few bytes": (assemble({"a": entry(offsets=(0, 4))}, b"4" * 4), "expected 8 bytes.*got 4"),
     "wrong dtype": (assemble({"a": entry("F64")}, b"8" * 8), "expected 16 bytes.*got 8"),
@@ -69,6 +73,26 @@ def test_damaged(case, reader, tmp_path):
     for work in (fastrnn.load, fastrnn.load_tensors):
         with pytest.raises(ValueError, match=f"file: not a valid safetensors file: .*{message}"):
             work(path)
+
+
+def test_the_largest_shape_of_nothing():
+    header = {"a": entry(shape=(0, 2**61 - 1), offsets=(0, 0))}
+    assert fastrnn.load_tensors(assemble(header))["a"].shape == (0, 2**61 - 1)
+
+
+@pytest.mark.parametrize("dtype", [
+    "BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "U16", "I16", "F16", "BF16", "U32", "I32",
+    "F32", "U64", "I64", "F64", "C64", "F4", "F6_E2M3", "F6_E3M2",
+])  # fmt: skip
+def test_dtypes_of_the_format(dtype):
+    """what lies beside a tensor of another dtype is read; names tell how many bits a number has"""
+    bits = 8 if dtype == "BOOL" else int(re.match("[A-Z]+([0-9]+)", dtype)[1])
+    header = {"a": entry(dtype, (8,), (0, bits)), "b": entry(offsets=(bits, bits + 8))}
+    content = assemble(header, bytes(bits) + np.float32([3, 4]).tobytes())
+    assert fastrnn.load_tensors(content, "b")[""].tolist() == [3, 4]
+    header = {"a": entry(dtype, (7,), (0, bits))}
+    with pytest.raises(ValueError, match=rf"expected {7 * bits / 8:g} bytes \({dtype} of shape"):
+        fastrnn.load_tensors(assemble(header, bytes(bits)))
 
 
 def saved(tmp_path, edit):
@@ -226,6 +250,16 @@ def test_another_file_in_its_place(dtype, reader, tmp_path):
     os.replace(tmp_path / "other", tmp_path / "f")
     with pytest.raises(ValueError, match=r"f: changed while it was read$"):
         _safetensors.read_tensors(header, header.tensors)
+
+
+def test_a_file_that_is_cut_while_its_header_is_read(tmp_path, monkeypatch):
+    whole = assemble({"a": entry()}, bytes(8))
+    (tmp_path / "f").write_bytes(whole[:20])
+    monkeypatch.setattr(_safetensors, "_stamp", lambda _: (len(whole),))
+    with pytest.raises(
+        ValueError, match=rf"f: .* expected {len(whole) - 16} bytes of header, got 12"
+    ):
+        fastrnn.load_tensors(tmp_path / "f")
 
 
 def test_bytes_are_told_to_the_last(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tempfile
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -128,6 +129,11 @@ def test_tensors_come_back(reader, tmp_path):
     fastrnn.save_tensors(tmp_path / "file", TENSORS)
     assert fastrnn.load_metadata(tmp_path / "file") == {}
     assert "__metadata__" not in header_of(tmp_path / "file")
+    buffer = io.BytesIO()  # dicts of other kinds
+    fastrnn.save_tensors(
+        buffer, MappingProxyType(TENSORS), MappingProxyType({"key": "value", "ä": ""})
+    )
+    assert buffer.getvalue() == content
 
 
 def test_tensors_of_others(tmp_path):
@@ -221,8 +227,14 @@ def test_files_of_torch_and_numpy(which, tmp_path):
 
 
 def test_too_many_names(monkeypatch):
-    monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)
-    with pytest.raises(ValueError, match="^tensors: expected names that fit a header of 64 bytes"):
+    buffer = io.BytesIO()
+    fastrnn.save_tensors(buffer, TENSORS)
+    size = int.from_bytes(buffer.getvalue()[:8], "little")
+    monkeypatch.setattr(_safetensors, "MOST_HEADER", size)
+    fastrnn.save_tensors(io.BytesIO(), TENSORS)
+    monkeypatch.setattr(_safetensors, "MOST_HEADER", size - 1)
+    expected = f"^tensors: expected names that fit a header of {size - 1} bytes, got {size}$"
+    with pytest.raises(ValueError, match=expected):
         fastrnn.save_tensors(io.BytesIO(), TENSORS)
 
 

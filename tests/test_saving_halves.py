@@ -124,6 +124,19 @@ def test_a_model_at_half_its_size(reader, tmp_path):
     assert fastrnn.load_metadata(tmp_path / "g")["note"] == "n"
 
 
+def test_beside_a_dtype_that_the_package_does_not_know(tmp_path, monkeypatch):
+    """an older one refuses the whole file"""
+    safetensors = pytest.importorskip("safetensors")
+
+    def refuse(*_, **__):
+        raise safetensors.SafetensorError("invalid header: unknown variant `F4`")
+
+    header = {"a": entry(), "b": entry("F4", (4,), (8, 10))}
+    (tmp_path / "f").write_bytes(assemble(header, np.float32([3, 4]).tobytes() + bytes(2)))
+    monkeypatch.setattr(safetensors, "safe_open", refuse)
+    assert fastrnn.load_tensors(tmp_path / "f", "a")[""].tolist() == [3, 4]
+
+
 def test_modules_are_never_written_half(tmp_path):
     assert set(_safetensors.DTYPES) == {"F32", "F64"}
     layer = fastrnn.RNN(2, 3)
