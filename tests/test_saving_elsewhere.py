@@ -66,16 +66,24 @@ def test_a_round_trip_in_memory():
 def test_a_file_that_takes_a_part_at_a_time(save):
     """as one without a buffer may"""
 
-    class Slow(io.RawIOBase):
+    class Part:
         def __init__(self, most):
             self.most, self.parts = most, []
-
-        def writable(self):
-            return True
 
         def write(self, data):
             self.parts.append(bytes(data[: self.most]))
             return len(self.parts[-1])
+
+    class Slow(Part, io.RawIOBase):
+        def writable(self):
+            return True
+
+    class Full(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, data):
+            return None
 
     class Silent:
         def __init__(self):
@@ -84,12 +92,14 @@ def test_a_file_that_takes_a_part_at_a_time(save):
         def write(self, data):
             self.parts.append(bytes(data))
 
-    slow, silent, buffer = Slow(7), Silent(), io.BytesIO()
-    for file in (slow, silent, buffer):
+    files, buffer = [Part(7), Slow(7), Silent()], io.BytesIO()
+    for file in (*files, buffer):
         save(file)
-    assert b"".join(slow.parts) == b"".join(silent.parts) == buffer.getvalue()
-    with pytest.raises(OSError, match=r"expected a file that takes \d+ more bytes"):
-        save(Slow(0))
+    for file in files:
+        assert b"".join(file.parts) == buffer.getvalue()
+    for file in (Part(0), Slow(0), Full()):
+        with pytest.raises(OSError, match=r"expected a file that takes \d+ more bytes"):
+            save(file)
 
 
 @each_save
