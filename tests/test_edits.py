@@ -61,6 +61,29 @@ def test_what_a_call_computes_with_is_not_packed_over():
     assert packing.acquire().native is new.native
 
 
+def test_weights_are_packed_once_for_calls_that_come_together():
+    """one of them packs while the other waits for the lock, and takes what it finds then"""
+    packed = []
+    packing = Packing(list, lambda native, *_: packed.append(native))
+
+    class Late:
+        """the lock, which another call has taken before this one"""
+
+        def __enter__(self):
+            packing.lock = lock
+            first.append(packing.acquire())
+            lock.acquire()
+
+        def __exit__(self, *_):
+            lock.release()
+
+    lock, first = packing.lock, []
+    packing.lock = Late()
+    lease = packing.acquire()
+    assert lease is first[0] and len(packed) == 1
+    assert len(lease.users) == 2, "both are at work with it"
+
+
 @pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
 def test_an_edit_just_as_backward_begins(make, monkeypatch):
     """by another thread, between the look at the tape and the packed weights"""

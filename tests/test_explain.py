@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn._explain import show
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -35,6 +36,24 @@ def test_the_text_is_a_table():
         "1, 3: one is enough",
         "2: many rows",
     ]
+
+
+def test_values_read_well():
+    values = {"off": False, "on": True, "none": [], "a few": [1, "b"], "nothing": ()}
+    values |= {"large_int": 1234567, "large": -1000.0, "small": 999.4, "tiny": 1.23456e-5}
+    assert [line.split("  ")[-1].strip() for line in show(values).split("\n")] == [
+        "no", "yes", "none", "1, b", "none", "1,234,567", "-1,000", "999.4", "1.235e-05",
+    ]  # fmt: skip
+    assert show({}) == "" and show({"large_int": 7}) == "large int  7"
+
+
+def test_an_answer_is_a_mapping():
+    answer = fastrnn.LSTM(3, 4).explain(2, 2)
+    assert dict(answer) == {name: getattr(answer, name) for name in answer}
+    assert len(answer) == len(list(answer)) and answer["layers"] is answer.layers
+    assert repr(answer) == f"Explanation({dict(answer)!r})"
+    with pytest.raises(KeyError, match="nonsense"):
+        answer["nonsense"]
 
 
 def test_the_text_of_a_real_one_is_narrow():

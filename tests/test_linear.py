@@ -212,13 +212,15 @@ def test_copies():
 
 def test_bad_input():
     linear = build(5, 7)
-    with pytest.raises(ValueError, match=r"^x: expected.*5.*got \[3, 4\]"):
-        linear(np.zeros((3, 4), np.float32))
-    with pytest.raises(ValueError, match=r"^x: expected"):
-        linear(np.float32(3) * np.ones((), np.float32))
-    with pytest.raises(TypeError, match=r"^x: expected.*float32.*got float64"):
-        linear(np.zeros((3, 5)))
+    for call in (linear, linear.forward):
+        with pytest.raises(ValueError, match=r"^x: expected.*in_features=5.*got \[3, 4\]"):
+            call(np.zeros((3, 4), np.float32))
+        with pytest.raises(ValueError, match=r"^x: expected"):
+            call(np.float32(3) * np.ones((), np.float32))
+        with pytest.raises(TypeError, match=r"^x: expected.*float32.*got float64"):
+            call(np.zeros((3, 5)))
     y, tape = linear.forward(np.zeros((3, 5), np.float32))
+    assert tape.nbytes == 0, "beyond x and y"
     with pytest.raises(ValueError, match=r"^dy: expected shape \[3, 7\].*got \[7, 3\]"):
         linear.backward(tape, y.T.copy())
     with pytest.raises(TypeError, match=r"^dy: expected.*float32.*got float64"):

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -260,6 +261,16 @@ def test_a_file_that_is_cut_while_its_header_is_read(tmp_path, monkeypatch):
         ValueError, match=rf"f: .* expected {len(whole) - 16} bytes of header, got 12"
     ):
         fastrnn.load_tensors(tmp_path / "f")
+
+
+def test_a_file_that_is_cut_while_its_tensors_are_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setattr(_safetensors, "_check_same", lambda *_: None)  # it was whole then
+    (tmp_path / "f").write_bytes(assemble({"a": entry()}, bytes(8)))
+    header = _safetensors.read_header(tmp_path / "f")
+    os.truncate(tmp_path / "f", header.start + 7)
+    with pytest.raises(ValueError, match="f: 'a': the file ends in its middle"):
+        _safetensors.read_tensors(header, header.tensors)
 
 
 def test_bytes_are_told_to_the_last(tmp_path):

@@ -1,6 +1,7 @@
 """Padded batches with `lengths` in fastrnn.torch: the results of packing, without it."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -217,6 +218,16 @@ def test_what_torch_refuses_it_refuses_with_lengths_too(x, hx):
             layer(x, hx, lengths=lengths)
         errors.append((refused.type, str(refused.value)))
     assert errors[0] == errors[1]
+
+
+def test_torch_is_not_left_to_ignore_lengths():
+    class Lenient(fastrnn.torch.LSTM):
+        _torch = SimpleNamespace(forward=lambda *_: "computed")  # what torch's refuses
+
+    layer, x = Lenient(3, 4), torch.zeros(5, 2, 3, 1)
+    assert layer(x) == "computed"
+    with pytest.raises(ValueError, match="^lengths: torch's own layer computes this call, and"):
+        layer(x, lengths=[5, 2])
 
 
 @pytest.mark.parametrize("lengths", [[5], [5, 6], [5, -1], [1, 2, 3]])

@@ -21,7 +21,7 @@ KINDS = {  # of layers
     "tanh": ("RNN", {}),
     "relu": ("RNN", dict(nonlinearity="relu", bias=False)),
     "LSTM": ("LSTM", dict(bidirectional=True, num_layers=2)),
-    "proj": ("LSTM", dict(proj_size=2, num_layers=2, bias=False)),
+    "proj": ("LSTM", dict(proj_size=1, num_layers=2, bias=False)),
     "GRU": ("GRU", dict(bidirectional=True)),
 }
 

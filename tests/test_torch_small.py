@@ -24,6 +24,54 @@ def test_wrong_arguments_name_the_class(name):
         assert messages[0] == messages[1] and messages[0].startswith(f"{name}.forward() ")
 
 
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ((), {}),
+        ((2,), {"nonlinearity": "relu", "bias": False}),
+        ((2, "relu"), {"batch_first": True}),
+        ((1, "tanh", False, True), {"bidirectional": True}),
+    ],
+)
+def test_arguments_of_an_rnn(args, options):
+    """which alone has one before the others'"""
+    theirs, ours = twins("RNN", 3, 4, *args, **options)
+    assert repr(ours) == repr(theirs)
+    assert (ours.mode, ours.nonlinearity) == (theirs.mode, theirs.nonlinearity)
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("RNN", {"nonlinearity": "sigmoid"}),
+        ("RNN", {"proj_size": 2}),
+        ("GRU", {"proj_size": 2}),
+        ("LSTM", {"proj_size": 4}),
+        ("LSTM", {"dropout": 2}),
+    ],
+)
+def test_what_the_constructors_refuse(name, options):
+    messages = []
+    for module in (torch.nn, fastrnn.torch):
+        with pytest.raises(ValueError) as refused:
+            getattr(module, name)(3, 4, **options)
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_tensor_under_autocast(name):
+    """torch's error, as without"""
+    errors = []
+    for module in twins(name, 3, 4):
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(Exception) as refused:
+            module([[1.0, 2.0, 3.0]])
+        errors.append((refused.type, str(refused.value)))
+    assert errors[0] == errors[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_is_documented(name):
     forward = getattr(fastrnn.torch, name).forward

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import fastrnn.torch
 from fastrnn._spec import CELLS
+from fastrnn.torch import _cache
 from fastrnn.torch._cache import _kernels, kernel_for
 from fastrnn.torch._call import TIME, Call
 from fastrnn.torch._kernel import Kernel
@@ -195,6 +196,19 @@ def test_kernels_of_operators_go_with_the_weights():
     del sets, weights
     kernel_for(last, *options)
     assert len(_kernels) == 1
+
+
+def test_kernels_of_operators_are_not_kept_without_end(monkeypatch):
+    """the one that was used longest ago goes"""
+    monkeypatch.setattr(_cache, "_MOST", 3)
+    options = "lstm", 1, True, False
+    sets = [[numbers(*shape) for shape in KERNEL.shapes] for _ in range(4)]
+    _kernels.clear()  # their weights may have lain where these lie
+    kernels = [kernel_for(weights, *options) for weights in sets[:3]]
+    kernel_for(sets[0], *options)
+    kernel_for(sets[3], *options)
+    assert len(_kernels) == 3
+    assert [kernel_for(sets[i], *options) is kernels[i] for i in (0, 2, 1)] == [True, True, False]
 
 
 def test_kernels_of_operators_go_with_any_of_the_weights():
