@@ -81,7 +81,7 @@ WRONG = {
         "modules['a']: expected an array whose elements lie apart",
     ),
     "two windows": (
-        {"a": np.lib.stride_tricks.as_strided(TABLE, (2, 3), (4, 4))},
+        {"a": np.lib.stride_tricks.as_strided(TABLE, (2, 3), (8, 4))},
         ValueError,
         "modules['a']: expected an array whose elements lie apart",
     ),
