@@ -5,6 +5,7 @@ import pytest
 
 import fastrnn
 import reference
+from fastrnn import _threads
 from support import DTYPES, KINDS, assert_close, net_of, packed, problem, same, unpacked
 
 pytestmark = pytest.mark.usefixtures("isa")
@@ -165,3 +166,27 @@ def test_one_length_of_a_row_without_a_batch(kind):
             layer(x, lengths=wrong)
     with pytest.raises(ValueError, match=r"^lengths: expected shape \[1\].* got \[\]"):
         layer(x[:, None], lengths=4)
+
+
+@pytest.mark.parametrize(("own", "default", "wanted"), [(None, 0, 0), (None, 3, 3), (2, 3, 2)])
+@pytest.mark.parametrize("cls", [fastrnn.GRU, fastrnn.Linear])
+def test_threads_of_a_call_are_its_layers_or_the_librarys(cls, own, default, wanted, monkeypatch):
+    """of which 0 are all; results cannot tell, since they do not depend on it"""
+    layer, asked = cls(3, 4, num_threads=own), []
+    native = layer._packing.acquire().native
+
+    class Asked:
+        def __getattr__(self, name):
+            def look(*given):
+                asked.append(next(value for value in reversed(given) if type(value) is int))
+                return getattr(native, name)(*given)
+
+            return look
+
+    layer._packing.acquire().native = Asked()
+    monkeypatch.setattr(_threads, "default", default)
+    x = np.zeros((2, 1, 3), np.float32)
+    layer(x)
+    y, *_, tape = layer.forward(x)
+    layer.backward(tape, y)
+    assert asked == 3 * [wanted]
