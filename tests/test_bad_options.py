@@ -105,6 +105,8 @@ def test_explain(gru):
         gru.explain(-1, 1)
     with rejects(TypeError, "B: expected an integer", "got 1.5"):
         gru.explain(1, 1.5)
+    with rejects(TypeError, "training: expected True or False", "got 1"):
+        gru.explain(1, 1, 1)
 
 
 # numbers that no C++ int holds, and sizes above the core's

@@ -146,6 +146,15 @@ def test_the_arrays_are_copies_in_c_order(cell):
             assert not any(np.shares_memory(array, one) for one in given)
 
 
+@each_cell
+@pytest.mark.parametrize("inputs", [1, 1 << 20])
+def test_the_least_and_the_largest_sizes(cell, inputs):
+    w, r = np.zeros((1, GATES[cell], inputs), np.float32), np.ones((1, GATES[cell], 1), np.float32)
+    for found in (convert.from_onnx(cell, w, r), convert.from_keras(cell, [w[0].T, r[0].T])):
+        assert found["weight_ih_l0"].shape == (GATES[cell], inputs)
+        assert found["weight_hh_l0"].shape == (GATES[cell], 1)
+
+
 def test_the_one_bias_of_keras_is_that_of_the_input():
     kernel, recurrent, bias = keras_arrays(np.random.default_rng(7), "lstm", "float32")
     found = convert.from_keras("lstm", [kernel, recurrent, bias], layer=(1 << 20) - 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import _threads
 from fastrnn._explain import show
 
 
@@ -15,6 +16,12 @@ def test_the_steps_of_all_layers_are_the_whole(steps, batch, size, bidirectional
     answer = layer.explain(steps, batch, training)
     total = sum(plan["step_ns"] for plan in answer.layers) * steps * (3 if training else 1)
     assert total / 1e3 == pytest.approx(answer.expected_us)
+
+
+def test_threads_are_the_layers_or_the_librarys(monkeypatch):
+    monkeypatch.setattr(_threads, "default", 1)
+    layer, alone = (fastrnn.GRU(128, 128, num_threads=n) for n in (2, None))
+    assert [each.explain(100, 64).layers[0]["threads"] for each in (layer, alone)] == [2, 1]
 
 
 def plan(**entries):

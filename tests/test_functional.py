@@ -185,6 +185,18 @@ def test_dropout_of_one_layer_warns(kind):
             assert [w.filename for w in caught] == [__file__]
 
 
+@each_kind
+def test_options_out_of_range(kind):
+    net = net_of(kind, 5, 7, layers=2)
+    p, weights = problem(net, steps=6, batch=2), weights_of(net)
+    for function in functions(net)[:2]:
+        for wrong in (1.5, -0.5):
+            with pytest.raises(ValueError, match=rf"^dropout: .* in \[0, 1\], got {wrong}"):
+                function(p.x, weights, dropout=wrong, **functions(net)[2])
+        y, *_ = function(p.x, weights, dropout=1.0, **functions(net)[2])
+        assert np.isfinite(y).all()
+
+
 def test_a_tape_of_something_else():
     linear = fastrnn.Linear(2, 3)
     _, tape = linear.forward(np.ones((1, 2), np.float32))

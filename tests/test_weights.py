@@ -275,11 +275,17 @@ def test_pickles_hold_no_packed_weights():
     assert len(pickle.dumps(layer)) < weights + 4096
 
 
-def test_repr_names_what_differs():
-    text = repr(fastrnn.LSTM(3, 5, num_layers=2, bidirectional=True, dtype=np.float64))
-    assert text.startswith("LSTM(3, 5")
-    for part in ("num_layers=2", "bidirectional=True", "float64"):
-        assert part in text
+@pytest.mark.parametrize("text", [
+    "RNN(3, 5)",
+    "LSTM(3, 5)",
+    "GRU(3, 5, bias=False)",
+    "GRU(3, 5, batch_first=True)",
+    "RNN(3, 5, num_layers=2, nonlinearity='relu', dropout=0.5)",
+    "LSTM(3, 5, num_layers=3, proj_size=2, bias=False, batch_first=True, dropout=0.25, "
+    "bidirectional=True, dtype='float64', num_threads=2)",
+])  # fmt: skip
+def test_repr_names_what_differs(text):
+    assert repr(eval(text, dict(vars(fastrnn)))) == text
 
 
 def test_attributes():
