@@ -58,9 +58,9 @@ class Packing(Generic[N]):
         lease = self._lease
         if lease is not None:
             lease.users.append(None)
-            # Registered first, checked second: whoever repacks takes the lease away first and
+            # Registered first, checked second: the version moves on first, and whoever repacks
             # counts users second, so one of the two sees the other.
-            if lease is self._lease and lease.version == self.version:
+            if lease.version == self.version:
                 return lease
             lease.users.pop()
         return self._renew(threads, x, batch_first)
