@@ -132,6 +132,7 @@ def test_opcheck_of_packed_rows(name):
     arguments = (torch.randn(6, 4), None, None, *call, *options)
     for operator in (torch.ops.fastrnn.recurrent, torch.ops.fastrnn.recurrent_train):
         torch.library.opcheck(operator.default, arguments, test_utils="test_faketensor")
+        assert torch.Tag.pt2_compliant_tag in operator.default.tags  # some compilers ask for it
 
 
 def test_the_batch_of_packed_rows_without_values():
@@ -147,6 +148,8 @@ def test_the_batch_of_packed_rows_without_values():
             torch.ops.fastrnn.recurrent_backward(
                 rows, rows, rows, *call, None, None, None, wanted, *options
             )
+    call = sizes, 1, None, PACKED, 0.0, None, weights
+    assert torch.ops.fastrnn.recurrent(rows, None, None, *call, *options)[1].shape == (1, 1, 6)
 
 
 @pytest.mark.parametrize("proj", [0, 2])

@@ -126,12 +126,14 @@ def test_operations_are_counted(name, wanted):
     assert math.isclose(*counts, rel_tol=0.1), counts
 
 
-def test_operations_of_projections_and_packed_rows():
-    layer = fastrnn.torch.LSTM(3, 4, proj_size=2)
+@pytest.mark.parametrize(("proj", "bias"), [(2, True), (0, False)])
+def test_operations_of_projections_and_packed_rows(proj, bias):
+    layer = fastrnn.torch.LSTM(3, 4, bias=bias, proj_size=proj)
     products = sum(p.numel() for p in layer.parameters() if p.dim() == 2)
-    packed = torch.nn.utils.rnn.PackedSequence(torch.zeros(6, 3), torch.tensor([3, 2, 1]))
-    with torch.no_grad():
-        assert counted(lambda: layer(packed)) == 2 * 6 * products
-    assert counted(lambda: layer(packed)[0].data.sum().backward()) == 2 * 6 * (
-        3 * products - layer.weight_ih_l0.numel()
-    )
+    for wanted, left in ((True, 0), (False, layer.weight_ih_l0.numel())):
+        x = torch.zeros(6, 3, requires_grad=wanted)
+        packed = torch.nn.utils.rnn.PackedSequence(x, torch.tensor([3, 2, 1]))
+        with torch.no_grad():
+            assert counted(lambda given=packed: layer(given)) == 2 * 6 * products
+        both = counted(lambda given=packed: layer(given)[0].data.sum().backward())
+        assert both == 2 * 6 * (3 * products - left)
