@@ -1,4 +1,4 @@
-"""What torch's tools say of the layers: signatures, gradients that are none, operations."""
+"""What torch's tools say of the layers: signatures, gradients that are none, operations, shapes."""
 
 import inspect
 import math
@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastrnn.torch
+from fastrnn.torch import ops
 from torch_support import LAYERS, NAMES, first, twins
 
 
@@ -137,3 +138,27 @@ def test_operations_of_projections_and_packed_rows(proj, bias):
             assert counted(lambda given=packed: layer(given)) == 2 * 6 * products
         both = counted(lambda given=packed: layer(given)[0].data.sum().backward())
         assert both == 2 * 6 * (3 * products - left)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4), (5, 4)])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("operator", ["recurrent", "recurrent_train"])
+def test_shapes_of_recorded_calls(operator, batch_first, shape):
+    """those of a tape, too, are what they will be"""
+    layer, x = fastrnn.torch.GRU(4, 6, 2, batch_first=batch_first), torch.randn(*shape)
+    call = layer._padded(x, None)
+    arguments = (x, None, None, *ops._flat(call), list(layer.parameters()), "gru", 2, True, False)
+    overload = getattr(torch.ops.fastrnn, operator).default
+    torch.library.opcheck(overload, arguments, test_utils="test_faketensor")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dropout_however_rows_lie(name):
+    layer, x = getattr(fastrnn.torch, name)(3, 4, 2, dropout=0.5), torch.randn(5, 1, 3)
+    results = []
+    for batch_first, given in ((False, x), (True, x.transpose(0, 1)), (False, x[:, 0])):
+        torch.manual_seed(1)
+        layer.batch_first = batch_first
+        results.append(layer(given)[0].detach().flatten())
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], layer.eval()(x)[0].detach().flatten())
