@@ -18,7 +18,7 @@ if(architecture MATCHES "x86_64|AMD64|amd64")
   list(APPEND FASTRNN_ISAS
     "avx512|64|-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma|__builtin_cpu_supports(\"avx512f\") && __builtin_cpu_supports(\"avx512bw\") && __builtin_cpu_supports(\"avx512dq\") && __builtin_cpu_supports(\"avx512vl\") && __builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
     "avx2|32|-mavx2 -mfma|__builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\")"
-    "baseline|16||true")
+    "baseline|16|-O2|true") # for CPUs of before 2013: 80 KB less of the package, 1.01 to 1.2 times the time of -O3
 elseif(architecture MATCHES "aarch64|arm64|ARM64")
   list(APPEND FASTRNN_ISAS "neon|16||true")
 else()
