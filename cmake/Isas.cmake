@@ -1,8 +1,8 @@
 # One row per ISA, best first: name | vector bytes | compiler flags | run-time predicate (C++).
 #
 # The only list of ISAs: src/cpp/kernels.cpp is compiled once per row with these flags, and registry.cpp asks the
-# predicates in this order. Flags name exactly what the predicate tests, no -march=native. No | and ; but between the
-# fields. CONTRIBUTING.md says what else there is to look at.
+# predicates in this order. Flags of instructions name exactly what the predicate tests, no -march=native. No | and ; but
+# between the fields. CONTRIBUTING.md says what else there is to look at.
 set(FASTRNN_ISAS "")
 
 set(architecture "${CMAKE_SYSTEM_PROCESSOR}")
