@@ -34,6 +34,8 @@ struct Kernels {
   void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
   void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);
   void (*pack_columns)(const T* w, int outputs, int depth, int part, int parts, T* packed);
+  // From what pack_gates left; null for double.
+  void (*pack_bf16)(const T* packed, int gates, int units, int depth, int part, int parts, uint32_t* bf16);
   void (*unpacked_sums)(const UnpackedTask<T>&, int part, int parts);  // of one of equal parts of the units
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);

@@ -4,6 +4,7 @@
 #include "cells/gru.h"
 #include "cells/lstm.h"
 #include "cells/rnn.h"
+#include "gemm/bf16.h"
 #include "gemm/fingerprint.h"
 #include "gemm/outer.h"
 #include "gemm/pack.h"
@@ -68,6 +69,7 @@ constexpr Kernels<T> kernels() {
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;
   k.pack_columns = pack_columns<T>;
+  if constexpr (sizeof(T) == sizeof(float)) k.pack_bf16 = pack_bf16;
   k.unpacked_sums = unpacked_sums<T>;
   k.product = product<T>;
   k.outer = outer<T>;

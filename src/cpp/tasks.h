@@ -82,10 +82,12 @@ struct ForwardTask {
   const T* w;        // packed [H/L][group][I][gates of the group][L] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
-  bool handed_over;       // `hoisted` was mostly written by another core, and lies in its cache
-  const T* bias;          // [A][pitch]
-  const T* u;             // packed [H/L][group][P][gates of the group][L]
-  const T* projection;    // packed [P/L][H][L], or null
+  bool handed_over;        // `hoisted` was mostly written by another core, and lies in its cache
+  const T* bias;           // [A][pitch]
+  const T* u;              // packed [H/L][group][P][gates of the group][L]
+  const T* projection;     // packed [P/L][H][L], or null
+  const uint32_t* w_bf16;  // W and U once more as pairs of bfloat16 (gemm/bf16.h), or both null; for one row alone
+  const uint32_t* u_bf16;
   Rows<T> y;              // [T, B, P]
   BatchRows<const T> h0;  // [B, P] before step 0
   BatchRows<const T> c0;  // [B][whole vectors] before step 0

@@ -14,6 +14,7 @@ class LayerPlan(TypedDict):
     why: str
     threads_from: Literal["caller", "helpers", "region"]
     concurrent_directions: int
+    weights: Literal["float32", "float64", "bfloat16"]
     input_hoisted: bool
     hoisted_steps: int
     step_ns: float

@@ -38,9 +38,34 @@ void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_.assign(weights, weights + config_.weight_count());
   backward_ready_ = false;
+  find_bf16();
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
+    if (packed.is_bf16) packed.pack_bf16(kernels(), config_, input, team.rank, team.size);
   });
+}
+
+// Of networks that a first-level cache does not hold: from there weights are read for nothing (worth_halving).
+template <class T>
+void Network<T>::find_bf16() {
+  constexpr size_t least = size_t(3) << 14;
+  for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+    PackedWeights<T>& packed = packed_[size_t(sweep)];
+    const int input = config_.input_of(config_.layer_of(sweep));
+    packed.is_bf16 = false;
+    if (forward_block_.bytes() < least ||
+        !holds_bf16(config_, cell().gates, input, raw_weights(config_, raw_.data(), sweep))) {
+      continue;
+    }
+    if (!bf16_block_.data()) {
+      bf16_block_ = carved([&](Arena& arena) {
+        for (int s = 0; s < config_.sweeps(); ++s) {
+          packed_[size_t(s)].lay_out_bf16(arena, kernels(), config_, config_.input_of(config_.layer_of(s)));
+        }
+      });
+    }
+    packed.is_bf16 = true;
+  }
 }
 
 template <class T>
@@ -68,6 +93,7 @@ ForwardTask<T> Network<T>::forward_task(int sweep) const {
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
+  if (p.is_bf16) task.w_bf16 = p.w_bf16, task.u_bf16 = p.u_bf16;
   return task;
 }
 
@@ -89,13 +115,17 @@ LayerShape Network<T>::shape(int layer) const {
   shape.input = config_.input_of(layer), shape.hidden = config_.hidden, shape.output = config_.output();
   shape.directions = config_.directions(), shape.projects = config_.projection > 0;
   shape.gates = cell().gates, shape.row_tiles = cell().row_tiles, shape.tile_rows = k.tile_rows;
+  shape.is_bf16 = true;
+  for (int d = 0; d < config_.directions(); ++d) shape.is_bf16 &= weights(config_.sweep(layer, d)).is_bf16;
   shape.lanes = k.lanes, shape.element_bytes = int(sizeof(T)), shape.core = core_;
   return shape;
 }
 
 template <class T>
 Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  return plan_layer(shape(layer), steps, batch, rows, threads, use, distance);
+  LayerShape of = shape(layer);
+  if (use == Use::backward) of.is_bf16 = false;  // the transposes are floats
+  return plan_layer(of, steps, batch, rows, threads, use, distance);
 }
 
 template <class T>
@@ -121,6 +151,8 @@ template Network<float>::Network(const Config&, const Backend&, const Core*);
 template Network<double>::Network(const Config&, const Backend&, const Core*);
 template void Network<float>::pack(const float* const*, int);
 template void Network<double>::pack(const double* const*, int);
+template void Network<float>::find_bf16();
+template void Network<double>::find_bf16();
 template void Network<float>::pack_backward(int) const;
 template void Network<double>::pack_backward(int) const;
 template int Network<float>::packing_threads(Use, int64_t, int, int) const;

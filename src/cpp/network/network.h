@@ -50,6 +50,7 @@ class Network {
   // Of all layers, which may be at work together where that is allowed.
   std::vector<Plan> plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0,
                           bool together = true) const;
+  LayerShape shape(int layer) const;  // what plans know of it
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>
@@ -75,11 +76,11 @@ class Network {
   const CellKernels<T>& cell() const { return kernels().cells[int(config_.cell)]; }
   const PackedWeights<T>& weights(int sweep) const { return packed_[size_t(sweep)]; }
   ForwardTask<T> forward_task(int sweep) const;  // its sizes and weights; the rest is the caller's
-  size_t packed_bytes() const { return forward_block_.bytes(); }
+  size_t packed_bytes() const { return forward_block_.bytes() + bf16_block_.bytes(); }
 
  private:
-  LayerShape shape(int layer) const;
   void pass(const Tape<T>& tape) const;
+  void find_bf16();
   // pack(packed, input, raw, team) for each sweep, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;
@@ -88,7 +89,7 @@ class Network {
   const Backend& backend_;
   Core core_;  // measured where the weights do not lie in its own caches
   std::vector<const T*> raw_;
-  Block forward_block_;
+  Block forward_block_, bf16_block_;  // the latter from the first weights on that are bfloat16
   std::shared_ptr<BlockPool> pool_;
   std::shared_ptr<Crew> crew_;
   // Filled by the first backward, behind the lock.

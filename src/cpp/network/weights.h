@@ -33,18 +33,26 @@ RawWeights<T> raw_weights(const Config& c, T* const* all, int sweep) {
 template <class T>
 void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>& raw, T* bias);
 
+// Whether W and U are bfloat16 throughout. Of others the first few tell.
+template <class T>
+bool holds_bf16(const Config& c, int gates, int input, const RawWeights<const T>& raw);
+
 template <class T>
 struct PackedWeights {
   T *w, *u, *bias, *projection;  // as in ForwardTask
   T *wt, *ut, *projection_t;     // as in BackwardTask; wt is W as pack_columns leaves it
+  uint32_t *w_bf16, *u_bf16;     // as in ForwardTask, where `is_bf16`
+  bool is_bf16 = false;
 
   void lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   void lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
+  void lay_out_bf16(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   // One of several parts of everything; threads may pack theirs at the same time.
   void pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw, int part,
                     int parts) const;
   void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw, int part,
                      int parts) const;
+  void pack_bf16(const Kernels<T>& k, const Config& c, int input, int part, int parts) const;
 };
 
 }  // namespace fastrnn

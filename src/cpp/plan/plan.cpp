@@ -89,7 +89,7 @@ Plan finish(Plan plan, const Work& w) {
   plan.chunk = std::clamp<int64_t>(int64_t(256e3 / (row_bytes * w.batch)), std::min<int64_t>(w.steps, least), w.steps);
   if (plan.split == Split::pipeline) plan.chunk = w.backward ? kSweptSteps : kPipelineSteps;
   const double matrix = double(s.gates) * s.hidden * s.directions, flops = 2 * w.live * matrix * (s.output + s.input);
-  const double read = matrix * s.output * s.element_bytes / (plan.split == Split::pipeline ? 1 : plan.threads);
+  const double read = matrix * s.output * weight_bytes(s, w.live) / (plan.split == Split::pipeline ? 1 : plan.threads);
   const ReadTime reading = read_time(s, read);
   plan.floor_ns = std::max(least_ns(flops, s.lanes, plan.threads), reading.own + reading.behind);
   return plan;

@@ -20,6 +20,8 @@ constexpr double kHoisted = 50e3;  // bytes of weights from which they are worth
 // What W x takes, in bytes a ns, to be written and read once more: by vectors of a cache line, or of a part of one.
 constexpr double kHoistedGbs = 8, kHoistedInPartsGbs = 4;
 constexpr double kStepOverhead = 20;  // ns
+// Vectors of weights a cycle, at most, where each is taken out of a pair of bfloat16. Zen 4: LSTM H128 to H512.
+constexpr double kTakenApart = 0.7;
 
 bool whole_lines(const LayerShape& s) { return s.lanes * s.element_bytes >= 64; }
 
@@ -38,7 +40,7 @@ double asked_for(const LayerShape& s, double rows) {
 // its W x not hoisted and took a fifth longer.
 double awaited(const LayerShape& s, double rows, double outputs, double depth) {
   const double tiles = std::ceil(rows / s.tile_rows), computing = rows * outputs * depth / s.lanes / s.core.fmas;
-  const double bytes = outputs * depth * s.element_bytes;
+  const double bytes = outputs * depth * weight_bytes(s, rows);
   const ReadTime reading = read_time(s, bytes);
   const double asked = whole_lines(s) ? asked_for(s, rows) : 0;
   const double share = reading.behind_bytes / bytes;
@@ -92,7 +94,10 @@ StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
   const double hoisted = hoists(s, rows, part) ? s.input : 0, depth = s.output + s.input - hoisted;
   const double l2_gbs = rows > 1 && outrun_weights(s, rows) ? kL2Outrun : kL2, peak = core_gflops(s.lanes);
-  const double reading = read_time(s, outputs * depth * s.element_bytes, l2_gbs).own;
+  double reading = read_time(s, outputs * depth * weight_bytes(s, rows), l2_gbs).own;
+  if (weight_bytes(s, rows) < s.element_bytes) {
+    reading = std::max(reading, outputs * depth / s.lanes / (kTakenApart * kCoreGhz));
+  }
   const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
   const double cell = rows * units / s.lanes * cycles / kCoreGhz;
   return {

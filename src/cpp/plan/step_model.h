@@ -16,8 +16,12 @@ struct LayerShape {
   int tile_rows;               // of the tiles into which many rows are cut, whatever the cell
   int (*row_tiles)(int rows);  // into how many the kernels cut a step's rows with this cell and many blocks
   bool projects;
+  bool is_bf16;  // its weights, which one row alone then reads in half the bytes (gemm/bf16.h)
   Core core;
 };
+
+// Of one weight, as a step of so many rows reads it.
+inline int weight_bytes(const LayerShape& s, double rows) { return rows < 2 && s.is_bf16 ? 2 : s.element_bytes; }
 
 constexpr double kL2Part = 0.6;  // of the second-level cache holds weights: rows and the tape pass through it too
 constexpr double kL2 = 110;      // bytes a ns

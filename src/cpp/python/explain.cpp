@@ -6,7 +6,7 @@ namespace fastrnn {
 namespace {
 
 // The plan of one layer in words and numbers.
-py::dict explain_layer(const Plan& p) {
+py::dict explain_layer(const Plan& p, const std::string& weights) {
   static const char* const why[] = {
       "one thread: more would cost more than they save",
       "each thread has its own rows and never waits",
@@ -20,6 +20,7 @@ py::dict explain_layer(const Plan& p) {
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
   d["threads_from"] = p.threads == 1 ? "caller" : p.by_crew ? "helpers" : "region";
   d["concurrent_directions"] = p.teams;
+  d["weights"] = weights;
   d["input_hoisted"] = p.hoist, d["hoisted_steps"] = p.hoist ? p.chunk : 0;
   d["step_ns"] = p.planned_ns;
   for (int i = 0; i < kSplits; ++i) d[(std::string("step_ns_") + kSplitNames[i]).c_str()] = p.step_ns[i];
@@ -39,10 +40,11 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
     const std::vector<Plan> plans = net->plans(steps, batch, steps * batch, threads_of(threads), use);
     for (int layer = 0; layer < c.layers; ++layer) {
       const Plan& p = plans[size_t(layer)];
-      layers.append(explain_layer(p));
-      const int gates = net->cell().gates;
+      const LayerShape shape = net->shape(layer);
+      const int gates = shape.gates, weight = weight_bytes(shape, batch);
+      layers.append(explain_layer(p, weight == 2 ? "bfloat16" : dtype_name<T>()));
       flops += 2 * multiply_adds(c, gates, layer) * double(batch) * double(steps) * passes;
-      step_bytes += double(gates) * c.hidden * c.directions() * c.output() * sizeof(T);
+      step_bytes += double(gates) * c.hidden * c.directions() * c.output() * weight;
       planned += p.planned_ns * double(steps) * passes, floor += p.floor_ns * double(steps) * passes;
     }
     py::dict d;

@@ -1,33 +1,39 @@
 // A step of one row alone, all of whose latencies show.
 #pragma once
 
+#include "gemm/bf16.h"
 #include "sweep/row.h"
 
 namespace fastrnn {
 namespace {
 
+// acc += row times the weights of the blocks from `block` on, read as pairs of bfloat16 where there are those.
+template <class G, class V, class T, int Blocks, int A>
+FASTRNN_INLINE void multiply_row(V (&acc)[1][Blocks][A], const T* row, const T* w, const uint32_t* bf16, int depth,
+                                 int block) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const ptrdiff_t step = ptrdiff_t(pairs_of(depth)) * G::count * kLanesOf<V>;
+    if (bf16) return multiply_bf16<G>(acc, row, bf16 + block * step, depth);
+  }
+  Operand<T> op;
+  op.rows[0] = row, op.depth = depth, op.block_step = ptrdiff_t(depth) * G::count * kLanesOf<V>;
+  op.w = w + block * op.block_step;
+  multiply<G>(acc, op);
+}
+
 // So many blocks of one row. No other row hides its latencies, so the sums never leave the registers, and the gates of
 // all blocks come before the first h, which waits for its own. Zen 4, AVX2 (two blocks), a step's time over that with
 // each block's h behind its gates: LSTM H20 0.84 to 0.92, H64 0.93, H32 0.97, GRU H32 0.94.
 template <int Blocks, class Cell, class V, class T>
-FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block) {
-  using InputGates = typename Cell::InputGates;
-  using HiddenGates = typename Cell::HiddenGates;
-  constexpr int L = kLanesOf<V>, A = Cell::accumulators;
+FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int block, bool bf16) {
+  constexpr int A = Cell::accumulators;
   V sums[Blocks * A], acc[1][Blocks][A];
 #pragma GCC unroll 8
   for (int b = 0; b < Blocks; ++b) start_row<Cell>(a, r, block + b, sums + b * A);
 #pragma GCC unroll 8
   for (int i = 0; i < Blocks * A; ++i) acc[0][i / A][i % A] = sums[i];
-  Operand<T> op;
-  if (r.x) {
-    op.rows[0] = r.x, op.depth = a.input, op.block_step = ptrdiff_t(a.input) * InputGates::count * L;
-    op.w = a.w + block * op.block_step;
-    multiply<InputGates>(acc, op);
-  }
-  op.rows[0] = r.h_prev, op.depth = a.output, op.block_step = ptrdiff_t(a.output) * HiddenGates::count * L;
-  op.w = a.u + block * op.block_step;
-  multiply<HiddenGates>(acc, op);
+  if (r.x) multiply_row<typename Cell::InputGates>(acc, r.x, a.w, bf16 ? a.w_bf16 : nullptr, a.input, block);
+  multiply_row<typename Cell::HiddenGates>(acc, r.h_prev, a.u, bf16 ? a.u_bf16 : nullptr, a.output, block);
 #pragma GCC unroll 8
   for (int i = 0; i < Blocks * A; ++i) sums[i] = acc[0][i / A][i % A];
   CellForward<V> s[Blocks];
@@ -66,10 +72,12 @@ FASTRNN_INLINE void row_end(const ForwardTask<T>& a, const RowStep<T>& r, int bl
 
 // Blocks [begin, end) of a row, so many at once as long as there are as many, then half of that.
 template <int Blocks, class Cell, class T>
-FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down) {
+FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int begin, int end, bool down, bool bf16) {
   const int groups = (end - begin) / Blocks;
-  for (int i = 0; i < groups; ++i) row_blocks<Blocks, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * Blocks);
-  if constexpr (Blocks > 1) row_groups<Blocks / 2, Cell>(a, r, begin + groups * Blocks, end, down);
+  for (int i = 0; i < groups; ++i) {
+    row_blocks<Blocks, Cell, vec<T>>(a, r, begin + (down ? groups - 1 - i : i) * Blocks, bf16);
+  }
+  if constexpr (Blocks > 1) row_groups<Blocks / 2, Cell>(a, r, begin + groups * Blocks, end, down, bf16);
 }
 
 // Whether two blocks are taken at once where kPairsPay: none may be left over, and the weights have to come from the
@@ -77,12 +85,14 @@ FASTRNN_INLINE void row_groups(const ForwardTask<T>& a, const RowStep<T>& r, int
 // the one before read last. A step's time over that with single blocks: Zen 4 (32 KB) LSTM H32, I1 to I24 0.95 to 0.99,
 // but I32 1.05, I64 (49 KB) 1.21, two layers of LSTM H32 or H28 (I1) called from Python 1.05; Emerald Rapids (48 KB)
 // LSTM H32 I32 0.89, H64 I1 0.93.
-template <class Cell, class T>
-FASTRNN_INLINE bool in_pairs(const UnitBlocks<T>& blocks, int count, int depth, int near) {
-  constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
-  const int64_t bytes = (blocks.end - blocks.begin + (blocks.last >= 0)) * step * depth;
+FASTRNN_INLINE bool in_pairs(int count, int64_t bytes, int near) {
   return count % 2 == 0 && bytes <= (count > 2 ? near / 5 * 8 : near / 16 * 15);
 }
+
+// Whether weights that are bfloat16 are read as such: not from the first-level cache, which costs nothing, while each
+// pair takes a shift and a mask. T100 on one thread of Zen 4 (32 KB), time over that with floats: LSTM H40 (26 KB of U)
+// and H48 (37 KB) 1.07, GRU H64 (49 KB) 0.86, LSTM H64 (66 KB) 0.88, H128 0.78, H256 0.73.
+FASTRNN_INLINE bool worth_halving(int64_t bytes, int near) { return bytes > near / 4 * 5; }
 
 // A step of one row. Every other one walks the blocks downwards, and finds in the caches what the step before read
 // last; of weights too large for them a walk in one direction finds nothing (LSTM H256, two threads: 12.4 to 11.3 us).
@@ -90,16 +100,19 @@ template <class Cell, class T>
 [[gnu::noinline]] void forward_row(const ForwardTask<T>& a, const RowStep<T>& r, const UnitBlocks<T>& blocks,
                                    bool down) {
   constexpr int at_once = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
-  const bool paired = kPartsPay && at_once == 1 && blocks.last >= 0 && blocks.end > blocks.begin;
+  constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
+  const int64_t bytes = (blocks.end - blocks.begin + (blocks.last >= 0)) * step * (a.output + (r.x ? a.input : 0));
+  const bool bf16 = a.u_bf16 && worth_halving(bytes, a.near);
+  const bool paired = kPartsPay && at_once == 1 && blocks.last >= 0 && blocks.end > blocks.begin && !bf16;
   const int end = blocks.end - paired;
-  if (kPairsPay && at_once == 1 && in_pairs<Cell>(blocks, end - blocks.begin, a.output + (r.x ? a.input : 0), a.near)) {
-    row_groups<2, Cell>(a, r, blocks.begin, end, down);
+  if (kPairsPay && at_once == 1 && in_pairs(end - blocks.begin, bf16 ? bytes / 2 : bytes, a.near)) {
+    row_groups<2, Cell>(a, r, blocks.begin, end, down, bf16);
   } else {
-    row_groups<at_once, Cell>(a, r, blocks.begin, end, down);
+    row_groups<at_once, Cell>(a, r, blocks.begin, end, down, bf16);
   }
   blocks.template part<Cell::InputGates::count>([&](auto vector) {
     using V = decltype(vector);
-    paired ? row_end<Cell, V>(a, r, blocks.end - 1) : row_blocks<1, Cell, V>(a, r, blocks.last);
+    paired ? row_end<Cell, V>(a, r, blocks.end - 1) : row_blocks<1, Cell, V>(a, r, blocks.last, bf16);
   });
 }
 

@@ -18,7 +18,7 @@ constexpr Core kFast = {1 << 20, 100, 3.5}, kSlow = {1 << 20, 24, 3.5};
 int row_tiles(int rows) { return rows <= 8 ? 1 : (rows + 5) / 6; }
 
 LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
-  return {4, hidden, hidden, hidden, directions, 4, 16, 6, row_tiles, false, core};  // float32 in vectors of 16
+  return {4, hidden, hidden, hidden, directions, 4, 16, 6, row_tiles, false, false, core};  // float32 in vectors of 16
 }
 
 constexpr double kNear = 1, kFar = 3;  // how far the other core is

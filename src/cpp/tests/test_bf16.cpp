@@ -1,0 +1,161 @@
+// Weights that are bfloat16: what one row computes by half their bytes has the bits of several rows, which read floats.
+#include <algorithm>
+#include <cstring>
+
+#include "stream.h"
+#include "tests/check.h"
+#include "tests/problem.h"
+
+namespace fastrnn::tests {
+namespace {
+
+// Depths that are odd and even, with W x ahead of time and without; whole blocks, and parts of a block behind them.
+const Shape kRounded[] = {
+    {"rnn_tanh", {Cell::rnn_tanh, 5, 129, 1, true, false, 0}, 7, 3, false},
+    {"rnn_relu", {Cell::rnn_relu, 131, 128, 2, false, true, 0}, 6, 2, false},
+    {"lstm", {Cell::lstm, 1, 67, 2, true, true, 0}, 9, 3, false},
+    {"lstm_65", {Cell::lstm, 64, 65, 1, true, false, 0}, 5, 2, false},
+    {"lstm_projected", {Cell::lstm, 40, 120, 2, true, false, 33}, 6, 3, false},
+    {"lstm_one_step", {Cell::lstm, 33, 100, 1, true, false, 0}, 1, 2, false},
+    {"gru", {Cell::gru, 63, 72, 2, true, true, 0}, 8, 3, false},
+    {"gru_160", {Cell::gru, 2, 160, 1, true, false, 0}, 12, 2, false},
+};
+
+void keep_upper_half(float& value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits &= 0xffff0000u;
+  std::memcpy(&value, &bits, sizeof bits);
+}
+
+// W and U, not the biases nor W_hr.
+std::vector<std::vector<float>*> matrices(Problem<float>& p) {
+  std::vector<std::vector<float>*> found;
+  const int each = p.shape.config.weights_per_sweep();
+  for (size_t i = 0; i < p.weights.size(); ++i) {
+    if (int(i) % each < 2) found.push_back(&p.weights[i]);
+  }
+  return found;
+}
+
+Problem<float> rounded(const Shape& shape) {
+  Problem<float> p(shape);
+  for (std::vector<float>* w : matrices(p)) std::for_each(w->begin(), w->end(), keep_upper_half);
+  return p;
+}
+
+bool halved(const Network<float>& net, int sweep) {
+  const ForwardTask<float> task = net.forward_task(sweep);
+  return task.w_bf16 && task.u_bf16;
+}
+
+// y and dx of all rows at once, or of each by itself.
+void pass(Problem<float>& p, const Network<float>& net, int threads, int at_once) {
+  const Config& c = p.shape.config;
+  for (int row = 0; row < p.shape.batch; row += at_once) {
+    Sequence<float> call = p.sequence(threads);
+    Gradients<float> gradients = p.gradients(threads);
+    call.batch = at_once;
+    call.h0 = call.c0 = nullptr, gradients.dh = gradients.dc = nullptr;
+    call.x.data += row * c.input, call.y.data += row * c.width();
+    gradients.dx.data += row * c.input, gradients.dy.data += row * c.width();
+    net.backward(*net.forward(call), gradients);
+  }
+}
+
+void rows_alone_equal_rows_together(const Shape& shape, const Backend& backend) {
+  Problem<float> together = rounded(shape);
+  const auto net = together.network(backend);
+  for (int sweep = 0; sweep < shape.config.sweeps(); ++sweep) {
+    CHECK(halved(*net, sweep), "%s on %s: sweep %d is read whole", shape.name, backend.name, sweep);
+  }
+  pass(together, *net, 1, shape.batch);
+  for (const int threads : {1, 2, 3}) {
+    Problem<float> alone = rounded(shape);
+    const auto packed_by_more = std::make_unique<Network<float>>(shape.config, backend);
+    packed_by_more->pack(alone.weight_pointers.data(), threads);
+    pass(alone, *packed_by_more, threads, 1);
+    CHECK(hash_of(alone.y) == hash_of(together.y), "%s on %s, %d threads: y", shape.name, backend.name, threads);
+    CHECK(hash_of(alone.dx) == hash_of(together.dx), "%s on %s, %d threads: dx", shape.name, backend.name, threads);
+  }
+}
+
+void streams_equal_rows_together(const Shape& shape, const Backend& backend) {
+  Problem<float> p = rounded(shape);
+  std::shared_ptr<const Network<float>> net = p.network(backend);
+  pass(p, *net, 1, shape.batch);
+  const int in = shape.config.input, out = shape.config.width();
+  for (const int threads : {1, 2}) {
+    Stream<float> stream(net, 1, threads);
+    std::vector<float> y(static_cast<size_t>(out));
+    int same = 0;
+    for (int t = 0; t < shape.steps; ++t) {
+      stream.step(p.x.data() + t * shape.batch * in, y.data());
+      same += std::equal(y.begin(), y.end(), p.y.begin() + t * shape.batch * out);
+    }
+    CHECK(same == shape.steps, "%s on %s, %d threads: %d of %d steps", shape.name, backend.name, threads, same,
+          shape.steps);
+  }
+}
+
+// One weight that is none, anywhere in a sweep, and all of the sweep is read whole; others are not.
+void found_in_each_matrix(const Backend& backend) {
+  const Shape& shape = kRounded[2];
+  for (size_t m = 0; m < 8; ++m) {
+    Problem<float> p = rounded(shape);
+    const auto net = p.network(backend);
+    std::vector<float>& w = *matrices(p)[m];
+    for (const size_t at : {size_t(0), w.size() - 1}) {
+      const float before = w[at];
+      w[at] = 1 + 0x1p-23f;
+      net->pack(p.weight_pointers.data());
+      for (int sweep = 0; sweep < 4; ++sweep) {
+        CHECK(halved(*net, sweep) == (sweep != int(m) / 2), "%s: matrix %zu, sweep %d", backend.name, m, sweep);
+      }
+      w[at] = before;
+    }
+    net->pack(p.weight_pointers.data());
+    CHECK(halved(*net, int(m) / 2), "%s: matrix %zu, packed again", backend.name, m);
+  }
+}
+
+// Weights that the first-level cache holds stay whole, and so do those of float64.
+void not_worth_it(const Backend& backend) {
+  const Shape small = {"lstm_32", {Cell::lstm, 8, 32, 1, true, false, 0}, 3, 1, false};
+  Problem<float> p = rounded(small);
+  CHECK(!halved(*p.network(backend), 0), "%s: small weights are taken apart", backend.name);
+  Problem<double> doubles(kRounded[3]);
+  for (auto& w : doubles.weights) std::fill(w.begin(), w.end(), 0.5);
+  const auto net = doubles.network(backend);
+  CHECK(!net->forward_task(0).u_bf16, "%s: float64 is taken apart", backend.name);
+}
+
+// Where weights do not lie near, a step of one row is planned by half their bytes. (Narrow vectors multiply for longer
+// than they read.)
+void planned_by_what_is_read(const Backend& backend) {
+  const Shape shape = {"lstm_256", {Cell::lstm, 256, 256, 1, true, false, 0}, 1, 1, false};
+  const auto whole = Problem<float>(shape).network(backend), half = rounded(shape).network(backend);
+  const auto floor = [](const Network<float>& net, int batch, Use use) {
+    return net.plan(0, 100, batch, 100 * batch, 1, use).floor_ns;
+  };
+  const bool wide = backend.f32.lanes == 16;
+  CHECK(!wide || floor(*half, 1, Use::inference) < 0.75 * floor(*whole, 1, Use::inference), "%s", backend.name);
+  CHECK(floor(*half, 2, Use::inference) == floor(*whole, 2, Use::inference), "%s: two rows", backend.name);
+  CHECK(floor(*half, 1, Use::backward) == floor(*whole, 1, Use::backward), "%s: backward", backend.name);
+}
+
+}  // namespace
+
+void test_bf16() {
+  for (const Backend* backend : usable_backends()) {
+    for (Shape shape : kRounded) {
+      rows_alone_equal_rows_together(shape, *backend);
+      if (!shape.config.bidirectional) streams_equal_rows_together(shape, *backend);
+    }
+    found_in_each_matrix(*backend);
+    not_worth_it(*backend);
+    planned_by_what_is_read(*backend);
+  }
+}
+
+}  // namespace fastrnn::tests
