@@ -34,8 +34,6 @@ struct Kernels {
   void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
   void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);
   void (*pack_columns)(const T* w, int outputs, int depth, int part, int parts, T* packed);
-  // From what pack_gates left; null for double.
-  void (*pack_bf16)(const T* packed, int gates, int units, int depth, int part, int parts, uint32_t* bf16);
   void (*unpacked_sums)(const UnpackedTask<T>&, int part, int parts);  // of one of equal parts of the units
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);
@@ -46,11 +44,18 @@ struct Kernels {
   void (*gated_tanh)(const T* gate, const T* x, T* y, ptrdiff_t n);
 };
 
+// Pairs of bfloat16, from what pack_gates and pack_rows of float have left.
+struct Bf16Kernels {
+  void (*pack_gates)(const float* packed, int gates, int units, int depth, int part, int parts, uint32_t* bf16);
+  void (*pack_rows)(const float* packed, int outputs, int depth, int part, int parts, uint32_t* bf16);
+};
+
 struct Backend {
   const char* name;
   bool has_fma;  // without it the promise of equal bits does not hold
   Kernels<float> f32;
   Kernels<double> f64;
+  Bf16Kernels bf16;
   // What a core does at best, for plans and the roofline.
   double (*fma_loop)(int64_t iterations);  // returns the flops done
   float (*read_loop)(const float* data, size_t n, size_t repeat);

@@ -69,7 +69,6 @@ constexpr Kernels<T> kernels() {
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;
   k.pack_columns = pack_columns<T>;
-  if constexpr (sizeof(T) == sizeof(float)) k.pack_bf16 = pack_bf16;
   k.unpacked_sums = unpacked_sums<T>;
   k.product = product<T>;
   k.outer = outer<T>;
@@ -132,7 +131,8 @@ constexpr bool complete(const Kernels<T>& k) {
 
 extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
-    FASTRNN_TEXT(FASTRNN_ISA_NAME), kHasFma, kernels<float>(), kernels<double>(), fma_loop, read_loop, fingerprint};
+    FASTRNN_TEXT(FASTRNN_ISA_NAME),    kHasFma,  kernels<float>(), kernels<double>(),
+    {pack_gates_bf16, pack_rows_bf16}, fma_loop, read_loop,        fingerprint};
 static_assert(complete(FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME).f32), "each cell of kCellNames needs kernels");
 static_assert(kUnpackedRows <= kMostUnpackedRows, "the network has places for so many");
 static_assert(kPad % kLanes<float> == 0, "rows are padded to whole vectors on every ISA");

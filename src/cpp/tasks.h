@@ -70,6 +70,13 @@ static inline void meet(const Share& share) {
   if (share.wait) share.wait(share.barrier);
 }
 
+// Weights once more, in pairs of bfloat16 (gemm/bf16.h); null where they are not all such.
+struct Bf16Weights {
+  const uint32_t* w;           // [H/L][(I + 1)/2][gates][L]
+  const uint32_t* u;           // [H/L][(P + 1)/2][gates][L]
+  const uint32_t* projection;  // [P/L][(H + 1)/2][L]
+};
+
 template <class T>
 struct ForwardTask {
   Schedule schedule;
@@ -82,12 +89,11 @@ struct ForwardTask {
   const T* w;        // packed [H/L][group][I][gates of the group][L] (gemm/pack.h); not read with `hoisted`
   const T* hoisted;  // [steps from step_begin on][hoisted_rows][input gates][pitch] bias + W x, by place, or null
   int64_t hoisted_rows;
-  bool handed_over;        // `hoisted` was mostly written by another core, and lies in its cache
-  const T* bias;           // [A][pitch]
-  const T* u;              // packed [H/L][group][P][gates of the group][L]
-  const T* projection;     // packed [P/L][H][L], or null
-  const uint32_t* w_bf16;  // W and U once more as pairs of bfloat16 (gemm/bf16.h), or both null; for one row alone
-  const uint32_t* u_bf16;
+  bool handed_over;       // `hoisted` was mostly written by another core, and lies in its cache
+  const T* bias;          // [A][pitch]
+  const T* u;             // packed [H/L][group][P][gates of the group][L]
+  const T* projection;    // packed [P/L][H][L], or null
+  Bf16Weights bf16;       // for one row alone
   Rows<T> y;              // [T, B, P]
   BatchRows<const T> h0;  // [B, P] before step 0
   BatchRows<const T> c0;  // [B][whole vectors] before step 0
@@ -156,6 +162,7 @@ struct ProductTask {
   const T* bias;    // [padded(outputs)], or null: zero
   int outputs;
   bool add;
+  const uint32_t* bf16 = nullptr;  // as in Bf16Weights, of one segment, for one row alone and without `add`
 };
 
 // out[n] = bias + W in[n], all gates of a cell.

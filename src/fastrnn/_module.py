@@ -108,7 +108,7 @@ class Module(Trainable):
                 for view in views.values():  # one kept must not write unnoticed; its slices may
                     view.flags.writeable = False
 
-    def save(self, path: Target) -> None:
+    def save(self, path: Target, *, compact: bool = False) -> None:
         """Save weights and architecture as a safetensors file; `fastrnn.load` gives them back.
 
         The file appears whole or not at all. Its weights are those of one moment, as for
@@ -118,15 +118,18 @@ class Module(Trainable):
         Args:
             path: the file's name, or a writable binary file, which gets the bytes at its place:
                 `buffer = io.BytesIO(); layer.save(buffer); fastrnn.load(buffer.getvalue())`.
+            compact: float32 weights of which bfloat16 or float16 holds every value take half the
+                bytes; they come back as float32, bit for bit.
 
         Raises:
-            TypeError: `path` is neither of the two.
+            TypeError: `path` is neither of the two; `compact` is no bool.
             ValueError: it is no name of a file, or a file that is not open for writing.
             OSError: writing failed. A file named by `path` is as it was before; a file object may
                 have got a part.
         """
         # A copy: an edit waits for memory, not for a disk.
-        write(path, self.state_dict(), FORMAT | self._architecture())
+        compact = as_flag("compact", compact)
+        write(path, self.state_dict(), FORMAT | self._architecture(), compact=compact)
 
     @abstractmethod
     def _architecture(self) -> dict[str, str]:

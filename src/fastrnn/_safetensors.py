@@ -24,6 +24,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 import numpy as np
 
 from ._arguments import Array, Shape, as_path
+from ._halves import HALVES, halved, widened
 from ._replacing import Target, writing
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -34,7 +35,6 @@ MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
 _MOST_BYTES = 2**63 - 1
 MOST_AXES = 32  # NumPy 1's
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
-_HALVES = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # read as F32, which holds them exactly
 _WRITTEN = {8: "F64", 4: "F32", 2: "F16"}  # by the bytes of a value
 # What other dtypes of the format weigh, so that a file that also holds them is still understood.
 _BITS = {
@@ -212,7 +212,7 @@ def _check_cover(tensors: Mapping[str, Entry], size: int) -> None:
 
 def dtype_read(stored: str) -> np.dtype[Any] | None:
     """Return what a tensor of this dtype of the format is read as; None: it is not read."""
-    dtype = DTYPES.get("F32" if stored in _HALVES else stored)
+    dtype = DTYPES.get("F32" if stored in HALVES else stored)
     return dtype and dtype.newbyteorder("=")
 
 
@@ -225,16 +225,16 @@ def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
     """
     for name, entry in wanted.items():
         if dtype_read(entry.dtype) is None:
-            expected = ", ".join([*DTYPES, *_HALVES])
+            expected = ", ".join([*DTYPES, *HALVES])
             raise ValueError(
                 f"{header.path}: {name!r}: expected dtype {expected}, got {entry.dtype}"
             )
-    halves = {name: entry for name, entry in wanted.items() if entry.dtype in _HALVES}
+    halves = {name: entry for name, entry in wanted.items() if entry.dtype in HALVES}
     whole = {name: entry for name, entry in wanted.items() if name not in halves}
     read = _read_mapped if _package() and header.content is None else _read_plain
     # NumPy has no bfloat16, so that the package cannot hand one over.
     arrays = read(header, whole) | {
-        name: _widened(array) for name, array in _read_plain(header, halves).items()
+        name: widened(array) for name, array in _read_plain(header, halves).items()
     }
     return {
         name: np.require(arrays[name], dtype_read(entry.dtype), ["C", "A", "W"])
@@ -245,13 +245,6 @@ def read_tensors(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array
 def _check_same(header: Header, status: os.stat_result) -> None:
     if _stamp(status) != header.stamp:
         raise ValueError(f"{header.path}: changed while it was read")
-
-
-def _widened(halves: Array) -> Array:
-    """Return F16, or the bits of BF16, which are the upper half of a float32's, as float32."""
-    if halves.dtype.kind == "f":
-        return halves.astype(np.float32)
-    return np.left_shift(halves, 16, dtype=np.uint32).view(np.float32)
 
 
 def _package() -> bool:
@@ -279,7 +272,7 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
         if header.content is None:
             _check_same(header, os.fstat(file.fileno()))
         for name, entry in wanted.items():
-            arrays[name] = array = np.empty(entry.shape, (DTYPES | _HALVES)[entry.dtype])
+            arrays[name] = array = np.empty(entry.shape, (DTYPES | HALVES)[entry.dtype])
             file.seek(header.start + entry.begin)
             left = array.reshape(-1).view(np.uint8).data
             while left:  # one call reads at most 2 GiB on Linux
@@ -291,20 +284,26 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
 
 
 def write(
-    path: Target, tensors: Mapping[str, Array], metadata: Mapping[str, str], what: str = "modules"
+    path: Target,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    what: str = "modules",
+    compact: bool = False,
 ) -> None:
     """Write a safetensors file: the same bytes for the same content, and all of it or nothing.
 
     For a path it is written beside its place and renamed, so that a reader, a full disk or a crash
     never leaves half a file there. The widest come first: every tensor is then aligned.
-    `what` is the argument that the names come from.
+    `compact`: float32 in two bytes a value where nothing is lost. `what` is the argument that the
+    names come from.
     """
-    names = sorted(tensors, key=lambda name: -tensors[name].itemsize)
+    stored = {name: _stored(array, compact) for name, array in tensors.items()}
+    names = sorted(stored, key=lambda name: -stored[name][1].itemsize)
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0
     for name in names:
-        array = tensors[name]
-        dtype, end = _WRITTEN[array.itemsize], at + array.nbytes
+        dtype, array = stored[name]
+        end = at + array.nbytes
         entries[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
@@ -316,5 +315,12 @@ def write(
     with writing(path) as put:
         put(memoryview(len(text).to_bytes(8, "little") + text))
         for name in names:
-            little = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
+            array = stored[name][1]
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
             put(little.reshape(-1).view(np.uint8).data)
+
+
+def _stored(array: Array, compact: bool) -> tuple[str, Array]:
+    """Return the dtype that an array has in a file, and its values as they lie there."""
+    dtype = _WRITTEN[array.itemsize]
+    return halved(array) if compact and dtype == "F32" else (dtype, array)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from ._arguments import MOST_SIZE, Array, show_shape
+from ._arguments import MOST_SIZE, Array, as_flag, show_shape
 from ._arrays import Arrays
 from ._linear import Linear
 from ._module import Module
@@ -43,6 +43,8 @@ def save(
     path: Target,
     modules: Module | Mapping[str, ModuleOrArrays],
     metadata: Mapping[str, str] | None = None,
+    *,
+    compact: bool = False,
 ) -> None:
     """Save a model in one safetensors file: modules and arrays by name; `load` gives it back.
 
@@ -65,17 +67,20 @@ def save(
             ``layer.save(path)``.
         metadata: a dict of strings; None for none. Keys that the file needs itself are refused:
             "format", "format_version", "cell" and whatever ends in ".cell", those of the modules.
+        compact: float32 arrays of which bfloat16 or float16 holds every value are written as
+            BF16 or F16, in half the bytes, and come back as float32, bit for bit. (See
+            `convert.to_bfloat16`.)
 
     Raises:
         TypeError: `modules` is no module and no dict of them by name, `metadata` none of strings;
-            `path` is neither of the two.
+            `path` is neither of the two; `compact` is no bool.
         ValueError: `modules` or a name is empty, or no text that UTF-8 can hold; a name with dots
             that makes a tensor look like one of another module; a key of the metadata that the file
             needs; `path` is no name of a file, or a file that is not open for writing.
         OSError: writing failed. A file named by `path` is as it was before; a file object may
             have got a part.
     """
-    entries, told = as_metadata(metadata), dict(FORMAT)
+    compact, entries, told = as_flag("compact", compact), as_metadata(metadata), dict(FORMAT)
     tensors: dict[str, Array] = {}
     owners: list[tuple[str, str]] = []  # of each tensor, by its name in the file
     parts = _parts(modules)
@@ -95,7 +100,7 @@ def save(
     for key in entries:
         if key in told or key == "cell" or key.endswith(".cell"):
             raise ValueError(f"metadata: expected a key that the file does not need, got {key!r}")
-    write(path, tensors, told | entries)
+    write(path, tensors, told | entries, compact=compact)
 
 
 def _prefix(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import FLOATS, Array, as_floats
+from ._arguments import FLOATS, Array, as_flag, as_floats
 from ._replacing import Target
 from ._safetensors import MOST_AXES, Header, Source, read_header, read_tensors, write
 
@@ -16,11 +16,15 @@ _FLOATS = (np.dtype(np.float16), *FLOATS)
 
 
 def save_tensors(
-    path: Target, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    path: Target,
+    tensors: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    compact: bool = False,
 ) -> None:
     """Save arrays by name as a safetensors file; `load_tensors` gives them back, bit for bit.
 
-    float16 comes back as float32, which holds it exactly: for files of half the size.
+    float16 comes back as float32, which holds it exactly.
 
     ::
 
@@ -33,17 +37,20 @@ def save_tensors(
             bytes at its place.
         tensors: a dict of arrays, float32, float64 or float16, of 32 axes at most.
         metadata: a dict of strings, which `load_metadata` gives back; None for none.
+        compact: float32 arrays of which bfloat16 or float16 holds every value are written as
+            BF16 or F16, in half the bytes, and come back as float32, bit for bit.
 
     Raises:
         TypeError: `tensors` is no dict of such arrays by name, `metadata` none of strings, `path`
-            neither a name nor a file.
+            neither a name nor a file, `compact` no bool.
         ValueError: a name or a text that UTF-8 cannot hold; the name ``__metadata__``, which the
             format uses; more axes; `path` is no name of a file, or a file that is not open for
             writing.
         OSError: writing failed. A file named by `path` is as it was before; a file object may
             have got a part.
     """
-    write(path, as_tensors("tensors", tensors), as_metadata(metadata), "tensors")
+    compact = as_flag("compact", compact)
+    write(path, as_tensors("tensors", tensors), as_metadata(metadata), "tensors", compact)
 
 
 def as_tensors(what: str, given: Any) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """Layers of torch as ours, and weights of other frameworks under torch's names, which are ours.
 
+And weights of our own in half the bytes: `to_bfloat16`.
+
 ::
 
     gru = convert.from_torch(torch_gru)
@@ -38,12 +40,13 @@ from ._arguments import (
     shape_error,
     show_shape,
 )
+from ._halves import rounded
 from ._linear import Linear
 from ._recurrent import Recurrent
 from ._spec import checked_spec
 from .layers import GRU, LSTM, RNN
 
-__all__ = ["from_keras", "from_onnx", "from_torch"]
+__all__ = ["from_keras", "from_onnx", "from_torch", "to_bfloat16"]
 
 # Where torch's gates stand: rnn; lstm i f g o; gru r z n.
 _ONNX = {"rnn": (0,), "lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}  # i o f c; z r h
@@ -272,4 +275,39 @@ def _named(layer: int, direction: int, order: Sequence[int], *arrays: Array) -> 
         gates = np.split(array, len(order))
         # In C order: who writes them into a file himself may not look at strides.
         found[name + end] = np.ascontiguousarray(np.concatenate([gates[i] for i in order]))
+    return found
+
+
+def to_bfloat16(weights: Mapping[str, Any]) -> dict[str, Array]:
+    """Return weights whose matrices hold only values of bfloat16, still as float32.
+
+    ::
+
+        layer.load_state_dict(convert.to_bfloat16(layer.state_dict()))
+
+    A layer finds such weights by itself and reads them in half the bytes where it computes one row:
+    faster by what it waited for them, with the bits that float32 has of the same values. Saved with
+    ``compact=True`` they take half a file. bfloat16 has float32's range and 8 bits of precision:
+    a weight changes by 2^-9 of itself at most. Arrays of one axis, the biases, stay as they are.
+
+    Args:
+        weights: a dict of float32 arrays by name, such as a `state_dict`.
+
+    Returns:
+        New arrays under the same names: matrices [outputs, inputs], or of more axes, rounded to
+        the nearest bfloat16, to the even one of two; others copied.
+
+    Raises:
+        TypeError: `weights` is no dict of float32 arrays by name.
+
+    Source: Kalamkar et al., A Study of BFLOAT16 for Deep Learning Training, 2019 (arXiv 1905.12322)
+    """
+    if not isinstance(weights, Mapping):
+        got = type(weights).__name__
+        hint = "; state_dict() is one" if hasattr(weights, "state_dict") else ""
+        raise TypeError(f"weights: expected a dict of arrays by name, got {got}{hint}")
+    found: dict[str, Array] = {}
+    for name, value in weights.items():
+        array = as_array(f"weights[{name!r}]", value, np.dtype(np.float32))
+        found[name] = rounded(array) if array.ndim > 1 else array.copy()
     return found

@@ -17,25 +17,33 @@ constexpr uint32_t kUpperHalf = 0xffff0000u;
 
 FASTRNN_INLINE int pairs_of(int depth) { return (depth + 1) / 2; }
 
-// From what pack_gates has left, which are bfloat16.
-inline void pack_bf16(const float* packed, int gates, int outputs, int depth, int part, int parts, uint32_t* bf16) {
-  UnitBlocks<float>(outputs, gates, part, parts).template each_width<kMaxGates>([&](auto vector, int begin, int end) {
-    using V = decltype(vector);
-    constexpr int L = kLanesOf<V>;
-    uint32_t* to = bf16 + ptrdiff_t(begin) * pairs_of(depth) * gates * L;
-    for (int block = begin; block < end; ++block) {
-      const float* const panel = packed + ptrdiff_t(block) * depth * gates * L;
-      const auto bits = [&](int k, int g) {
-        return uvec<V>(load<V>(panel + (gate_start(g, depth) + ptrdiff_t(k) * group_size(gates, group_of(g))) * L));
-      };
-      for (int k = 0; k < depth; k += 2) {
-        for (int g = 0; g < gates; ++g, to += L) {
-          const uvec<V> upper = k + 1 < depth ? bits(k + 1, g) : uvec<V>{};
-          store(to, (bits(k, g) >> 16) | (upper & kUpperHalf));
-        }
+template <class V>
+void pack_bf16_blocks(const float* packed, int gates, int depth, int begin, int end, uint32_t* bf16) {
+  constexpr int L = kLanesOf<V>;
+  uint32_t* to = bf16 + ptrdiff_t(begin) * pairs_of(depth) * gates * L;
+  for (int block = begin; block < end; ++block) {
+    const float* const panel = packed + ptrdiff_t(block) * depth * gates * L;
+    const auto bits = [&](int k, int g) {
+      return uvec<V>(load<V>(panel + (gate_start(g, depth) + ptrdiff_t(k) * group_size(gates, group_of(g))) * L));
+    };
+    for (int k = 0; k < depth; k += 2) {
+      for (int g = 0; g < gates; ++g, to += L) {
+        const uvec<V> upper = k + 1 < depth ? bits(k + 1, g) : uvec<V>{};
+        store(to, (bits(k, g) >> 16) | (upper & kUpperHalf));
       }
     }
+  }
+}
+
+// From what pack_gates and pack_rows have left, which are bfloat16.
+inline void pack_gates_bf16(const float* packed, int gates, int units, int depth, int part, int parts, uint32_t* bf16) {
+  UnitBlocks<float>(units, gates, part, parts).template each_width<kMaxGates>([&](auto vector, int begin, int end) {
+    pack_bf16_blocks<decltype(vector)>(packed, gates, depth, begin, end, bf16);
   });
+}
+inline void pack_rows_bf16(const float* packed, int outputs, int depth, int part, int parts, uint32_t* bf16) {
+  const BlockRange blocks(blocks_of<float>(outputs), part, parts);
+  pack_bf16_blocks<vec<float>>(packed, 1, depth, blocks.begin, blocks.end, bf16);
 }
 
 // acc[0][b][gate] += row[k] * w[b][k][gate][:] for k = 0 .. depth-1 and all gates of G.
@@ -60,6 +68,36 @@ FASTRNN_INLINE void multiply_bf16(V (&acc)[1][Blocks][A], const float* row,
     add(k + 1, upper);
   }
   if (depth % 2) add(depth - 1, lower);
+}
+
+// out = bias + M in, of one row.
+struct RowProduct {
+  const float* in;       // [depth]
+  const uint32_t* bf16;  // [outputs/L][pairs][L]
+  const float* bias;     // [padded(outputs)], or null: zero
+  float* out;            // [outputs]
+  int outputs, depth;
+};
+
+template <int Blocks>
+FASTRNN_INLINE void row_product_blocks(const RowProduct& a, int& block, int end) {
+  constexpr int L = kLanes<float>;
+  for (; block + Blocks <= end; block += Blocks) {
+    vec<float> acc[1][Blocks][1];
+#pragma GCC unroll 8
+    for (int b = 0; b < Blocks; ++b) acc[0][b][0] = a.bias ? load(a.bias + (block + b) * L) : vec<float>{};
+    multiply_bf16<Gates<0>>(acc, a.in, a.bf16 + ptrdiff_t(block) * pairs_of(a.depth) * L, a.depth);
+#pragma GCC unroll 8
+    for (int b = 0; b < Blocks; ++b) {
+      store_first(a.out + (block + b) * L, acc[0][b][0], lanes_of<float>(a.outputs, block + b));
+    }
+  }
+}
+
+inline void row_product(const RowProduct& a, const BlockRange& blocks) {
+  int block = blocks.begin;
+  row_product_blocks<kChains>(a, block, blocks.end);
+  row_product_blocks<1>(a, block, blocks.end);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // once, dx = dgates W, and the dense layer.
 #pragma once
 
+#include "gemm/bf16.h"
 #include "gemm/blocks.h"
 #include "gemm/cover.h"
 
@@ -42,6 +43,12 @@ struct ProductPhase {
 template <class T>
 void product(const ProductTask<T>& task, const Share& share) {
   const BlockRange blocks(blocks_of<T>(task.outputs), share.unit_part, share.unit_parts);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const int row = share.row_begin;
+    if (task.bf16 && share.row_end == row + 1) {
+      return row_product({task.in[row], task.bf16, task.bias, task.out[row], task.outputs, task.depth}, blocks);
+    }
+  }
   cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
 }
 

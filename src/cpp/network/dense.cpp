@@ -1,7 +1,9 @@
 #include "network/dense.h"
 
 #include <algorithm>
+#include <type_traits>
 
+#include "network/bf16.h"
 #include "plan/plan.h"
 #include "threads/threads.h"
 
@@ -47,7 +49,8 @@ void column_sums(const T* values, int columns, int rows, int begin, int end, T* 
 
 template <class T>
 Dense<T>::Dense(const Backend& backend, int input, int output)
-    : kernels_(kernels_of<T>(backend)),
+    : backend_(backend),
+      kernels_(kernels_of<T>(backend)),
       input_(input),
       output_(output),
       forward_block_(whole_vectors(kernels_, output) * size_t(input) * sizeof(T)),
@@ -62,20 +65,31 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   kernels_.pack_rows(weight, output_, input_, 0, 1, values<T>(forward_block_));
   std::fill_n(values<T>(bias_), padded(output_), T(0));
   if (bias) std::copy_n(bias, output_, values<T>(bias_));
+  if constexpr (std::is_same_v<T, float>) {
+    is_bf16_ = forward_block_.bytes() >= kLeastHalved && all_bf16(weight, size_t(input_) * size_t(output_));
+    if (!is_bf16_) return;
+    const size_t bytes = whole_vectors(kernels_, output_) * pairs_of(input_) * sizeof(uint32_t);
+    if (!bf16_block_.data()) bf16_block_ = Block(bytes);
+    backend_.bf16.pack_rows(values<T>(forward_block_), output_, input_, 0, 1, values<uint32_t>(bf16_block_));
+  }
 }
 
 template <class T>
-void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
-                       int threads) const {
-  const int offset = 0;
-  const ProductTask<T> task = {nullptr, nullptr, 1, depth, &offset, packed, bias, outputs, false};
-  const double flops = 2.0 * rows * depth * outputs;
+ProductTask<T> Dense<T>::forward_task() const {
+  static const int offset = 0;
+  const uint32_t* const bf16 = is_bf16_ ? values<uint32_t>(bf16_block_) : nullptr;
+  return {nullptr, nullptr, 1, input_, &offset, values<T>(forward_block_), values<T>(bias_), output_, false, bf16};
+}
+
+template <class T>
+void Dense<T>::product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const {
+  const double flops = 2.0 * rows * task.depth * task.outputs;
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
     const Range mine = part_of(rows, team.rank, team.size);
     const Share share =
         rows >= team.size ? rows_between(int(mine.begin), int(mine.end)) : units_part(rows, team.rank, team.size);
-    product_part<T>(kernels_, task, {in, depth, 0}, {out, outputs, 0}, share);
+    product_part<T>(kernels_, task, {in, task.depth, 0}, {out, task.outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
   if (workers == 1 || !suits_crew(ns) || region_threads_awake()) return parallel(workers, part);
@@ -84,22 +98,20 @@ void Dense<T>::product(const T* in, int depth, const T* packed, const T* bias, T
 
 template <class T>
 void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
-  product(x, input_, values<T>(forward_block_), values<T>(bias_), y, output_, rows, threads);
+  product(forward_task(), x, y, rows, threads);
 }
 
 template <class T>
 void Dense<T>::step(const T* x, T* y) const noexcept {
-  const int offset = 0;
-  const ProductTask<T> task = {&x, &y, 1, input_, &offset, values<T>(forward_block_), values<T>(bias_), output_, false};
+  ProductTask<T> task = forward_task();
+  task.in = &x, task.out = &y;
   const KernelMode mode;
   kernels_.product(task, rows_between(0, 1));
 }
 
 template <class T>
 void Dense<T>::process(int64_t rows, Rows<const T> x, Rows<T> y) const noexcept {
-  const int offset = 0;
-  const ProductTask<T> task = {nullptr,          nullptr, 1,    input_, &offset, values<T>(forward_block_),
-                               values<T>(bias_), output_, false};
+  const ProductTask<T> task = forward_task();
   const KernelMode mode;
   while (rows > 0) {
     const int now = int(std::min<int64_t>(rows, kRowsAtOnce));
@@ -119,7 +131,9 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
       if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
       backward_ready_ = true;
     }
-    product(dy, output_, values<T>(backward_block_), nullptr, dx, input_, rows, threads);
+    const int offset = 0;
+    product({nullptr, nullptr, 1, output_, &offset, values<T>(backward_block_), nullptr, input_, false}, dy, dx, rows,
+            threads);
   }
   if (rows == 0) {
     std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));

@@ -28,13 +28,16 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  void product(const T* in, int depth, const T* packed, const T* bias, T* out, int outputs, int rows,
-               int threads) const;
+  ProductTask<T> forward_task() const;  // y of any rows
+  void product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const;
 
+  const Backend& backend_;
   const Kernels<T>& kernels_;
   int input_, output_;
   const T* raw_ = nullptr;
   Block forward_block_, bias_;
+  Block bf16_block_;                             // as in RowProduct, from the first weights on that are bfloat16
+  bool is_bf16_ = false;                         // whether these are
   mutable BlockPool pool_{4, size_t(16) << 20};  // addresses of rows for backward: millions of them are not kept
   std::shared_ptr<Crew> crew_;
   mutable std::mutex mutex_;

@@ -41,30 +41,29 @@ void Network<T>::pack(const T* const* weights, int threads) {
   find_bf16();
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
-    if (packed.is_bf16) packed.pack_bf16(kernels(), config_, input, team.rank, team.size);
+    if (packed.is_bf16) packed.pack_bf16(backend_, config_, input, team.rank, team.size);
   });
 }
 
-// Of networks that a first-level cache does not hold: from there weights are read for nothing (worth_halving).
 template <class T>
 void Network<T>::find_bf16() {
-  constexpr size_t least = size_t(3) << 14;
+  const auto all = [&](int sweep) {
+    const RawWeights<const T> raw = raw_weights(config_, raw_.data(), sweep);
+    const size_t rows = size_t(cell().gates) * size_t(config_.hidden), outputs = size_t(config_.output());
+    return all_bf16(raw.hh, rows * outputs) &&
+           all_bf16(raw.ih, rows * size_t(config_.input_of(config_.layer_of(sweep)))) &&
+           (!raw.hr || all_bf16(raw.hr, outputs * size_t(config_.hidden)));
+  };
   for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-    PackedWeights<T>& packed = packed_[size_t(sweep)];
-    const int input = config_.input_of(config_.layer_of(sweep));
-    packed.is_bf16 = false;
-    if (forward_block_.bytes() < least ||
-        !holds_bf16(config_, cell().gates, input, raw_weights(config_, raw_.data(), sweep))) {
-      continue;
-    }
-    if (!bf16_block_.data()) {
+    const bool found = forward_block_.bytes() >= kLeastHalved && all(sweep);
+    if (found && !bf16_block_.data()) {
       bf16_block_ = carved([&](Arena& arena) {
         for (int s = 0; s < config_.sweeps(); ++s) {
           packed_[size_t(s)].lay_out_bf16(arena, kernels(), config_, config_.input_of(config_.layer_of(s)));
         }
       });
     }
-    packed.is_bf16 = true;
+    packed_[size_t(sweep)].is_bf16 = found;
   }
 }
 
@@ -93,7 +92,7 @@ ForwardTask<T> Network<T>::forward_task(int sweep) const {
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
-  if (p.is_bf16) task.w_bf16 = p.w_bf16, task.u_bf16 = p.u_bf16;
+  task.bf16 = p.bf16();
   return task;
 }
 

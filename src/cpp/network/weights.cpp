@@ -1,7 +1,7 @@
 #include "network/weights.h"
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 namespace fastrnn {
 
@@ -17,31 +17,6 @@ void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>
     for (int j = 0; j < hidden; ++j)
       hh[j] = ih == hh ? ih[j] + raw.bias_hh[g * hidden + j] : raw.bias_hh[g * hidden + j];
   }
-}
-
-namespace {
-
-bool all_bf16(const float* w, size_t n) {
-  constexpr size_t run = 1024;
-  for (size_t begin = 0; begin < n; begin += run) {
-    uint32_t bits = 0;
-    for (size_t i = begin; i < std::min(n, begin + run); ++i) {
-      uint32_t of;
-      std::memcpy(&of, w + i, sizeof of);
-      bits |= of;
-    }
-    if (bits & 0xffff) return false;
-  }
-  return true;
-}
-bool all_bf16(const double*, size_t) { return false; }
-
-}  // namespace
-
-template <class T>
-bool holds_bf16(const Config& c, int gates, int input, const RawWeights<const T>& raw) {
-  const size_t rows = size_t(gates) * size_t(c.hidden);
-  return all_bf16(raw.hh, rows * size_t(c.output())) && all_bf16(raw.ih, rows * size_t(input));
 }
 
 template <class T>
@@ -65,8 +40,9 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 template <class T>
 void PackedWeights<T>::lay_out_bf16(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
   const size_t rows = size_t(k.cells[int(c.cell)].gates) * whole_vectors(k, c.hidden);
-  w_bf16 = arena.take<uint32_t>(rows * ((size_t(input) + 1) / 2));
-  u_bf16 = arena.take<uint32_t>(rows * ((size_t(c.output()) + 1) / 2));
+  w_bf16 = arena.take<uint32_t>(rows * pairs_of(input));
+  u_bf16 = arena.take<uint32_t>(rows * pairs_of(c.output()));
+  projection_bf16 = arena.take_if<uint32_t>(c.projection > 0, whole_vectors(k, c.projection) * pairs_of(c.hidden));
 }
 
 template <class T>
@@ -89,16 +65,17 @@ void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int i
 }
 
 template <class T>
-void PackedWeights<T>::pack_bf16(const Kernels<T>& k, const Config& c, int input, int part, int parts) const {
-  const int gates = k.cells[int(c.cell)].gates;
-  k.pack_bf16(w, gates, c.hidden, input, part, parts, w_bf16);
-  k.pack_bf16(u, gates, c.hidden, c.output(), part, parts, u_bf16);
+void PackedWeights<T>::pack_bf16(const Backend& backend, const Config& c, int input, int part, int parts) const {
+  if constexpr (std::is_same_v<T, float>) {
+    const int gates = backend.f32.cells[int(c.cell)].gates;
+    backend.bf16.pack_gates(w, gates, c.hidden, input, part, parts, w_bf16);
+    backend.bf16.pack_gates(u, gates, c.hidden, c.output(), part, parts, u_bf16);
+    if (c.projection) backend.bf16.pack_rows(projection, c.projection, c.hidden, part, parts, projection_bf16);
+  }
 }
 
 template void pack_bias(const CellKernels<float>&, int, const RawWeights<const float>&, float*);
 template void pack_bias(const CellKernels<double>&, int, const RawWeights<const double>&, double*);
-template bool holds_bf16(const Config&, int, int, const RawWeights<const float>&);
-template bool holds_bf16(const Config&, int, int, const RawWeights<const double>&);
 template struct PackedWeights<float>;
 template struct PackedWeights<double>;
 

@@ -1,6 +1,7 @@
 // The weights of one direction of one layer, packed for the sweep. Packing for backward waits until a backward asks.
 #pragma once
 
+#include "network/bf16.h"
 #include "network/config.h"
 #include "system/memory.h"
 
@@ -33,16 +34,14 @@ RawWeights<T> raw_weights(const Config& c, T* const* all, int sweep) {
 template <class T>
 void pack_bias(const CellKernels<T>& cell, int hidden, const RawWeights<const T>& raw, T* bias);
 
-// Whether W and U are bfloat16 throughout. Of others the first few tell.
-template <class T>
-bool holds_bf16(const Config& c, int gates, int input, const RawWeights<const T>& raw);
-
 template <class T>
 struct PackedWeights {
-  T *w, *u, *bias, *projection;  // as in ForwardTask
-  T *wt, *ut, *projection_t;     // as in BackwardTask; wt is W as pack_columns leaves it
-  uint32_t *w_bf16, *u_bf16;     // as in ForwardTask, where `is_bf16`
-  bool is_bf16 = false;
+  T *w, *u, *bias, *projection;                 // as in ForwardTask
+  T *wt, *ut, *projection_t;                    // as in BackwardTask; wt is W as pack_columns leaves it
+  uint32_t *w_bf16, *u_bf16, *projection_bf16;  // as in Bf16Weights
+  bool is_bf16 = false;                         // which are then packed and used
+
+  Bf16Weights bf16() const { return is_bf16 ? Bf16Weights{w_bf16, u_bf16, projection_bf16} : Bf16Weights{}; }
 
   void lay_out_forward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
   void lay_out_backward(Arena& arena, const Kernels<T>& k, const Config& c, int input);
@@ -52,7 +51,7 @@ struct PackedWeights {
                     int parts) const;
   void pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw, int part,
                      int parts) const;
-  void pack_bf16(const Kernels<T>& k, const Config& c, int input, int part, int parts) const;
+  void pack_bf16(const Backend& backend, const Config& c, int input, int part, int parts) const;
 };
 
 }  // namespace fastrnn

@@ -152,6 +152,14 @@ struct ProjectionPhase {
   }
 };
 
+// The same for one row by weights that are bfloat16.
+FASTRNN_INLINE void project_row(const ForwardTask<float>& a, int row, const BlockRange& output, int64_t step) {
+  const int64_t place = (a.tape_cell ? a.schedule.first[step] : 0) + row;
+  float* const y = row_at(a.y, a.schedule, step, row);
+  row_product({a.unprojected + place * a.pitch, a.bf16.projection, nullptr, y, a.output, a.hidden}, output);
+}
+FASTRNN_INLINE void project_row(const ForwardTask<double>&, int, const BlockRange&, int64_t) {}  // there are none
+
 template <class Cell, class T>
 void forward_sweep(const ForwardTask<T>& task, const Share& share) {
   const UnitBlocks<T> hidden(task.hidden, Cell::InputGates::count, share.unit_part, share.unit_parts);
@@ -168,7 +176,11 @@ void forward_sweep(const ForwardTask<T>& task, const Share& share) {
     }
     meet(share);
     if (task.projection) {
-      cover(ProjectionPhase<T>{task, share, step}, rows, output.begin, output.end, down);
+      if (rows == 1 && task.bf16.projection) {
+        project_row(task, share.row_begin, output, step);
+      } else {
+        cover(ProjectionPhase<T>{task, share, step}, rows, output.begin, output.end, down);
+      }
       meet(share);
     }
   }

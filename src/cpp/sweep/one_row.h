@@ -32,8 +32,8 @@ FASTRNN_INLINE void row_blocks(const ForwardTask<T>& a, const RowStep<T>& r, int
   for (int b = 0; b < Blocks; ++b) start_row<Cell>(a, r, block + b, sums + b * A);
 #pragma GCC unroll 8
   for (int i = 0; i < Blocks * A; ++i) acc[0][i / A][i % A] = sums[i];
-  if (r.x) multiply_row<typename Cell::InputGates>(acc, r.x, a.w, bf16 ? a.w_bf16 : nullptr, a.input, block);
-  multiply_row<typename Cell::HiddenGates>(acc, r.h_prev, a.u, bf16 ? a.u_bf16 : nullptr, a.output, block);
+  if (r.x) multiply_row<typename Cell::InputGates>(acc, r.x, a.w, bf16 ? a.bf16.w : nullptr, a.input, block);
+  multiply_row<typename Cell::HiddenGates>(acc, r.h_prev, a.u, bf16 ? a.bf16.u : nullptr, a.output, block);
 #pragma GCC unroll 8
   for (int i = 0; i < Blocks * A; ++i) sums[i] = acc[0][i / A][i % A];
   CellForward<V> s[Blocks];
@@ -102,7 +102,7 @@ template <class Cell, class T>
   constexpr int at_once = kChains > Cell::accumulators ? kChains / Cell::accumulators : 1;
   constexpr int64_t step = Cell::HiddenGates::count * FASTRNN_VECTOR_BYTES;  // bytes of a block for a step of k
   const int64_t bytes = (blocks.end - blocks.begin + (blocks.last >= 0)) * step * (a.output + (r.x ? a.input : 0));
-  const bool bf16 = a.u_bf16 && worth_halving(bytes, a.near);
+  const bool bf16 = a.bf16.u && worth_halving(bytes, a.near);
   const bool paired = kPartsPay && at_once == 1 && blocks.last >= 0 && blocks.end > blocks.begin && !bf16;
   const int end = blocks.end - paired;
   if (kPairsPay && at_once == 1 && in_pairs(end - blocks.begin, bf16 ? bytes / 2 : bytes, a.near)) {

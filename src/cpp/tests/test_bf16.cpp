@@ -28,12 +28,16 @@ void keep_upper_half(float& value) {
   std::memcpy(&value, &bits, sizeof bits);
 }
 
-// W and U, not the biases nor W_hr.
+// W, U and W_hr, not the biases, sweep after sweep.
 std::vector<std::vector<float>*> matrices(Problem<float>& p) {
+  const Config& c = p.shape.config;
   std::vector<std::vector<float>*> found;
-  const int each = p.shape.config.weights_per_sweep();
-  for (size_t i = 0; i < p.weights.size(); ++i) {
-    if (int(i) % each < 2) found.push_back(&p.weights[i]);
+  size_t i = 0;
+  for (int sweep = 0; sweep < c.sweeps(); ++sweep) {
+    each_weight_of(c, p.cell().gates, sweep, [&](Weight, int64_t, int64_t columns) {
+      if (columns) found.push_back(&p.weights[i]);
+      ++i;
+    });
   }
   return found;
 }
@@ -45,8 +49,8 @@ Problem<float> rounded(const Shape& shape) {
 }
 
 bool halved(const Network<float>& net, int sweep) {
-  const ForwardTask<float> task = net.forward_task(sweep);
-  return task.w_bf16 && task.u_bf16;
+  const Bf16Weights found = net.forward_task(sweep).bf16;
+  return found.w && found.u && bool(found.projection) == (net.config().projection > 0);
 }
 
 // y and dx of all rows at once, or of each by itself.
@@ -99,23 +103,24 @@ void streams_equal_rows_together(const Shape& shape, const Backend& backend) {
 }
 
 // One weight that is none, anywhere in a sweep, and all of the sweep is read whole; others are not.
-void found_in_each_matrix(const Backend& backend) {
-  const Shape& shape = kRounded[2];
-  for (size_t m = 0; m < 8; ++m) {
-    Problem<float> p = rounded(shape);
-    const auto net = p.network(backend);
-    std::vector<float>& w = *matrices(p)[m];
-    for (const size_t at : {size_t(0), w.size() - 1}) {
-      const float before = w[at];
-      w[at] = 1 + 0x1p-23f;
+void found_in_each_matrix(const Shape& shape, const Backend& backend) {
+  Problem<float> p = rounded(shape);
+  const auto net = p.network(backend);
+  const std::vector<std::vector<float>*> all = matrices(p);
+  const int sweeps = shape.config.sweeps(), each = int(all.size()) / sweeps;
+  for (size_t m = 0; m < all.size(); ++m) {
+    for (float* at : {&all[m]->front(), &all[m]->back()}) {
+      const float before = *at;
+      *at = 1 + 0x1p-23f;
       net->pack(p.weight_pointers.data());
-      for (int sweep = 0; sweep < 4; ++sweep) {
-        CHECK(halved(*net, sweep) == (sweep != int(m) / 2), "%s: matrix %zu, sweep %d", backend.name, m, sweep);
+      for (int sweep = 0; sweep < sweeps; ++sweep) {
+        CHECK(halved(*net, sweep) == (sweep != int(m) / each), "%s on %s: matrix %zu, sweep %d", shape.name,
+              backend.name, m, sweep);
       }
-      w[at] = before;
+      *at = before;
     }
     net->pack(p.weight_pointers.data());
-    CHECK(halved(*net, int(m) / 2), "%s: matrix %zu, packed again", backend.name, m);
+    CHECK(halved(*net, int(m) / each), "%s on %s: matrix %zu, packed again", shape.name, backend.name, m);
   }
 }
 
@@ -127,7 +132,7 @@ void not_worth_it(const Backend& backend) {
   Problem<double> doubles(kRounded[3]);
   for (auto& w : doubles.weights) std::fill(w.begin(), w.end(), 0.5);
   const auto net = doubles.network(backend);
-  CHECK(!net->forward_task(0).u_bf16, "%s: float64 is taken apart", backend.name);
+  CHECK(!net->forward_task(0).bf16.u, "%s: float64 is taken apart", backend.name);
 }
 
 // Where weights do not lie near, a step of one row is planned by half their bytes. (Narrow vectors multiply for longer
@@ -152,7 +157,8 @@ void test_bf16() {
       rows_alone_equal_rows_together(shape, *backend);
       if (!shape.config.bidirectional) streams_equal_rows_together(shape, *backend);
     }
-    found_in_each_matrix(*backend);
+    found_in_each_matrix(kRounded[2], *backend);
+    found_in_each_matrix(kRounded[4], *backend);  // with a projection
     not_worth_it(*backend);
     planned_by_what_is_read(*backend);
   }

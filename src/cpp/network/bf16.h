@@ -1,0 +1,31 @@
+// Weights that are bfloat16 throughout, which one row reads in half the bytes (gemm/bf16.h).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+namespace fastrnn {
+
+// Fewer bytes of weights lie in a first-level cache, from where they are read for nothing.
+constexpr size_t kLeastHalved = size_t(48) << 10;
+
+inline size_t pairs_of(int depth) { return (size_t(depth) + 1) / 2; }
+
+// Of weights that are not, the first few tell.
+inline bool all_bf16(const float* w, size_t n) {
+  constexpr size_t run = 1024;
+  for (size_t begin = 0; begin < n; begin += run) {
+    uint32_t bits = 0;
+    for (size_t i = begin; i < std::min(n, begin + run); ++i) {
+      uint32_t of;
+      std::memcpy(&of, w + i, sizeof of);
+      bits |= of;
+    }
+    if (bits & 0xffff) return false;
+  }
+  return true;
+}
+inline bool all_bf16(const double*, size_t) { return false; }
+
+}  // namespace fastrnn
