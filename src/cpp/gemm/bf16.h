@@ -53,21 +53,22 @@ FASTRNN_INLINE void multiply_bf16(V (&acc)[1][Blocks][A], const float* row,
                                   int depth) {
   constexpr int L = kLanesOf<V>, gates = G::count;
   const ptrdiff_t block_step = ptrdiff_t(pairs_of(depth)) * gates * L;
-  const auto add = [&](int k, auto weight) {
-    const V x = broadcast<V>(row[k]);
+  const auto lower = [](uvec<V> pair) { return V(pair << 16); };
+  const auto upper = [](uvec<V> pair) { return V(pair & kUpperHalf); };
+  // visit(sum, pair) for each gate of each block. A pair is done with before the next is loaded: with 16 registers eight
+  // of them do not fit beside eight sums (AVX2 twice as long), and with 32 all at once gains 1 to 3 %.
+  const auto each = [&](auto visit) {
 #pragma GCC unroll 8
     for (int i = 0; i < Blocks * gates; ++i) {
-      V& sum = acc[0][i / gates][G::index[i % gates]];
-      sum = fma(x, V(weight(load<uvec<V>>(w + i / gates * block_step + i % gates * L))), sum);
+      visit(acc[0][i / gates][G::index[i % gates]], load<uvec<V>>(w + i / gates * block_step + i % gates * L));
     }
   };
-  const auto lower = [](uvec<V> pair) { return pair << 16; };
-  const auto upper = [](uvec<V> pair) { return pair & kUpperHalf; };
-  for (int k = 0; k + 1 < depth; k += 2, w += gates * L) {
-    add(k, lower);
-    add(k + 1, upper);
+  int k = 0;
+  for (; k + 1 < depth; k += 2, w += gates * L) {
+    const V x = broadcast<V>(row[k]), next = broadcast<V>(row[k + 1]);
+    each([&](V& sum, uvec<V> pair) { sum = fma(next, upper(pair), fma(x, lower(pair), sum)); });
   }
-  if (depth % 2) add(depth - 1, lower);
+  if (k < depth) each([&, x = broadcast<V>(row[k])](V& sum, uvec<V> pair) { sum = fma(x, lower(pair), sum); });
 }
 
 // out = bias + M in, of one row.
@@ -96,7 +97,8 @@ FASTRNN_INLINE void row_product_blocks(const RowProduct& a, int& block, int end)
 
 inline void row_product(const RowProduct& a, const BlockRange& blocks) {
   int block = blocks.begin;
-  row_product_blocks<kChains>(a, block, blocks.end);
+  row_product_blocks<8>(a, block, blocks.end);
+  row_product_blocks<2>(a, block, blocks.end);
   row_product_blocks<1>(a, block, blocks.end);
 }
 
