@@ -55,8 +55,8 @@ FASTRNN_INLINE void multiply_bf16(V (&acc)[1][Blocks][A], const float* row,
   const ptrdiff_t block_step = ptrdiff_t(pairs_of(depth)) * gates * L;
   const auto lower = [](uvec<V> pair) { return V(pair << 16); };
   const auto upper = [](uvec<V> pair) { return V(pair & kUpperHalf); };
-  // visit(sum, pair) for each gate of each block. A pair is done with before the next is loaded: with 16 registers eight
-  // of them do not fit beside eight sums (AVX2 twice as long), and with 32 all at once gains 1 to 3 %.
+  // visit(sum, pair) for each gate of each block. A pair is done with before the next is loaded: with 16 registers
+  // eight of them do not fit beside eight sums (AVX2 twice as long), and with 32 all at once gains 1 to 3 %.
   const auto each = [&](auto visit) {
 #pragma GCC unroll 8
     for (int i = 0; i < Blocks * gates; ++i) {
