@@ -30,6 +30,7 @@ class Case:
     ragged: bool = False  # lengths uniform in T/5..T
     training: bool = False  # forward, and the gradients of the input and of every weight
     dtype: str = "float32"
+    bfloat16: bool = False  # all weights but the biases are, in float32: everybody's
     denormal: bool = False  # inputs shrink to 1e-40 after ten steps, biases are zero
     threads: int = 2
     pause: float = 0.0  # seconds of sleep before each call; 0: one call at the heels of another
@@ -44,7 +45,7 @@ class Case:
 
     @property
     def stream(self) -> bool:
-        return self.group == "stream" or (self.group == "pauses" and self.T == 1)
+        return self.group == "stream" or (self.group in ("pauses", "halved") and self.T == 1)
 
     @property
     def directions(self) -> int:
@@ -72,6 +73,7 @@ class Case:
             "ragged": self.ragged,
             "training": self.training and self.group != "training",
             self.dtype: self.dtype != "float32",
+            "bfloat16": self.bfloat16 and self.group != "halved",
             "denormal": self.denormal,
             f"threads{self.threads}": self.threads != 2,
         }
@@ -204,6 +206,16 @@ def pauses() -> Iterator[Case]:
     yield from sizes({64: 1, 128: 1, 256: 1}, T=100, **common)
 
 
+def halved() -> Iterator[Case]:
+    """Weights that are bfloat16, which we read in half the bytes where there is one row."""
+    common = dict(group="halved", B=1, bfloat16=True)
+    step, sequence = dict(common, T=1), dict(common, T=100)
+    yield from sizes(dict.fromkeys((64, 128, 256, 512, 1024), 1), cell="lstm", **step)
+    yield from sizes(dict.fromkeys((256, 1024), 1), cell="gru", **step)
+    yield from sizes(dict.fromkeys((128, 256, 512, 1024), 1), cell="lstm", **sequence)
+    yield from sizes(dict.fromkeys((256, 1024), 1), cell="gru", **sequence)
+
+
 def inside_torch() -> Iterator[Case]:
     """fastrnn.torch beside torch's own layer, and beside the same kernels called with NumPy."""
     learners = ("fastrnn", "fastrnn.torch", "torch")
@@ -222,7 +234,7 @@ def inside_torch() -> Iterator[Case]:
 
 
 GROUPS = (
-    stream, sequence, rows, batch, training, odd, denormals, threads, pauses, inside_torch
+    stream, sequence, rows, batch, training, halved, odd, denormals, threads, pauses, inside_torch
 )  # fmt: skip
 TABLE = tuple(case for group in GROUPS for case in group())
 

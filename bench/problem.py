@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from bench.cases import GATES, Case
+from fastrnn.convert import to_bfloat16
 
 Arrays = dict[str, np.ndarray]
 STREAM_STEPS = 16  # steps compared before a stream is timed
@@ -38,6 +39,8 @@ def make(case: Case) -> Problem:
         lengths = rng.integers(case.T // 5, case.T, size=case.B, endpoint=True)
         dy[np.arange(steps)[:, None] >= lengths] = 0
     weights = torch_weights(case, rng)
+    if case.bfloat16:
+        weights = to_bfloat16(weights)
     if case.group == "denormals":
         weights |= {k: np.zeros_like(b) for k, b in weights.items() if k.startswith("bias")}
     if case.denormal:

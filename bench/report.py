@@ -22,9 +22,15 @@ TITLES = {
     "rows": "One step of many rows (T = 1)",
     "batch": "Batches",
     "training": "Training: forward, and the gradients of the input and of every weight",
+    "halved": "Weights that are bfloat16 (B = 1)",
     "pauses": "Now and then: one call every 30 ms",
 }
 TEXTS = {
+    "halved": """\
+After `fastrnn.convert.to_bfloat16`: the same rounded values for all, in float32, and results that
+agree as everywhere. We read them in half the bytes, and so does the floor. Without rounding, the
+same sizes are in the first two tables.
+""",
     "pauses": """\
 As with frames of speech or a control loop: the pause is not counted, but threads have fallen asleep
 in it and caches have gone cold. All libraries choose their settings (one thread or two, spinning or

@@ -102,7 +102,7 @@ def floor(case: Case, live: int, limits: Limits) -> float:
     """Seconds. `live` counts the rows of all steps (ragged ones stop early)."""
     hoisted, recurrent = matrices(case)
     numbers = hoisted + recurrent if case.stream else recurrent
-    width = 4 if case.dtype == "float32" else 8
+    width = 8 if case.dtype == "float64" else 2 if case.bfloat16 and case.B == 1 else 4
     sweeps = 2 if case.training else 1
     work = flops(case, live)
 

@@ -8,7 +8,7 @@ def test_stream(time):
     time()
 
 
-@pytest.mark.cases("sequence", "batch")
+@pytest.mark.cases("sequence", "batch", "halved")
 def test_inference(time):
     time()
 

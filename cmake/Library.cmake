@@ -67,7 +67,7 @@ if(FASTRNN_BUILD_SHARED)
   fastrnn_library(fastrnn_shared SHARED fastrnn)
   target_compile_definitions(fastrnn_shared PRIVATE FASTRNN_BUILDING)
   set_target_properties(fastrnn_shared PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}) # a DLL beside programs
-  target_link_libraries(fastrnn_shared PRIVATE fastrnn_collected ${fastrnn_threads})
+  target_link_libraries(fastrnn_shared PRIVATE fastrnn_small ${fastrnn_threads})
   if(NOT under_scikit_build)
     set_target_properties(fastrnn_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${FASTRNN_ABI})
   endif()
