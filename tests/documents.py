@@ -92,6 +92,7 @@ def of_torch():
 
 def of_howto():
     yield from of_shipping()
+    yield from of_halves()
     yield from of_training()
     yield from of_characters()
     yield {}  # of gradients that reach back
@@ -123,6 +124,18 @@ def of_shipping():
 
     yield dict(net=Net(), torch=torch, x=x)
     yield {}
+
+
+def of_halves():
+    yield {}
+    if not find_spec("torch"):
+        yield "torch"
+        return
+    import torch
+
+    model = torch.nn.Linear(2, 1, bias=False)
+    model.load_state_dict({"weight": torch.tensor([[1.0, 3.14159]])})
+    yield dict(torch=torch, model=model)
 
 
 def of_training():

@@ -36,6 +36,15 @@ def test_probabilities_are_onnx_runtimes(isa, heard, expected):
     assert got.min() < 0.05 and got.max() > 0.95  # it is speech and silence, not one answer
 
 
+def test_rounded_weights_decide_the_same(heard):
+    detector, rounded = silero.Detector(), silero.Detector()
+    rounded.round_weights()
+    assert rounded.lstm.explain(1, 1).layers[0]["weights"] == "bfloat16"
+    expected, got = (np.array([each(f) for f in heard]) for each in (detector, rounded))
+    assert 0 < np.abs(got - expected).max() < 0.01
+    np.testing.assert_array_equal(got >= 0.5, expected >= 0.5)
+
+
 def test_reset_forgets_all(heard):
     detector = silero.Detector()
     first = [detector(frame) for frame in heard[200:240]]

@@ -7,13 +7,39 @@ import numpy as np
 import pytest
 
 import fastrnn
-from documents import compiled, keras_model, of_characters, of_training, run
+from documents import (
+    compiled,
+    keras_model,
+    of_characters,
+    of_halves,
+    of_shipping,
+    of_training,
+    run,
+)
 from support import assert_same_bits, random
 
 
 @pytest.fixture
 def howto(tmp_path, monkeypatch):
     return compiled("docs/howto.md", tmp_path, monkeypatch)
+
+
+def test_weights_in_half_the_bytes(howto):
+    """are found, saved in half the size, and cost little"""
+    given = [*of_shipping(), *of_halves()]
+    if isinstance(given[0], str):
+        pytest.skip(f"not installed: {given[0]}")
+    space, _ = run(howto[:4], given)
+    lstm = space["lstm"]
+    assert all(
+        not (w.view(np.uint32) & 0xFFFF).any() for w in lstm.parameters().values() if w.ndim == 2
+    )
+    assert 0 < space["change"] < 0.02
+    sizes = [Path(name).stat().st_size for name in ("model.safetensors", "small.safetensors")]
+    assert sizes[1] < 0.75 * sizes[0]  # of small layers the biases are much
+    assert_same_bits(fastrnn.load("small.safetensors")["lstm"].state_dict(), lstm.state_dict())
+    (weight,) = space["model"].parameters()
+    assert weight.tolist() == [[1.0, 3.140625]]
 
 
 def test_training_goes_on_from_its_checkpoint(howto):
@@ -35,8 +61,8 @@ def test_training_goes_on_from_its_checkpoint(howto):
         Path("checkpoint.pkl").unlink(missing_ok=True)
         for epoch in stops:
             with pytest.raises(InterruptionError):
-                run(howto[2:4], of_training(), print=print_until(epoch))
-        space, _ = run(howto[2:4], of_training(), print=print_until(None))
+                run(howto[4:6], of_training(), print=print_until(epoch))
+        space, _ = run(howto[4:6], of_training(), print=print_until(None))
         results.append({**space["lstm"].state_dict(), "best": np.array(space["best"])})
     assert_same_bits(*results)
     assert results[0]["best"] > 0.9 and len(lines) == 20 + 7 + 9 + 6
@@ -45,7 +71,7 @@ def test_training_goes_on_from_its_checkpoint(howto):
 def test_an_embedding_is_learnt(howto):
     """and a stream continues the text"""
     given = list(of_characters())
-    space, _ = run(howto[4:6], given[:2])
+    space, _ = run(howto[6:8], given[:2])
     own, lstm, head = space["own"], space["lstm"], space["head"]
     text, ids, history = space["text"], space["ids"], space["history"]
     assert history[0] > 2 and np.mean(history[-10:]) < 0.3
@@ -62,7 +88,7 @@ def test_an_embedding_is_learnt(howto):
     np.testing.assert_allclose(found, dtable, rtol=1e-5, atol=1e-6)
 
     before = own["embedding"].copy()
-    run(howto[6:7], given[2:3], **space)
+    run(howto[8:9], given[2:3], **space)
     assert (own["embedding"] != before).any()
 
 
@@ -81,7 +107,7 @@ def assert_gradient(loss, array, found):
 def test_decay_of_matrices(howto):
     """one step is AdamW's for them, and Adam's for the rest"""
     given = list(of_characters())
-    space, _ = run(howto[4:5], given[:1])
+    space, _ = run(howto[6:7], given[:1])
     layers = space["lstm"], space["head"]
     old = [layer.state_dict() for layer in layers]
     batch = next(space["batches"](1))
@@ -94,7 +120,7 @@ def test_decay_of_matrices(howto):
         wanted.append([layer.state_dict() for layer in layers])
         for layer, weights in zip(layers, old, strict=True):
             layer.load_state_dict(weights)
-    run(howto[7:8], [{}], **space)
+    run(howto[9:10], [{}], **space)
     for layer, decayed, not_decayed in zip(layers, *wanted, strict=True):
         for name, found in layer.state_dict().items():
             assert found.tobytes() == (decayed if found.ndim > 1 else not_decayed)[name].tobytes()
@@ -103,7 +129,7 @@ def test_decay_of_matrices(howto):
 
 def test_pieces_of_ragged_rows(howto):
     """without learning they are the whole; with it the loss falls"""
-    space, _ = run(howto[9:10], [{}])
+    space, _ = run(howto[11:12], [{}])
     lengths = np.array([70, 3, 96, 32, 41])
     x, target = random(96, 5, 4), random(96, 5, 1) / 9
     y, wanted = space["lstm"](x, lengths=lengths)
@@ -120,7 +146,7 @@ def test_pieces_of_ragged_rows(howto):
 
 def test_an_encoder_and_a_decoder(howto):
     """with the gradients that central differences find, in double"""
-    space, _ = run(howto[10:11], [{}])
+    space, _ = run(howto[12:13], [{}])
     h = random(4, 2, 3)
     joined = space["side_by_side"](h)
     assert joined.shape == (2, 2, 6) and (joined[1, :, 3:] == h[3]).all()
@@ -147,7 +173,7 @@ def test_an_encoder_and_a_decoder(howto):
 
 def test_a_layer_norm(howto):
     """is torch's, and its gradients are those that central differences find"""
-    space, _ = run(howto[11:12], [{}])
+    space, _ = run(howto[13:14], [{}])
     norm, x, dy = space["norm"], random(5, 2, 32), random(5, 2, 32, seed=1)
     norm["weight"][...], norm["bias"][...] = random(32), random(32, seed=2)
     y, kept = space["layer_norm"](x)

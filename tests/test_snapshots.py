@@ -135,9 +135,9 @@ def test_writing_a_file_holds_no_edit_up(tmp_path, monkeypatch):
     fill(module, 1)
     write = fastrnn._module.write
 
-    def slow(*content):
+    def slow(*content, **options):
         begun(lambda: fill(module, 2))()
-        write(*content)
+        write(*content, **options)
 
     monkeypatch.setattr(fastrnn._module, "write", slow)
     module.save(tmp_path / "file")
