@@ -69,6 +69,8 @@ def test_the_text_of_a_real_one_is_narrow():
     assert max(map(len, lines)) < 120
     start = next(i for i, line in enumerate(lines) if line.startswith("layer"))
     assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["1", "2"]
+    assert lines[start].split()[4:] == ["weights", "us", "a", "step"]
+    assert [line.split()[4] for line in lines[start + 1 : start + 3]] == ["float32"] * 2
 
 
 def test_the_entries_are_among_the_attributes():

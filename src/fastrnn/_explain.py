@@ -104,16 +104,17 @@ def _show(value: object) -> str:
 
 def _layers_table(plans: Sequence[LayerPlan]) -> str:
     """Return a row a layer, then the reasons, each with the layers it is that of."""
-    rows = [("layer", "threads", "split", "from", "us a step")]
+    rows = [("layer", "threads", "split", "from", "weights", "us a step")]
     reasons: dict[str, list[str]] = {}
     for number, plan in enumerate(plans, 1):
         time = f"{plan['step_ns'] / 1e3:,.3f}"
-        rows.append((str(number), str(plan["threads"]), plan["split"], plan["threads_from"], time))
+        words = plan["split"], plan["threads_from"], plan["weights"]
+        rows.append((str(number), str(plan["threads"]), *words, time))
         reasons.setdefault(plan["why"], []).append(str(number))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(  # words to the left, numbers to the right
-            f"{cell:{width}}" if index in (2, 3) else f"{cell:>{width}}"
+            f"{cell:{width}}" if index in (2, 3, 4) else f"{cell:>{width}}"
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
