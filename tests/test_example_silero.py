@@ -106,7 +106,7 @@ def test_script(capsys, monkeypatch):
     assert text.count("speech from") >= 2
     agree = float(text.split("% of")[0].split()[-1])
     assert agree > 95  # measured 98.5: a person's ear, and 32 ms of rounding
-    assert text.count("LSTM alone") == 2 and text.count("whole step") == 3
+    assert text.count("LSTM alone") == 3 and text.count("whole step") == 3
 
 
 def test_wav_of_another_kind_is_refused(tmp_path):

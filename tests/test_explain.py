@@ -26,20 +26,21 @@ def test_threads_are_the_layers_or_the_librarys(monkeypatch):
 
 def plan(**entries):
     usual = {"threads": 1, "split": "none", "threads_from": "caller", "why": "one is enough"}
-    return usual | {"step_ns": 1234.5} | entries
+    return usual | {"weights": "float64", "step_ns": 1234.5} | entries
 
 
 def test_the_text_is_a_table():
-    shared = plan(threads=12, split="rows", threads_from="helpers", why="many rows", step_ns=1.2e6)
+    shared = plan(threads=12, split="rows", threads_from="helpers", why="many rows")
+    shared |= {"weights": "bfloat16", "step_ns": 1.2e6}
     answer = fastrnn.Explanation({"kernel": "a b", "layers": [plan(), shared, plan()], "flops": 7})
     assert str(answer).split("\n") == [
         "kernel  a b",
         "flops   7",
         "",
-        "layer  threads  split  from     us a step",
-        "    1        1  none   caller       1.234",
-        "    2       12  rows   helpers  1,200.000",
-        "    3        1  none   caller       1.234",
+        "layer  threads  split  from     weights   us a step",
+        "    1        1  none   caller   float64       1.234",
+        "    2       12  rows   helpers  bfloat16  1,200.000",
+        "    3        1  none   caller   float64       1.234",
         "1, 3: one is enough",
         "2: many rows",
     ]
