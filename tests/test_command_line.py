@@ -64,6 +64,7 @@ def test_version():
         ["latency", "--steps", "0"],
         ["latency", "--cell", "mgu"],
         ["latency", "--batch", "2000000"],
+        ["latency", "--bfloat16", "--dtype", "float64", "--bfloat16"],
     ],
 )
 def test_bad_arguments(arguments):
@@ -100,6 +101,7 @@ def test_demo_in_a_hurry(tmp_path, plot):
         [],
         ["--cell", "gru", "--layers", "2", "--batch", "3", "--threads", "2"],
         ["--cell", "rnn", "--dtype", "float64", "--input", "7", "--hidden", "9"],
+        ["--hidden", "96", "--bfloat16"],
     ],
 )
 def test_latency(options):
@@ -116,6 +118,7 @@ def test_latency(options):
     bars = [int(line.rpartition("| ")[2].replace(",", "")) for line in lines if " ns |" in line]
     assert sum(bars) == 2 * 3000, "every step is in its histogram"
     assert "reading the clock" in done.stdout
+    assert ("weights bfloat16;" in lines[0]) == ("--bfloat16" in options)
 
 
 def test_latency_picture(tmp_path):

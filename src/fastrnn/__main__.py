@@ -118,19 +118,25 @@ def _add_latency(commands: Any) -> None:
             f"--{name}", type=_positive, default=default, metavar="N", help=f"{text} (%(default)s)"
         )
     latency.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    latency.add_argument(
+        "--bfloat16", action="store_true", help="weights rounded to bfloat16 (of float32)"
+    )
     latency.add_argument("--png", metavar="FILE", help="write a picture too (needs matplotlib)")
 
 
 def _latency(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from . import _latency as latency
 
+    if options.bfloat16 and options.dtype != "float32":
+        parser.exit(2, f"{parser.prog} latency: --bfloat16: expected --dtype float32\n")
     names = ("layers", "batch", "threads", "dtype", "steps")
     shown = ", ".join(f"{name} {getattr(options, name)}" for name in names)
+    shown += ", weights bfloat16" if options.bfloat16 else ""
     title = (
         f"{options.cell}: input {options.input}, hidden {options.hidden}, {shown}; {_core.isa()}"
     )
     try:
-        chosen = {name: getattr(options, name) for name in names}
+        chosen = {name: getattr(options, name) for name in (*names, "bfloat16")}
         if options.png:  # not only after a million steps
             latency.check_picture(options.png)
         found = latency.measure(options.cell, options.input, options.hidden, **chosen)

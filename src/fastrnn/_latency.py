@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .convert import to_bfloat16
 from .layers import GRU, LSTM, RNN
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -46,10 +47,16 @@ def measure(
     batch: int = 1,
     threads: int = 1,
     dtype: str = "float32",
+    bfloat16: bool = False,
     steps: int = 1_000_000,
 ) -> list[Measured]:
-    """Time single steps of a stream: of its kernel alone, and of `Stream.step` in Python."""
+    """Time single steps of a stream: of its kernel alone, and of `Stream.step` in Python.
+
+    With `bfloat16` the weights, of float32, are rounded to it.
+    """
     layer = CELLS[cell](input_size, hidden_size, num_layers=layers, dtype=dtype, seed=0)
+    if bfloat16:
+        layer.load_state_dict(to_bfloat16(layer.state_dict()))
     stream = layer.stream(batch, num_threads=threads)
     x = np.random.default_rng(0).standard_normal((ROWS, batch, input_size)).astype(dtype)
     stream._step_times(x, WARM_UP)
