@@ -20,12 +20,27 @@ namespace {
 
 constexpr int kRows = 2;
 
-// One of each of the calls that promise it, a few times; a head on top.
+// Weights of few bits, which are bfloat16: one row reads those of larger layers in half the bytes.
+template <class T>
+Layer<T> coarse_layer(const Config& config) {
+  Layer<T> layer = ready_layer<T>(config);
+  for (size_t i = 0; i < layer.count(); ++i) {
+    const Tensor t = required(layer.at(i));
+    auto values = draw<T>(t.bytes / sizeof(T), i, 32);
+    for (T& value : values) value = T(int(value)) / 64;
+    required(layer.set(t.name, values.data(), values.size()));
+  }
+  required(layer.prepare());
+  return layer;
+}
+
+// One of each of the calls that promise it, a few times, of several rows and of one; a head on top.
 template <class T>
 struct Audio {
-  explicit Audio(const Config& config)
-      : layer(ready_layer<T>(config)),
+  explicit Audio(const Config& config, bool coarse = false)
+      : layer(coarse ? coarse_layer<T>(config) : ready_layer<T>(config)),
         stream(required(layer.stream(kRows))),
+        single(required(layer.stream())),
         pool(required(layer.pool(kRows))),
         head(required(Linear<T>::make(config.output_size(), 3))),
         x(draw<T>(size_t(kRows * config.input_size * 8), 1)),
@@ -43,6 +58,8 @@ struct Audio {
     T out[3 * kRows * 8];
     bool ok = stream.step(x.data(), y.data()) == Status::ok;
     ok = ok && stream.process(8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) == Status::ok;
+    ok = ok && single.step(x.data(), y.data()) == Status::ok;
+    ok = ok && single.process(8, x.data(), inputs, inputs, y.data(), outputs, outputs) == Status::ok;
     ok = ok && head.step(y.data(), out) == Status::ok;
     ok = ok && head.process(kRows * 8, y.data(), outputs, out, 3) == Status::ok;
     ok = ok && stream.input_size() == inputs && stream.output_size() == outputs && stream.batch_size() == kRows;
@@ -58,6 +75,7 @@ struct Audio {
     for (int64_t& id : ids) ok = ok && pool.join(&id) == Status::ok;
     ok = ok && pool.join(&one_too_many) == Status::full && pool.size() == kRows && pool.capacity() == kRows;
     ok = ok && pool.step(ids, kRows, x.data(), y.data()) == Status::ok;
+    ok = ok && pool.step(ids, 1, x.data(), y.data()) == Status::ok;
     ok = ok && pool.process(ids, kRows, 8, x.data(), kRows * inputs, inputs, y.data(), kRows * outputs, outputs) ==
                    Status::ok;
     ok = ok && pool.get_state(ids[0], h.data(), has_c ? c.data() : nullptr) == Status::ok;
@@ -70,7 +88,7 @@ struct Audio {
   }
 
   Layer<T> layer;
-  Stream<T> stream;
+  Stream<T> stream, single;
   StreamPool<T> pool;
   Linear<T> head;
   std::vector<T> x, y, h, c;
@@ -79,8 +97,8 @@ struct Audio {
 };
 
 template <class T>
-void takes_nothing(const Config& config) {
-  Audio<T> audio(config);
+void takes_nothing(const Config& config, bool coarse = false) {
+  Audio<T> audio(config, coarse);
   const Calls before = calls();
   bool ok = true;
   for (int i = 0; i < 100; ++i) ok = audio.callback() == Status::ok && ok;  // the first call as well: nothing is lazy
@@ -117,8 +135,8 @@ int without_system_calls(Body body) {
 }
 
 template <class T>
-void calls_no_kernel(const Config& config) {
-  Audio<T> audio(config);
+void calls_no_kernel(const Config& config, bool coarse = false) {
+  Audio<T> audio(config, coarse);
   const int status = without_system_calls([&] {
     bool ok = true;
     for (int i = 0; i < 100; ++i) ok = audio.callback() == Status::ok && ok;
@@ -135,7 +153,7 @@ bool kernel_watches() {
 #else
 bool kernel_watches() { return false; }
 template <class T>
-void calls_no_kernel(const Config&) {}
+void calls_no_kernel(const Config&, bool = false) {}
 #endif
 
 }  // namespace
@@ -151,6 +169,10 @@ void test_real_time() {
   for (const Config& config : configs) {
     takes_nothing<float>(config), takes_nothing<double>(config);
     if (watched) calls_no_kernel<float>(config), calls_no_kernel<double>(config);
+  }
+  for (const Config& config : {config_of(Cell::lstm, 13, 100, 2, 30), config_of(Cell::gru, 64, 128)}) {
+    takes_nothing<float>(config, true);
+    if (watched) calls_no_kernel<float>(config, true);
   }
   std::printf("real time: memory and locks %s, system calls %s\n", interposes() ? "counted" : "not counted",
               watched ? "watched by the kernel" : "not watched");
