@@ -94,6 +94,24 @@ Layer<T> ready_layer(const Config& config, uint64_t seed = 1, double scale = 0.5
   return layer;
 }
 
+// Of few bits, which are bfloat16 too.
+template <class T>
+std::vector<T> draw_coarse(size_t n, uint64_t seed) {
+  std::vector<T> values = draw<T>(n, seed, 32);
+  for (T& value : values) value = T(int(value)) / 64;
+  return values;
+}
+
+// With such weights, which one row reads in half the bytes where the layer is large; not prepared.
+template <class T>
+void set_coarse(Layer<T>& layer) {
+  for (size_t i = 0; i < layer.count(); ++i) {
+    const Tensor t = required(layer.at(i));
+    const auto values = draw_coarse<T>(t.bytes / sizeof(T), i);
+    required(layer.set(t.name, values.data(), values.size()));
+  }
+}
+
 std::string scratch_file(const char* name);  // in the folder the tests run in
 
 }  // namespace fastrnn::tests

@@ -20,16 +20,11 @@ namespace {
 
 constexpr int kRows = 2;
 
-// Weights of few bits, which are bfloat16: one row reads those of larger layers in half the bytes.
 template <class T>
-Layer<T> coarse_layer(const Config& config) {
+Layer<T> made_ready(const Config& config, bool coarse) {
   Layer<T> layer = ready_layer<T>(config);
-  for (size_t i = 0; i < layer.count(); ++i) {
-    const Tensor t = required(layer.at(i));
-    auto values = draw<T>(t.bytes / sizeof(T), i, 32);
-    for (T& value : values) value = T(int(value)) / 64;
-    required(layer.set(t.name, values.data(), values.size()));
-  }
+  if (!coarse) return layer;
+  set_coarse(layer);
   required(layer.prepare());
   return layer;
 }
@@ -38,7 +33,7 @@ Layer<T> coarse_layer(const Config& config) {
 template <class T>
 struct Audio {
   explicit Audio(const Config& config, bool coarse = false)
-      : layer(coarse ? coarse_layer<T>(config) : ready_layer<T>(config)),
+      : layer(made_ready<T>(config, coarse)),
         stream(required(layer.stream(kRows))),
         single(required(layer.stream())),
         pool(required(layer.pool(kRows))),
