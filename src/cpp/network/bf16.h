@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "system/memory.h"
+
 namespace fastrnn {
 
 // Fewer bytes of weights lie in a first-level cache, from where they are read for nothing.
@@ -27,5 +29,15 @@ inline bool all_bf16(const float* w, size_t n) {
   return true;
 }
 inline bool all_bf16(const double*, size_t) { return false; }
+
+// Memory for them, or none: nobody asked for pairs, so where there is no memory for them floats are read.
+template <class Make>
+Block block_if_any(Make make) {
+  try {
+    return make();
+  } catch (const OutOfMemory&) {
+    return {};
+  }
+}
 
 }  // namespace fastrnn

@@ -1,7 +1,6 @@
 #include "network/dense.h"
 
 #include <algorithm>
-#include <new>
 #include <type_traits>
 
 #include "network/bf16.h"
@@ -66,21 +65,14 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   kernels_.pack_rows(weight, output_, input_, 0, 1, values<T>(forward_block_));
   std::fill_n(values<T>(bias_), padded(output_), T(0));
   if (bias) std::copy_n(bias, output_, values<T>(bias_));
-  if constexpr (std::is_same_v<T, float>) pack_bf16(weight);
-}
-
-template <class T>
-void Dense<T>::pack_bf16(const float* weight) {
-  is_bf16_ = forward_block_.bytes() >= kLeastHalved && all_bf16(weight, size_t(input_) * size_t(output_));
-  if (!is_bf16_) return;
-  try {
-    if (!bf16_block_.data())
-      bf16_block_ = Block(whole_vectors(kernels_, output_) * pairs_of(input_) * sizeof(uint32_t));
-  } catch (const std::bad_alloc&) {  // they are read whole
-    is_bf16_ = false;
-    return;
+  if constexpr (std::is_same_v<T, float>) {
+    const bool found = forward_block_.bytes() >= kLeastHalved && all_bf16(weight, size_t(input_) * size_t(output_));
+    const size_t bytes = whole_vectors(kernels_, output_) * pairs_of(input_) * sizeof(uint32_t);
+    if (found && !bf16_block_.data()) bf16_block_ = block_if_any([&] { return Block(bytes); });
+    is_bf16_ = found && bf16_block_.data();
+    if (!is_bf16_) return;
+    backend_.bf16.pack_rows(values<T>(forward_block_), output_, input_, 0, 1, values<uint32_t>(bf16_block_));
   }
-  backend_.bf16.pack_rows(values<float>(forward_block_), output_, input_, 0, 1, values<uint32_t>(bf16_block_));
 }
 
 template <class T>

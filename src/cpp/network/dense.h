@@ -28,7 +28,6 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  void pack_bf16(const float* weight);  // behind pack
   ProductTask<T> forward_task() const;  // y of any rows
   void product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const;
 

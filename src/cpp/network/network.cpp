@@ -1,7 +1,6 @@
 #include "network/network.h"
 
 #include <algorithm>
-#include <new>
 
 namespace fastrnn {
 
@@ -37,10 +36,9 @@ void Network<T>::pack_all(int threads, Pack pack) const {
 template <class T>
 void Network<T>::pack(const T* const* weights, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const std::vector<bool> bf16 = find_bf16(weights);
   raw_.assign(weights, weights + config_.weight_count());
   backward_ready_ = false;
-  for (size_t sweep = 0; sweep < bf16.size(); ++sweep) packed_[sweep].is_bf16 = bf16[sweep];
+  find_bf16();
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
     if (packed.is_bf16) packed.pack_bf16(backend_, config_, input, team.rank, team.size);
@@ -48,26 +46,26 @@ void Network<T>::pack(const T* const* weights, int threads) {
 }
 
 template <class T>
-std::vector<bool> Network<T>::find_bf16(const T* const* weights) {
-  std::vector<bool> found(packed_.size());
-  for (int sweep = 0; sweep < config_.sweeps() && forward_block_.bytes() >= kLeastHalved; ++sweep) {
-    const RawWeights<const T> raw = raw_weights(config_, weights, sweep);
+void Network<T>::find_bf16() {
+  const auto all = [&](int sweep) {
+    const RawWeights<const T> raw = raw_weights(config_, raw_.data(), sweep);
     const size_t rows = size_t(cell().gates) * size_t(config_.hidden), outputs = size_t(config_.output());
-    found[size_t(sweep)] = all_bf16(raw.hh, rows * outputs) &&
-                           all_bf16(raw.ih, rows * size_t(config_.input_of(config_.layer_of(sweep)))) &&
-                           (!raw.hr || all_bf16(raw.hr, outputs * size_t(config_.hidden)));
+    return all_bf16(raw.hh, rows * outputs) &&
+           all_bf16(raw.ih, rows * size_t(config_.input_of(config_.layer_of(sweep)))) &&
+           (!raw.hr || all_bf16(raw.hr, outputs * size_t(config_.hidden)));
+  };
+  for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+    const bool found = forward_block_.bytes() >= kLeastHalved && all(sweep);
+    if (found && !bf16_block_.data()) {
+      const auto lay_out = [&](Arena& arena) {
+        for (int s = 0; s < config_.sweeps(); ++s) {
+          packed_[size_t(s)].lay_out_bf16(arena, kernels(), config_, config_.input_of(config_.layer_of(s)));
+        }
+      };
+      bf16_block_ = block_if_any([&] { return carved(lay_out); });
+    }
+    packed_[size_t(sweep)].is_bf16 = found && bf16_block_.data();
   }
-  if (bf16_block_.data() || std::find(found.begin(), found.end(), true) == found.end()) return found;
-  try {
-    bf16_block_ = carved([&](Arena& arena) {
-      for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-        packed_[size_t(sweep)].lay_out_bf16(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
-      }
-    });
-  } catch (const std::bad_alloc&) {  // they are read whole
-    found.assign(found.size(), false);
-  }
-  return found;
 }
 
 template <class T>
@@ -153,8 +151,8 @@ template Network<float>::Network(const Config&, const Backend&, const Core*);
 template Network<double>::Network(const Config&, const Backend&, const Core*);
 template void Network<float>::pack(const float* const*, int);
 template void Network<double>::pack(const double* const*, int);
-template std::vector<bool> Network<float>::find_bf16(const float* const*);
-template std::vector<bool> Network<double>::find_bf16(const double* const*);
+template void Network<float>::find_bf16();
+template void Network<double>::find_bf16();
 template void Network<float>::pack_backward(int) const;
 template void Network<double>::pack_backward(int) const;
 template int Network<float>::packing_threads(Use, int64_t, int, int) const;

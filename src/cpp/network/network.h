@@ -80,7 +80,7 @@ class Network {
 
  private:
   void pass(const Tape<T>& tape) const;
-  std::vector<bool> find_bf16(const T* const* weights);  // of each sweep whether they are, and have memory
+  void find_bf16();
   // pack(packed, input, raw, team) for each sweep, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;

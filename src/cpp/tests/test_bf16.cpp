@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "network/dense.h"
 #include "stream.h"
 #include "tests/check.h"
+#include "tests/interpose.h"
 #include "tests/problem.h"
 
 namespace fastrnn::tests {
@@ -84,6 +86,70 @@ void rows_alone_equal_rows_together(const Shape& shape, const Backend& backend) 
   }
 }
 
+// Each thread may have one row, which is not the first.
+void rows_of_threads(const Backend& backend) {
+  for (const Shape& shape : {Shape{"projected", {Cell::lstm, 40, 120, 1, true, false, 33}, 40, 3, false},
+                             Shape{"gru", {Cell::gru, 63, 72, 1, true, false, 0}, 60, 3, false}}) {
+    Problem<float> alone = rounded(shape), shared = rounded(shape);
+    const auto net = alone.network(backend);
+    pass(alone, *net, 1, 1);
+    pass(shared, *net, 3, 3);
+    CHECK(hash_of(alone.y) == hash_of(shared.y), "%s on %s: a row for each thread", shape.name, backend.name);
+  }
+}
+
+// The pairs of matrix m of the first sweep, as `matrices` counts.
+std::pair<uint32_t*, size_t> pairs(const Network<float>& net, int m) {
+  const Config& c = net.config();
+  const Bf16Weights found = net.forward_task(0).bf16;
+  const size_t units = size_t(net.cell().gates) * whole_vectors(net.kernels(), c.hidden);
+  const uint32_t* const at[] = {found.w, found.u, found.projection};
+  const size_t size[] = {units * pairs_of(c.input), units * pairs_of(c.output()),
+                         whole_vectors(net.kernels(), c.projection) * pairs_of(c.hidden)};
+  return {const_cast<uint32_t*>(at[m]), size[m]};
+}
+
+// One row reads the pairs, of every matrix and to its end, and several rows do not: with zeros there the weights are
+// zeros to one row.
+void one_row_reads_pairs(Shape shape, const Backend& backend) {
+  const Core core = {1 << 20, 50, 3.5};
+  for (int m = 0; m < (shape.config.projection ? 3 : 2); ++m) {
+    shape.steps = m ? 3 : 1;  // of several steps W x is a product of many rows, and at the first U meets h = 0
+    Problem<float> p = rounded(shape), zeros = rounded(shape);
+    std::fill(matrices(zeros)[size_t(m)]->begin(), matrices(zeros)[size_t(m)]->end(), 0.0f);
+    const auto net = p.network(backend, &core);
+    pass(p, *net, 1, shape.batch);
+    pass(zeros, *zeros.network(backend, &core), 1, shape.batch);
+    const uint64_t whole = hash_of(p.y);
+    const auto [data, size] = pairs(*net, m);
+    std::fill_n(data, size, 0u);
+    pass(p, *net, 1, 1);
+    CHECK(hash_of(p.y) == hash_of(zeros.y), "%s on %s: matrix %d is read elsewhere", shape.name, backend.name, m);
+    pass(p, *net, 1, shape.batch);
+    CHECK(hash_of(p.y) == whole, "%s on %s: several rows read matrix %d", shape.name, backend.name, m);
+  }
+}
+
+// The same of a product.
+void one_row_of_a_product_reads_pairs(const Backend& backend) {
+  constexpr int kDepth = 9, kOutputs = 37, offset = 0;
+  const size_t outputs = whole_vectors(backend.f32, kOutputs);
+  const std::vector<float> packed(outputs * kDepth, 1.0f), bias(outputs, 3.0f), x(kDepth, 1.0f);
+  const std::vector<uint32_t> zeros(outputs * pairs_of(kDepth));
+  std::vector<float> y(2 * kOutputs);
+  const float* const in[] = {x.data(), x.data()};
+  float* const out[] = {y.data(), y.data() + kOutputs};
+  const ProductTask<float> task = {in,          out,      1,     kDepth,      &offset, packed.data(),
+                                   bias.data(), kOutputs, false, zeros.data()};
+  const auto all = [&](int row, float value) {
+    return std::all_of(out[row], out[row] + kOutputs, [&](float v) { return v == value; });
+  };
+  backend.f32.product(task, rows_between(0, 2));
+  CHECK(all(0, 3 + kDepth) && all(1, 3 + kDepth), "%s: two rows", backend.name);
+  backend.f32.product(task, rows_between(1, 2));
+  CHECK(all(0, 3 + kDepth) && all(1, 3), "%s: the second row", backend.name);
+}
+
 void streams_equal_rows_together(const Shape& shape, const Backend& backend) {
   Problem<float> p = rounded(shape);
   std::shared_ptr<const Network<float>> net = p.network(backend);
@@ -124,6 +190,22 @@ void found_in_each_matrix(const Shape& shape, const Backend& backend) {
   }
 }
 
+// One bit of the lower sixteen, in any place, tells.
+void every_bit_is_looked_at() {
+  std::vector<float> w(2 * 1024 + 3, 1.5f);
+  for (const size_t n : {size_t(0), size_t(1), size_t(1023), size_t(1024), w.size()}) {
+    CHECK(all_bf16(w.data(), n), "%zu numbers", n);
+  }
+  int missed = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const uint32_t bits = 0x3fc00000u | 1u << (i % 16);
+    std::memcpy(&w[i], &bits, sizeof bits);
+    missed += all_bf16(w.data(), w.size());
+    w[i] = 1.5f;
+  }
+  CHECK(missed == 0, "%d places", missed);
+}
+
 // Weights that the first-level cache holds stay whole, and so do those of float64.
 void not_worth_it(const Backend& backend) {
   const Shape small = {"lstm_32", {Cell::lstm, 8, 32, 1, true, false, 0}, 3, 1, false};
@@ -133,6 +215,54 @@ void not_worth_it(const Backend& backend) {
   for (auto& w : doubles.weights) std::fill(w.begin(), w.end(), 0.5);
   const auto net = doubles.network(backend);
   CHECK(!net->forward_task(0).bf16.u, "%s: float64 is taken apart", backend.name);
+}
+
+// Where there is no memory for pairs, floats are read; with the next weights, pairs again.
+void without_memory(const Backend& backend) {
+  if (!interposes()) return;
+  const Shape& shape = kRounded[4];
+  Problem<float> p = rounded(shape), alone = rounded(shape);
+  pass(p, *p.network(backend), 1, shape.batch);
+  const auto net = Problem<float>(shape).network(backend);
+  fail_allocations(0);
+  net->pack(alone.weight_pointers.data());
+  const bool wanted = allocation_failed();
+  fail_allocations(-1);
+  CHECK(wanted && !halved(*net, 0), "%s: pairs without memory", backend.name);
+  pass(alone, *net, 1, 1);
+  CHECK(hash_of(alone.y) == hash_of(p.y), "%s: other bits without memory", backend.name);
+  net->pack(alone.weight_pointers.data());
+  CHECK(halved(*net, 0), "%s: no pairs with memory", backend.name);
+}
+
+// The same of a dense layer, where nothing but the memory it takes shows what it reads.
+void dense_without_memory(const Backend& backend) {
+  if (!interposes()) return;
+  constexpr int kInput = 129, kOutput = 100;
+  Dense<float> dense(backend, kInput, kOutput);
+  std::vector<float> w(kInput * kOutput), x(2 * kInput, 0.75f), y(2 * kOutput), alone(kOutput);
+  const auto taken = [&](float first) {
+    for (size_t i = 0; i < w.size(); ++i) w[i] = float(int(i % 255) - 127);
+    w[0] = first;
+    const long before = calls().allocations;
+    dense.pack(w.data(), nullptr);
+    return calls().allocations - before;
+  };
+  CHECK(taken(0.1f) == 0, "%s: pairs of floats", backend.name);
+  for (const long left : {0, -1}) {
+    fail_allocations(left);
+    const long wanted = taken(2);
+    fail_allocations(-1);
+    CHECK(wanted > 0, "%s: no pairs", backend.name);
+    dense.run(x.data(), y.data(), 2, 1);
+    dense.step(x.data(), alone.data());
+    CHECK(std::equal(alone.begin(), alone.end(), y.begin()), "%s: other bits without memory", backend.name);
+  }
+  CHECK(taken(2) == 0, "%s: a second block of pairs", backend.name);
+  Dense<float> small(backend, 8, 8);
+  const long before = calls().allocations;
+  small.pack(w.data(), nullptr);
+  CHECK(calls().allocations == before, "%s: pairs of few weights", backend.name);
 }
 
 // Where weights do not lie near, a step of one row is planned by half their bytes. (Narrow vectors multiply for longer
@@ -152,14 +282,20 @@ void planned_by_what_is_read(const Backend& backend) {
 }  // namespace
 
 void test_bf16() {
+  every_bit_is_looked_at();
   for (const Backend* backend : usable_backends()) {
     for (Shape shape : kRounded) {
       rows_alone_equal_rows_together(shape, *backend);
+      one_row_reads_pairs(shape, *backend);
       if (!shape.config.bidirectional) streams_equal_rows_together(shape, *backend);
     }
     found_in_each_matrix(kRounded[2], *backend);
     found_in_each_matrix(kRounded[4], *backend);  // with a projection
+    rows_of_threads(*backend);
+    one_row_of_a_product_reads_pairs(*backend);
     not_worth_it(*backend);
+    without_memory(*backend);
+    dense_without_memory(*backend);
     planned_by_what_is_read(*backend);
   }
 }
