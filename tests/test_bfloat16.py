@@ -71,6 +71,9 @@ def test_biases_are_copied():
         assert not np.shares_memory(array, given[name])
     cut = {"w": np.asfortranarray(random(5, 6))[::2, ::-1]}
     np.testing.assert_array_equal(to_bfloat16(cut)["w"], to_bfloat16({"w": cut["w"].copy()})["w"])
+    cube = random(2, 3, 4)
+    flat = to_bfloat16({"w": cube.reshape(6, 4)})["w"]
+    np.testing.assert_array_equal(to_bfloat16({"w": cube})["w"], flat.reshape(2, 3, 4))
 
 
 def test_refused():
@@ -136,9 +139,9 @@ def test_linear(inputs, outputs, bias, isa):
     wanted = x.astype(np.float64) @ w["weight"].astype(np.float64).T + (w["bias"] if bias else 0)
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
     with head.edit() as p:
-        p["weight"][0, 0] = np.pi  # read as it is again
+        p["weight"][-1, -1] = np.pi  # read as it is again
     assert head(x[0]).tobytes() == head(x)[0].tobytes()
-    assert head(x[0])[0] != y[0, 0]
+    assert head(x[0])[-1] != y[0, -1]
 
 
 def test_seen_with_every_change_of_the_weights():
@@ -238,6 +241,9 @@ def test_compact_files_of_one_layer_and_of_arrays(reader, tmp_path):
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     special = {"BF16": to_bfloat16({"w": SPECIAL[None]})["w"], "F16": halves.astype(np.float32)}
     fastrnn.save_tensors(tmp_path / "special", special, compact=True)
+    assert {name: header_of(tmp_path / "special")[name]["dtype"] for name in special} == {
+        name: name for name in special
+    }
     again = fastrnn.load_tensors(tmp_path / "special")
     for name, array in special.items():
         assert again[name].tobytes() == array.tobytes(), name
@@ -246,3 +252,33 @@ def test_compact_files_of_one_layer_and_of_arrays(reader, tmp_path):
         with pytest.raises(TypeError, match="compact: expected True or False, got 1"):
             save(tmp_path / "no", compact=1)
     assert not (tmp_path / "no").exists()
+
+
+def test_no_bit_is_lost(tmp_path):
+    """one of the lower sixteen is enough to stay; what float16 cannot hold is no error"""
+    given = {"exact": np.full((2, 3), 1.5, np.float32)}
+    for bit in range(16):
+        bits = np.full(3, 0x3FC00000, np.uint32)
+        bits[bit % 3] |= 1 << bit
+        given[f"bit {bit}"] = bits.view(np.float32)
+    for value in (1e6 + 1, 3.4e38, np.pi * 1e-9, 2**-149, 2**-24 + 2**-35):
+        given[str(value)] = np.array([1, value], np.float32)
+    signalling = np.array([0x7F800001, 0x3F800001], np.uint32)
+    given["signalling"] = signalling.view(np.float32)
+    with np.errstate(all="raise"):
+        fastrnn.save_tensors(tmp_path / "f", given, compact=True)
+    entries = header_of(tmp_path / "f")
+    in_half = {name for name, entry in entries.items() if entry["dtype"] == "F16"}
+    assert in_half == {f"bit {bit}" for bit in (13, 14, 15)}
+    assert [name for name, entry in entries.items() if entry["dtype"] == "BF16"] == ["exact"]
+    assert_same_bits(fastrnn.load_tensors(tmp_path / "f"), given)
+
+
+def test_compact_tensors_are_aligned(tmp_path):
+    """the widest as they are written come first"""
+    given = {"a": np.ones(3, np.float32), "b": random(3), "c": np.ones(1)}
+    given["d"] = np.ones(5, np.float16)
+    fastrnn.save_tensors(tmp_path / "f", given, compact=True)
+    size = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+    for entry in header_of(tmp_path / "f").values():
+        assert entry["data_offsets"][0] % size[entry["dtype"]] == 0, entry
