@@ -206,6 +206,31 @@ void every_bit_is_looked_at() {
   CHECK(missed == 0, "%d places", missed);
 }
 
+// Threads that pack a part each write all of the pairs, and nobody those of another.
+void parts_are_apart(const Backend& backend) {
+  constexpr int kGates = 4, kUnits = 96, kDepth = 7, kParts = 3;
+  constexpr uint32_t kUntouched = 1;
+  const size_t blocks = whole_vectors(backend.f32, kUnits), words = blocks * pairs_of(kDepth);
+  const std::vector<float> packed(blocks * kGates * kDepth, 1.5f);
+  const auto writers = [&](size_t n, auto pack) {
+    std::vector<int> count(n);
+    for (int part = 0; part < kParts; ++part) {
+      std::vector<uint32_t> pairs(n, kUntouched);
+      pack(part, pairs.data());
+      for (size_t i = 0; i < n; ++i) count[i] += pairs[i] != kUntouched;
+    }
+    return count;
+  };
+  const auto gates = writers(words * kGates, [&](int part, uint32_t* to) {
+    backend.bf16.pack_gates(packed.data(), kGates, kUnits, kDepth, part, kParts, to);
+  });
+  const auto rows = writers(
+      words, [&](int part, uint32_t* to) { backend.bf16.pack_rows(packed.data(), kUnits, kDepth, part, kParts, to); });
+  const auto once = [](int n) { return n == 1; };
+  CHECK(std::all_of(gates.begin(), gates.end(), once), "%s: gates", backend.name);
+  CHECK(std::all_of(rows.begin(), rows.end(), once), "%s: rows", backend.name);
+}
+
 // Weights that the first-level cache holds stay whole, and so do those of float64.
 void not_worth_it(const Backend& backend) {
   const Shape small = {"lstm_32", {Cell::lstm, 8, 32, 1, true, false, 0}, 3, 1, false};
@@ -275,6 +300,8 @@ void planned_by_what_is_read(const Backend& backend) {
   };
   const bool wide = backend.f32.lanes == 16;
   CHECK(!wide || floor(*half, 1, Use::inference) < 0.75 * floor(*whole, 1, Use::inference), "%s", backend.name);
+  const auto planned = [](const Network<float>& net) { return net.plan(0, 1, 1, 1, 1, Use::inference).planned_ns; };
+  CHECK(!wide || planned(*half) < 0.95 * planned(*whole), "%s: planned", backend.name);
   CHECK(floor(*half, 2, Use::inference) == floor(*whole, 2, Use::inference), "%s: two rows", backend.name);
   CHECK(floor(*half, 1, Use::backward) == floor(*whole, 1, Use::backward), "%s: backward", backend.name);
 }
@@ -293,6 +320,7 @@ void test_bf16() {
     found_in_each_matrix(kRounded[4], *backend);  // with a projection
     rows_of_threads(*backend);
     one_row_of_a_product_reads_pairs(*backend);
+    parts_are_apart(*backend);
     not_worth_it(*backend);
     without_memory(*backend);
     dense_without_memory(*backend);
