@@ -27,6 +27,7 @@ void test_pool();
 void test_quota();
 void test_stream();
 void test_bf16();
+void test_bf16_pairs();
 void test_unpacked();
 void print_bits();  // a line "case hash" each, for comparison between compilers and machines
 

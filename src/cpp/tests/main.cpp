@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   test_stream();
   test_pool();
   test_bf16();
+  test_bf16_pairs();
   test_unpacked();
   std::printf(failures ? "%d checks failed\n" : "all passed\n", failures);
   return failures != 0;
