@@ -199,12 +199,13 @@ class Recurrent(Module, Generic[S]):
         * kernel, isa: what computes it.
         * layers: a dict each, from the first layer up: threads; split, "none", "rows", "pipeline",
           "units" or "layers", and why; threads_from, "caller", "helpers" or "region" (OpenMP's);
-          concurrent_directions, 1 or 2; weights, as what a step reads them, the layer's dtype, or
-          "bfloat16" where one row reads weights that are such; input_hoisted, whether the inputs of
-          hoisted_steps steps are multiplied at once; step_ns, nanoseconds of a step forward by the
-          model, and step_ns_none, step_ns_rows, step_ns_pipeline, step_ns_units and step_ns_layers,
-          those of each split on all threads that are allowed, one direction after the other; an
-          impossible split has the figure of one thread, and so has `layers` unless it was chosen.
+          concurrent_directions, 1 or 2; weights, as what a step reads them: the layer's dtype, or
+          "bfloat16" where one row reads weights that are such (not those that a first-level cache
+          holds, nor on the way back); input_hoisted, whether the inputs of hoisted_steps steps are
+          multiplied at once; step_ns, nanoseconds of a step forward by the model, and step_ns_none,
+          step_ns_rows, step_ns_pipeline, step_ns_units and step_ns_layers, those of each split on
+          all threads that are allowed, one direction after the other; an impossible split has the
+          figure of one thread, and so has `layers` unless it was chosen.
         * flops: of all products; with `training` three times as many.
         * recurrent_weight_bytes: of what every step reads again; packed_bytes: of all weights.
         * expected_us, limit_us: by the model, and what the machine's peak and bandwidths allow.

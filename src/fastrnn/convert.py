@@ -288,7 +288,8 @@ def to_bfloat16(weights: Mapping[str, Any]) -> dict[str, Array]:
     A layer finds such weights by itself and reads them in half the bytes where it computes one row:
     faster by what it waited for them, with the bits that float32 has of the same values. Saved with
     ``compact=True`` they take half a file. bfloat16 has float32's range and 8 bits of precision:
-    a weight changes by 2^-8 of itself at most. Arrays of one axis, the biases, stay as they are.
+    a weight changes by 2^-8 of itself at most (below 2^-126 by more; beyond 3.39e38 it becomes
+    infinite). Arrays of one axis, the biases, stay as they are.
 
     Args:
         weights: a dict of float32 arrays by name, such as a `state_dict`.

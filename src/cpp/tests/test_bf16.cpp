@@ -202,7 +202,8 @@ void without_memory(const Backend& backend) {
 // than they read.)
 void planned_by_what_is_read(const Backend& backend) {
   const Shape shape = {"lstm_256", {Cell::lstm, 256, 256, 1, true, false, 0}, 1, 1, false};
-  const auto whole = Problem<float>(shape).network(backend), half = rounded(shape).network(backend);
+  const Core core = {1 << 20, 24, 3.5};
+  const auto whole = Problem<float>(shape).network(backend, &core), half = rounded(shape).network(backend, &core);
   const auto floor = [](const Network<float>& net, int batch, Use use) {
     return net.plan(0, 100, batch, 100 * batch, 1, use).floor_ns;
   };
