@@ -70,6 +70,9 @@ static inline void meet(const Share& share) {
   if (share.wait) share.wait(share.barrier);
 }
 
+// Of a depth, in weights that are pairs of bfloat16.
+static constexpr int pairs_of(int depth) { return (depth + 1) / 2; }
+
 // Weights once more, in pairs of bfloat16 (gemm/bf16.h); null where they are not all such.
 struct Bf16Weights {
   const uint32_t* w;           // [H/L][(I + 1)/2][gates][L]

@@ -15,8 +15,6 @@ namespace {
 
 constexpr uint32_t kUpperHalf = 0xffff0000u;
 
-FASTRNN_INLINE int pairs_of(int depth) { return (depth + 1) / 2; }
-
 template <class V>
 void pack_bf16_blocks(const float* packed, int gates, int depth, int begin, int end, uint32_t* bf16) {
   constexpr int L = kLanesOf<V>;

@@ -9,10 +9,8 @@
 
 namespace fastrnn {
 
-// Fewer bytes of weights lie in a first-level cache, from where they are read for nothing.
+// Fewer bytes of weights, those of all layers, lie in a first-level cache, from where they are read for nothing.
 constexpr size_t kLeastHalved = size_t(48) << 10;
-
-inline size_t pairs_of(int depth) { return (size_t(depth) + 1) / 2; }
 
 // Of weights that are not, the first few tell.
 inline bool all_bf16(const float* w, size_t n) {

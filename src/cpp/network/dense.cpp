@@ -67,7 +67,7 @@ void Dense<T>::pack(const T* weight, const T* bias) {
   if (bias) std::copy_n(bias, output_, values<T>(bias_));
   if constexpr (std::is_same_v<T, float>) {
     const bool found = forward_block_.bytes() >= kLeastHalved && all_bf16(weight, size_t(input_) * size_t(output_));
-    const size_t bytes = whole_vectors(kernels_, output_) * pairs_of(input_) * sizeof(uint32_t);
+    const size_t bytes = whole_vectors(kernels_, output_) * size_t(pairs_of(input_)) * sizeof(uint32_t);
     if (found && !bf16_block_.data()) bf16_block_ = block_if_any([&] { return Block(bytes); });
     is_bf16_ = found && bf16_block_.data();
     if (!is_bf16_) return;

@@ -109,13 +109,13 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
 }
 
 template <class T>
-LayerShape Network<T>::shape(int layer) const {
+LayerShape Network<T>::shape(int layer, Use use) const {
   const Kernels<T>& k = kernels();
   LayerShape shape = {};
   shape.input = config_.input_of(layer), shape.hidden = config_.hidden, shape.output = config_.output();
   shape.directions = config_.directions(), shape.projects = config_.projection > 0;
   shape.gates = cell().gates, shape.row_tiles = cell().row_tiles, shape.tile_rows = k.tile_rows;
-  shape.is_bf16 = true;
+  shape.is_bf16 = use != Use::backward;  // the transposes are floats
   for (int d = 0; d < config_.directions(); ++d) shape.is_bf16 &= weights(config_.sweep(layer, d)).is_bf16;
   shape.lanes = k.lanes, shape.element_bytes = int(sizeof(T)), shape.core = core_;
   return shape;
@@ -123,9 +123,7 @@ LayerShape Network<T>::shape(int layer) const {
 
 template <class T>
 Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  LayerShape of = shape(layer);
-  if (use == Use::backward) of.is_bf16 = false;  // the transposes are floats
-  return plan_layer(of, steps, batch, rows, threads, use, distance);
+  return plan_layer(shape(layer, use), steps, batch, rows, threads, use, distance);
 }
 
 template <class T>
@@ -135,12 +133,12 @@ std::vector<Plan> Network<T>::plans(int64_t steps, int batch, int64_t rows, int 
   plans.reserve(size_t(config_.layers));
   for (int layer = 0; layer < config_.layers; ++layer) {
     plans.push_back(plan(layer, steps, batch, rows, threads, use, distance));
-    together = together && stackable(shape(layer));
+    together = together && stackable(shape(layer, use));
   }
   const double ns = together ? stacked_ns(plans, steps, batch, threads, use, distance) : 0;
   for (int layer = 0; ns > 0 && layer < config_.layers; ++layer) {
     Plan& plan = plans[size_t(layer)];
-    plan = plan_stacked(shape(layer), steps, batch, rows, threads, use, config_.layers, ns, plan);
+    plan = plan_stacked(shape(layer, use), steps, batch, rows, threads, use, config_.layers, ns, plan);
   }
   return plans;
 }
@@ -157,8 +155,8 @@ template void Network<float>::pack_backward(int) const;
 template void Network<double>::pack_backward(int) const;
 template int Network<float>::packing_threads(Use, int64_t, int, int) const;
 template int Network<double>::packing_threads(Use, int64_t, int, int) const;
-template LayerShape Network<float>::shape(int) const;
-template LayerShape Network<double>::shape(int) const;
+template LayerShape Network<float>::shape(int, Use) const;
+template LayerShape Network<double>::shape(int, Use) const;
 template std::vector<Plan> Network<float>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
 template std::vector<Plan> Network<double>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
 template Plan Network<float>::plan(int, int64_t, int, int64_t, int, Use, double) const;

@@ -50,7 +50,7 @@ class Network {
   // Of all layers, which may be at work together where that is allowed.
   std::vector<Plan> plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0,
                           bool together = true) const;
-  LayerShape shape(int layer) const;  // what plans know of it
+  LayerShape shape(int layer, Use use) const;  // what plans know of it
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>

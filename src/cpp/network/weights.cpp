@@ -40,9 +40,10 @@ void PackedWeights<T>::lay_out_backward(Arena& arena, const Kernels<T>& k, const
 template <class T>
 void PackedWeights<T>::lay_out_bf16(Arena& arena, const Kernels<T>& k, const Config& c, int input) {
   const size_t rows = size_t(k.cells[int(c.cell)].gates) * whole_vectors(k, c.hidden);
-  w_bf16 = arena.take<uint32_t>(rows * pairs_of(input));
-  u_bf16 = arena.take<uint32_t>(rows * pairs_of(c.output()));
-  projection_bf16 = arena.take_if<uint32_t>(c.projection > 0, whole_vectors(k, c.projection) * pairs_of(c.hidden));
+  w_bf16 = arena.take<uint32_t>(rows * size_t(pairs_of(input)));
+  u_bf16 = arena.take<uint32_t>(rows * size_t(pairs_of(c.output())));
+  projection_bf16 =
+      arena.take_if<uint32_t>(c.projection > 0, whole_vectors(k, c.projection) * size_t(pairs_of(c.hidden)));
 }
 
 template <class T>

@@ -40,7 +40,7 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
     const std::vector<Plan> plans = net->plans(steps, batch, steps * batch, threads_of(threads), use);
     for (int layer = 0; layer < c.layers; ++layer) {
       const Plan& p = plans[size_t(layer)];
-      const LayerShape shape = net->shape(layer);
+      const LayerShape shape = net->shape(layer, use);
       const int gates = shape.gates, weight = weight_bytes(shape, batch);
       layers.append(explain_layer(p, weight == 2 ? "bfloat16" : dtype_name<T>()));
       flops += 2 * multiply_adds(c, gates, layer) * double(batch) * double(steps) * passes;

@@ -1,6 +1,7 @@
 // Weights that are bfloat16: what one row computes by half their bytes has the bits of several rows, which read floats.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "stream.h"
 #include "tests/check.h"
@@ -103,8 +104,8 @@ std::pair<uint32_t*, size_t> pairs(const Network<float>& net, int m) {
   const Bf16Weights found = net.forward_task(0).bf16;
   const size_t units = size_t(net.cell().gates) * whole_vectors(net.kernels(), c.hidden);
   const uint32_t* const at[] = {found.w, found.u, found.projection};
-  const size_t size[] = {units * pairs_of(c.input), units * pairs_of(c.output()),
-                         whole_vectors(net.kernels(), c.projection) * pairs_of(c.hidden)};
+  const size_t size[] = {units * size_t(pairs_of(c.input)), units * size_t(pairs_of(c.output())),
+                         whole_vectors(net.kernels(), c.projection) * size_t(pairs_of(c.hidden))};
   return {const_cast<uint32_t*>(at[m]), size[m]};
 }
 

@@ -16,7 +16,7 @@ void one_row_of_a_product_reads_pairs(const Backend& backend) {
   constexpr int kDepth = 9, kOutputs = 37, offset = 0;
   const size_t outputs = whole_vectors(backend.f32, kOutputs);
   const std::vector<float> packed(outputs * kDepth, 1.0f), bias(outputs, 3.0f), x(kDepth, 1.0f);
-  const std::vector<uint32_t> zeros(outputs * pairs_of(kDepth));
+  const std::vector<uint32_t> zeros(outputs * size_t(pairs_of(kDepth)));
   std::vector<float> y(2 * kOutputs);
   const float* const in[] = {x.data(), x.data()};
   float* const out[] = {y.data(), y.data() + kOutputs};
@@ -51,7 +51,7 @@ void every_bit_is_looked_at() {
 void parts_are_apart(const Backend& backend) {
   constexpr int kGates = 4, kUnits = 96, kDepth = 7, kParts = 3;
   constexpr uint32_t kUntouched = 1;
-  const size_t blocks = whole_vectors(backend.f32, kUnits), words = blocks * pairs_of(kDepth);
+  const size_t blocks = whole_vectors(backend.f32, kUnits), words = blocks * size_t(pairs_of(kDepth));
   const std::vector<float> packed(blocks * kGates * kDepth, 1.5f);
   const auto writers = [&](size_t n, auto pack) {
     std::vector<int> count(n);
