@@ -76,6 +76,139 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
     assert layer._kernel.packings == (not unpacked)
 
 
+def gradients(layer, x, hx, results):
+    """of x, the states and all weights, from ones at every result"""
+    wanted = [x, *(leaves(hx) if hx is not None else ()), *layer.parameters()]
+    return torch.autograd.grad(results, wanted, [torch.ones_like(r) for r in results])
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_training_has_the_bits_of_packed_weights_too(data, isa):
+    draw = data.draw
+    name = draw(st.sampled_from(LAYERS))
+    layer = getattr(fastrnn.torch, name)(
+        draw(st.sampled_from([1, 7, 16, 33, 161])),
+        draw(st.sampled_from([15, 16, 20, 31, 63, 112])),
+        draw(st.integers(1, 2)),
+        bias=draw(st.booleans()),
+        bidirectional=draw(st.booleans()),
+        dtype=draw(st.sampled_from(FLOATS)),
+    )
+    rows = draw(st.integers(1, 6))
+    x, hx = step_inputs(layer, rows, draw(st.booleans()))
+    for t in (x, *(leaves(hx) if hx is not None else ())):
+        t.requires_grad_()
+    found = leaves(layer(x, hx))
+    grads = gradients(layer, x, hx, found)
+    unpacked = layer.hidden_size >= 16 and rows <= FEW.get(isa, 1)
+    assert layer._kernel.packings == (not unpacked)
+    arrays = of_numpy(layer)
+    y, state, tape = arrays.forward(x.detach().numpy(), as_arrays(detached(hx)))
+    ones = tuple(map(np.ones_like, state)) if name == "LSTM" else np.ones_like(state)
+    g = arrays.backward(tape, np.ones_like(y), ones)
+    states = [] if hx is None else [*g.state] if name == "LSTM" else [g.state]
+    np.testing.assert_array_equal(found[0].detach(), y)
+    for ours, theirs in zip(grads, [g.input, *states, *g.weights.values()], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def detached(hx):
+    if hx is None:
+        return None
+    return tuple(t.detach() for t in hx) if isinstance(hx, tuple) else hx.detach()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_train_without_packing(name):
+    torch.manual_seed(1)
+    theirs, ours = (getattr(m, name)(5, 16) for m in (torch.nn, fastrnn.torch))
+    ours.load_state_dict(theirs.state_dict())
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.05) for m in (theirs, ours)]
+    for step in range(4):
+        for cell, optimizer in zip((theirs, ours), optimizers, strict=True):
+            optimizer.zero_grad()
+            state = None
+            for t in range(3):
+                state = cell(numbers(1, 5) + t + step, state)
+            sum(s.square().sum() for s in leaves(state)).backward()
+            optimizer.step()
+        for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+    assert ours._kernel.packings == 0
+
+
+def test_a_graph_that_is_kept_and_second_derivatives():
+    theirs, ours = (m.GRUCell(5, 16, dtype=torch.float64) for m in (torch.nn, fastrnn.torch))
+    ours.load_state_dict(theirs.state_dict())
+    found = []
+    for cell in (theirs, ours):
+        x = numbers(1, 5, dtype=torch.float64).requires_grad_()
+        y = cell(x).square().sum()
+        wanted = (x, *cell.parameters())
+        once, again = (torch.autograd.grad(y, wanted, retain_graph=True) for _ in range(2))
+        for a, b in zip(once, again, strict=True):
+            assert torch.equal(a, b)
+        (first,) = torch.autograd.grad(y, x, create_graph=True)
+        found.append([*once, *torch.autograd.grad(first.square().sum(), wanted[:3])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+    assert ours._kernel.packings == 0
+
+
+def test_weights_that_change_before_the_pass_back():
+    """as of torch's layers: in place it is an error, behind autograd's back the new ones count"""
+    theirs, ours = (m.LSTMCell(5, 16) for m in (torch.nn, fastrnn.torch))
+    ours.load_state_dict(theirs.state_dict())
+    grads = []
+    for cell in (theirs, ours):
+        x = numbers(1, 5).requires_grad_()
+        h, _ = cell(x)
+        with torch.no_grad():
+            cell.weight_ih.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            h.sum().backward()
+        h, _ = cell(x)
+        cell.weight_ih.data.mul_(2)
+        h.sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)
+
+
+def test_only_what_is_wanted():
+    cell = fastrnn.torch.LSTMCell(5, 16)
+    x, (h, c) = numbers(1, 5), (numbers(1, 16), numbers(1, 16) + 1)
+    every = gradients(
+        cell, x.requires_grad_(), (h.requires_grad_(), c.requires_grad_()), leaves(cell(x, (h, c)))
+    )
+    for i, wanted in enumerate((x, h, c)):
+        results = leaves(cell(x, (h, c)))
+        (one,) = torch.autograd.grad(results, wanted, [torch.ones_like(r) for r in results])
+        assert torch.equal(one, every[i])
+    for w in cell.parameters():
+        w.requires_grad_(False)
+    results = leaves(cell(x, (h, c)))
+    for one, same in zip(
+        torch.autograd.grad(results, (x, h, c), [torch.ones_like(r) for r in results]),
+        every,
+        strict=False,
+    ):
+        assert torch.equal(one, same)
+
+
+def test_the_operators_read_weights_where_they_lie_too():
+    layer = fastrnn.torch.GRU(5, 16)
+    x = numbers(1, 1, 5)
+    y, hn = layer(x)
+    expected = torch.autograd.grad(y.sum() + hn.sum(), tuple(layer.parameters()))
+    arguments = (None, None, None, 1, None, 0, 0.0, None)
+    weights = list(layer.parameters())
+    y, hn, _ = torch.ops.fastrnn.recurrent(x, *arguments, weights, "gru", 1, True, False)
+    found = torch.autograd.grad(y.sum() + hn.sum(), weights)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", CELLS)

@@ -138,7 +138,8 @@ struct BackwardTask {
   int64_t step_begin, step_end;  // walked downwards
   int hidden, output;
   int pitch, output_pitch;  // padded(H), padded(P)
-  const T* ut;              // packed [P/L][gates * H][L]
+  const T* ut;              // packed [P/L][gates * H][L], or null
+  const T* unpacked;        // U where it lies [gates * H, P], instead: of a single step of a few rows
   const T* projection_t;    // packed [H/L][P][L], or null
   Rows<const T> dy;         // [T, B, P], data null: zero
   Rows<const T> y;          // [T, B, P]
@@ -166,6 +167,7 @@ struct ProductTask {
   int outputs;
   bool add;
   const uint32_t* bf16 = nullptr;  // as in Bf16Weights, of one segment, for one row alone and without `add`
+  const T* unpacked = nullptr;     // [segments * depth, outputs], for a few rows (gemm/few_rows.h) and without bias
 };
 
 // out[n] = bias + W in[n], all gates of a cell.

@@ -54,8 +54,12 @@ class Engine:
 
     def __init__(self, spec: Spec, weights: Sequence[Array]) -> None:
         self.spec = spec
+        arrays = list(weights)
         self.packing = Packing(
-            spec.network, partial(_pack, list(weights)), lambda network: network.freeze()
+            spec.network,
+            partial(_pack, arrays),
+            lambda network: network.freeze(),
+            partial(_take, arrays),
         )
         # Plain attributes: a property costs more than the check it feeds, on every call.
         self._names = tuple(spec.shapes())
@@ -100,21 +104,39 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any, Tape]:
         """Return y (read-only: the tape refers to it), the final state and the tape."""
-        lease = self.packing.acquire(threads, x, batch_first)
-        try:
-            if lengths is None and masks is None:
-                plain = lease.native.plain_forward(x, state, batch_first, threads)
-                if plain is not None:
-                    y, final, record = plain
-                    return y, final, Tape(record, self, lease.version)
-            y, final, native = self._bind(x, state, lengths, batch_first)
-            dropout, key = masks() if masks else _NO_MASKS
-            record = lease.native.forward(*native, dropout, key, threads, y.ndim == 3, batch_first)
-            for array in (native[4], y):  # what is a view, too
-                array.flags.writeable = False
-            return y, final, Tape(record, self, lease.version)
-        finally:
-            lease.users.pop()
+        plain = once = lengths is None and masks is None
+        while True:
+            lease = self.packing.acquire(threads, x, batch_first, once)
+            try:
+                native, results = lease.native, None
+                if plain:
+                    results = native.plain_forward(x, state, batch_first, threads)
+                if results is None:
+                    results = self._forward(native, x, state, lengths, batch_first, masks, threads)
+            finally:
+                lease.users.pop()
+            if not lease.taken or self.packing.begun == lease.version:
+                y, final, record = results
+                return y, final, Tape(record, self, lease)
+            once = False  # the weights have changed meanwhile
+
+    def _forward(
+        self,
+        native: _core.Network,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        masks: Masks | None,
+        threads: int,
+    ) -> tuple[Array, Any, _core.Tape]:
+        """Check and allocate here: y, the final state, the native tape."""
+        y, final, arrays = self._bind(x, state, lengths, batch_first)
+        dropout, key = masks() if masks else _NO_MASKS
+        record = native.forward(*arrays, dropout, key, threads, y.ndim == 3, batch_first)
+        for array in (arrays[4], y):  # what is a view, too
+            array.flags.writeable = False
+        return y, final, record
 
     def backward(
         self,
@@ -133,7 +155,8 @@ class Engine:
         native, norms = tape.native, None
         if step_norms is not False and as_flag("step_norms", step_norms):
             norms = np.empty((self._rows, native.steps, native.batch))
-        lease = self.packing.acquire()
+        lease = tape.lease
+        lease.users.append(None)  # first, as in Packing.acquire
         try:
             tape.check(self, self.packing.begun)
             call = native, dy, dstate, threads, input_grad, norms
@@ -310,13 +333,20 @@ def _pack(
     weights: list[Array], network: Any, threads: int = 1, x: Any = None, batch_first: bool = False
 ) -> None:
     """Pack by the threads that a pass over x takes, which nobody has looked at yet."""
+    network.pack(weights, threads, *_sizes(x, batch_first))
+
+
+def _take(weights: list[Array], network: Any, x: Any, batch_first: bool) -> bool:
+    """Let a pass over x read the weights where they lie, if it is a single step of few rows."""
+    return isinstance(x, np.ndarray) and bool(network.take(weights, *_sizes(x, batch_first)))
+
+
+def _sizes(x: Any, batch_first: bool) -> tuple[int, int]:
+    """T and B, as far as the shape tells."""
     shape: Shape = x.shape if isinstance(x, np.ndarray) else ()
-    steps = batch = 1
     if len(shape) == 3:
-        steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
-    elif len(shape) == 2:
-        steps = shape[0]
-    network.pack(weights, threads, steps, batch)
+        return (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+    return (shape[0] if len(shape) == 2 else 1), 1
 
 
 def _axes_hint(batch_first: bool) -> str:

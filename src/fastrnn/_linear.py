@@ -23,7 +23,7 @@ from ._arguments import (
 )
 from ._initial import uniform
 from ._module import Module
-from ._packing import Packing
+from ._packing import Lease, Packing
 from ._tape import Gradients, Tape
 
 
@@ -150,10 +150,10 @@ class Linear(Module):
         Returns:
             y [..., out_features], which may be written to, and the tape.
         """
-        y, kept, version = self._run(x)
-        return y, Tape(kept, self, version)
+        y, kept, lease = self._run(x)
+        return y, Tape(kept, self, lease)
 
-    def _run(self, x: Any) -> tuple[Array, _Input, int]:
+    def _run(self, x: Any) -> tuple[Array, _Input, Lease[_core.Dense]]:
         x = as_contiguous("x", x, self._dtype)
         if x.ndim == 0 or x.shape[-1] != self._in:
             raise shape_error("x", f"[..., {self._in}] (in_features={self._in})", x.shape)
@@ -165,7 +165,7 @@ class Linear(Module):
         finally:
             lease.users.pop()
         leading = x.shape[:-1]
-        return y.reshape(*leading, self._out), _Input(flat, leading), lease.version
+        return y.reshape(*leading, self._out), _Input(flat, leading), lease
 
     def backward(self, tape: Tape, dy: Any, *, input_grad: bool = True) -> Gradients[None]:
         """Return the gradients of a loss, from that of its output.
@@ -195,8 +195,10 @@ class Linear(Module):
         input_grad = as_flag("input_grad", input_grad)
         dx = _core.empty(kept.x.shape, self._dtype) if input_grad else None
         weights = {name: _core.empty(w.shape, self._dtype) for name, w in self._weights.items()}
-        lease = self._packing.acquire()
+        lease = tape.lease
+        lease.users.append(None)  # first, as in Packing.acquire
         try:
+            tape.check(self, self._packing.begun)
             lease.native.backward(
                 kept.x,
                 dy.reshape(-1, self._out),

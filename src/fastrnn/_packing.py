@@ -13,11 +13,12 @@ N = TypeVar("N")
 class Lease(Generic[N]):
     """One packed form, the version of the weights it holds, and its present users."""
 
-    __slots__ = ("kept", "native", "users", "version")
+    __slots__ = ("kept", "native", "taken", "users", "version")
 
-    def __init__(self, native: N, version: int) -> None:
+    def __init__(self, native: N, version: int, taken: bool = False) -> None:
         self.native = native
         self.version = version
+        self.taken = taken  # nothing is packed: the weights are read where they lie
         self.kept = False  # a stream holds these weights for as long as it lives
         # One entry per running call. append and pop are atomic, where `count += 1` is not.
         self.users: list[None] = []
@@ -31,39 +32,45 @@ class Packing(Generic[N]):
     takes no lock while the weights stand still.
     """
 
-    __slots__ = ("_fill", "_freeze", "_lease", "_make", "begun", "lock", "version")
+    __slots__ = ("_fill", "_freeze", "_lease", "_make", "_take", "begun", "lock", "version")
 
     def __init__(
         self,
         make: Callable[[], N],
         fill: Callable[..., None],
         freeze: Callable[[N], None] = lambda _: None,
+        take: Callable[..., bool] = lambda *_: False,
     ) -> None:
         self._make = make
         self._fill = fill  # called with the packed form and what `acquire` was told
         self._freeze = freeze  # copies the weights that a packed form was made of
+        self._take = take  # as _fill, for one pass that needs nothing packed; False where it does
         self._lease: Lease[N] | None = None
         self.version = 0  # how many edits have ended
         self.begun = 0  # how many have begun: `version` while the weights stand still
         self.lock = threading.RLock()  # held while the weights are edited or packed
 
-    def acquire(self, threads: int = 1, x: Any = None, batch_first: bool = False) -> Lease[N]:
+    def acquire(
+        self, threads: int = 1, x: Any = None, batch_first: bool = False, once: bool = False
+    ) -> Lease[N]:
         """Return the packed form of the present weights, in use until `lease.users.pop()`.
 
         (A method for that would take 30 ns a call.)
 
         The arguments, of the call to come, are for who packs them anew where they have changed.
-        (Not `*use`: that takes 40 ns a call.)
+        (Not `*use`: that takes 40 ns a call.) With `once` the lease may be `taken`, at the first
+        call since they changed, where that takes less time. They may change while it is used:
+        whoever finds that `begun` has moved on has computed nothing, and asks again without.
         """
         lease = self._lease
         if lease is not None:
             lease.users.append(None)
             # Registered first, checked second: the version moves on first, and whoever repacks
             # counts users second, so one of the two sees the other.
-            if lease.version == self.version:
+            if lease.version == self.version and not lease.taken:
                 return lease
             lease.users.pop()
-        return self._renew(threads, x, batch_first)
+        return self._renew(threads, x, batch_first, once)
 
     def keep(self) -> N:
         """Return the packed form of the present weights, never to be repacked in place."""
@@ -83,8 +90,8 @@ class Packing(Generic[N]):
         """The weights change inside this block, and every packed form is void afterwards.
 
         Packed forms that were given away for good first copy the weights they were made of. Calls
-        inside go on with the packed form that there is, which `backward` cannot: it packs more, of
-        the weights themselves, at its first call.
+        inside go on with the packed form that there is, which `backward` cannot: it reads or packs
+        the weights themselves.
         """
         with self.lock:
             lease = self._lease
@@ -96,20 +103,24 @@ class Packing(Generic[N]):
             finally:
                 self.version += 1
 
-    def _renew(self, *use: Any) -> Lease[N]:
+    def _renew(self, threads: int, x: Any, batch_first: bool, once: bool) -> Lease[N]:
         with self.lock:
-            old = self._lease
-            if old is not None and old.version == self.version:
-                old.users.append(None)
-                return old
-            version = self.version
+            last, version = self._lease, self.version
+            present = last is not None and last.version == version
+            if last is not None and present and not last.taken:
+                last.users.append(None)
+                return last
             self._lease = None
-            reusable = old is not None and not old.kept and not old.users
-            native = old.native if old is not None and reusable else self._make()
-            self._fill(native, *use)
-            lease = Lease(native, version)
+            if last is None or (not present and (last.kept or last.users)):
+                native = self._make()
+            else:  # whoever has taken the present weights is not disturbed
+                native = last.native
+            taken = once and not present and self.begun == version
+            if not (taken and self._take(native, x, batch_first)):
+                taken = False
+                self._fill(native, threads, x, batch_first)
+            self._lease = lease = Lease(native, version, taken)
             lease.users.append(None)
-            self._lease = lease
             return lease
 
 

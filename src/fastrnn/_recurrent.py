@@ -17,6 +17,7 @@ from ._arguments import (
 )
 from ._engine import Engine, warn_of_dropout
 from ._explain import Explanation
+from ._memory import in_large_pages
 from ._module import Module
 from ._spec import Spec, checked_spec
 from ._tape import Gradients, Tape
@@ -84,6 +85,8 @@ class Recurrent(Module, Generic[S]):
         self._build()
 
     def _build(self) -> None:
+        for name, weight in self._weights.items():
+            self._weights[name] = in_large_pages(weight)
         self._engine = Engine(self._spec, list(self._weights.values()))
         self._packing = self._engine.packing
         self._drops = self._dropout > 0.0 and self._spec.num_layers > 1

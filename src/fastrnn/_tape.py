@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import numpy as np
 
 from ._arguments import Array, show_shape
+from ._packing import Lease
 
 S = TypeVar("S")  # one array, a pair of them for LSTM, None for Linear
 
@@ -54,12 +55,12 @@ class Tape:
     the layer that made it, as long as that layer's weights stand still.
     """
 
-    __slots__ = ("native", "owner", "version")
+    __slots__ = ("lease", "native", "owner")
 
-    def __init__(self, native: Any, owner: object, version: int) -> None:
+    def __init__(self, native: Any, owner: object, lease: Lease[Any]) -> None:
         self.native = native
         self.owner = owner
-        self.version = version
+        self.lease = lease  # the weights it was made with
 
     @property
     def nbytes(self) -> int:
@@ -70,11 +71,11 @@ class Tape:
         """Raise ValueError unless this tape belongs to `owner` with weights of `version`.
 
         To be asked before `backward` and after it, with the edits that have begun: one that began
-        meanwhile may have written to weights that were being packed.
+        meanwhile may have written to weights that were being read.
         """
         if self.owner is not owner:
             raise ValueError("tape: expected a tape of this layer, got one of another layer")
-        if self.version != version:
+        if self.lease.version != version:
             raise ValueError(
                 "tape: expected a tape of the present weights, got one made before they changed; "
                 "call forward again"

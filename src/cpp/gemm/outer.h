@@ -2,6 +2,7 @@
 // its rows lie far apart, so that the tile streams through memory whatever the strides of the caller's arrays.
 #pragma once
 
+#include "gemm/few_rows.h"
 #include "simd/lanes.h"
 #include "tasks.h"
 
@@ -173,6 +174,7 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
 
 template <class T>
 void outer(const OuterTask<T>& t) {
+  if (t.rows >= 1 && t.rows <= kFewRows) return few_outer(t);
   for (int first = 0, rows; first < t.rows; first += rows) {
     rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
     for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows<T>) {

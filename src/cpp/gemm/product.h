@@ -5,6 +5,7 @@
 #include "gemm/bf16.h"
 #include "gemm/blocks.h"
 #include "gemm/cover.h"
+#include "gemm/few_rows.h"
 
 namespace fastrnn {
 namespace {
@@ -49,6 +50,7 @@ void product(const ProductTask<T>& task, const Share& share) {
       return row_product({task.in[row], task.bf16, task.bias, task.out[row], task.outputs, task.depth}, blocks);
     }
   }
+  if (task.unpacked) return unpacked_product(task, share.row_begin, share.row_end - share.row_begin, blocks);
   cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
 }
 

@@ -2,6 +2,7 @@
 #include <deque>
 
 #include "network/backward_layer.h"
+#include "network/unpacked.h"
 
 namespace fastrnn {
 
@@ -9,10 +10,13 @@ template <class T>
 void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const int64_t steps = tape.order.steps();
   const int batch = tape.order.batch(), layers = config_.layers;
-  pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
+  // (The call of a kept tape may have lost its lengths.)
+  const bool unpacked = !backward_ready_ && !tape.order.ragged() && suits_unpacked(config_, backend_, tape.call);
+  if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   // All that may fail comes before anything is written.
   const std::vector<Plan> plans =
-      this->plans(steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance());
+      unpacked ? unpacked_plans(config_, cell(), call.threads)
+               : this->plans(steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance());
   const bool together = plans.front().split == Split::layers;
   // Layers at work together have memory of their own each, others the same in turn: what a BackwardWork writes there
   // when it is made stays until the next one is made.
@@ -58,7 +62,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   }
   for (int layer = layers - 1; layer >= 0; --layer) {
     const size_t i = size_t(layer);
-    BackwardLayer<T> body(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], work_of(layer));
+    BackwardLayer<T> body(*this, tape, call, layer, dy_of(layer), dx_of(layer), plans[i], work_of(layer), unpacked);
     parallel(plans[i].threads, body);
     body.finish();
   }

@@ -16,7 +16,7 @@ template <class T>
 class BackwardLayer {
  public:
   BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<const T> dy,
-                Rows<T> dx, const Plan& plan, const BackwardWork<T>& work)
+                Rows<T> dx, const Plan& plan, const BackwardWork<T>& work, bool unpacked = false)
       : net_(net),
         c_(net.config()),
         cell_(net.cell()),
@@ -31,6 +31,7 @@ class BackwardLayer {
         output_pitch_(padded(c_.output())),
         steps_(block_steps(tape.order)),
         work_(work),
+        unpacked_(unpacked),
         gradients_(net, tape, call, layer, dx, work_) {}
 
   void operator()(const Team& all) {
@@ -79,7 +80,7 @@ class BackwardLayer {
 
   StateGradients<T> state_gradients(int d) const {
     const DirectionWork<T>& w = work_.directions[d];
-    return {net_, tape_.order, call_, sweep(d), w.dstate, w.carry};
+    return {c_, tape_.order, call_, sweep(d), w.dstate, w.carry};
   }
 
   // The block of time that ends there.
@@ -93,6 +94,7 @@ class BackwardLayer {
     task.step_begin = std::max<int64_t>(0, end - steps_), task.step_end = end;
     task.hidden = c_.hidden, task.output = c_.output(), task.pitch = pitch_, task.output_pitch = output_pitch_;
     task.ut = p.ut, task.projection_t = p.projection_t;
+    task.unpacked = unpacked_ ? net_.raw(sweep(d)).hh : nullptr;
     task.dy = dy_;
     if (dy_.data) task.dy.data += d * c_.output();
     task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};
@@ -179,6 +181,7 @@ class BackwardLayer {
   const int pitch_, output_pitch_;
   const int64_t steps_;
   const BackwardWork<T> work_;
+  const bool unpacked_;                // weights are read where they lie
   const LayerGradients<T> gradients_;  // which refers to work_
   Barrier barriers_[2];
 

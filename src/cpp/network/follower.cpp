@@ -73,6 +73,30 @@ void Follower<T>::run(const Backend& backend, const T* const* weights, const Seq
   follow(backend, weights, call.steps, call.batch, call.threads)->run(call);
 }
 
+template <class T>
+void Follower<T>::forward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call,
+                                   char* reserve) const {
+  Tape<T> tape(config_, call, true);
+  Arena arena(reserve);
+  tape.lay_out(arena, config_, kernels_of<T>(backend).cells[int(config_.cell)]);
+  fastrnn::forward_unpacked(config_, backend, weights, tape);
+}
+
+template <class T>
+void Follower<T>::backward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call,
+                                    const char* reserve, const Gradients<T>& gradients) {
+  std::unique_ptr<Network<T>> network;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    network.swap(unpacked_);
+  }
+  if (!network || &network->backend() != &backend) network = std::make_unique<Network<T>>(config_, backend);
+  network->take(weights);
+  network->backward(call, reserve, gradients);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  network.swap(unpacked_);
+}
+
 template class Follower<float>;
 template class Follower<double>;
 

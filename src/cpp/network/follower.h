@@ -24,12 +24,17 @@ class Follower {
                                            int threads);
   // A pass without a tape, by packed weights or, where it reads them only once, by those where they lie.
   void run(const Backend& backend, const T* const* weights, const Sequence<T>& call);
+  // Both passes of a step that reads weights where they lie (suits_unpacked); reserve as in Network.
+  void forward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call, char* reserve) const;
+  void backward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call, const char* reserve,
+                         const Gradients<T>& gradients);
   int64_t packings() const { return packings_.load(std::memory_order_relaxed); }
 
  private:
   const Config config_;
   std::mutex mutex_;
   std::shared_ptr<Network<T>> network_;
+  std::unique_ptr<Network<T>> unpacked_;  // of a pass back that is over
   std::vector<const T*> weights_;
   uint64_t fingerprint_ = 0;
   std::atomic<int64_t> packings_{0};

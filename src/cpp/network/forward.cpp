@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "network/forward_layer.h"
+#include "network/unpacked.h"
 
 namespace fastrnn {
 namespace {
@@ -23,8 +24,11 @@ void run_layer(const Network<T>& net, const Tape<T>& tape, int layer, const Plan
 template <class T>
 void Network<T>::pass(const Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
+  if (!forward_ready_ && suits_unpacked(config_, backend_, call))
+    return forward_unpacked(config_, backend_, raw_.data(), tape);
   const Use use = tape.keeps || call.regions ? Use::training : Use::inference;
   const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
+  pack_forward(packing_threads(use, call.steps, call.batch, call.threads));
   const bool in_place = call.dropout > 0 && !tape.keeps;  // a layer reads what it wrote once more, at the next step
   const std::vector<Plan> plans =
       this->plans(call.steps, call.batch, tape.order.rows(), call.threads, use, distance, !in_place);
@@ -73,21 +77,11 @@ void Network<T>::forward(const Sequence<T>& call, char* reserve) const {
   pass(tape);
 }
 
-template <class T>
-size_t Network<T>::reserve_bytes(const Sequence<T>& call) const {
-  Tape<T> tape(config_, call, true);
-  Arena sizes;
-  tape.lay_out(sizes, config_, cell());
-  return sizes.used();
-}
-
 template void Network<float>::run(const Sequence<float>&) const;
 template void Network<double>::run(const Sequence<double>&) const;
 template std::unique_ptr<Tape<float>> Network<float>::forward(const Sequence<float>&) const;
 template std::unique_ptr<Tape<double>> Network<double>::forward(const Sequence<double>&) const;
 template void Network<float>::forward(const Sequence<float>&, char*) const;
 template void Network<double>::forward(const Sequence<double>&, char*) const;
-template size_t Network<float>::reserve_bytes(const Sequence<float>&) const;
-template size_t Network<double>::reserve_bytes(const Sequence<double>&) const;
 
 }  // namespace fastrnn

@@ -133,7 +133,9 @@ class ForwardLayer {
     return task;
   }
 
-  States<T> states(int direction) const { return States<T>(net_, tape_, net_.config().sweep(layer_, direction)); }
+  States<T> states(int direction) const {
+    return States<T>(net_.config(), tape_, net_.config().sweep(layer_, direction));
+  }
 
   // Where bias + W x of chunk k lies.
   T* buffer(int direction, int64_t k) const {

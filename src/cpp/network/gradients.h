@@ -30,21 +30,13 @@ class LayerGradients {
 
   // dx of the block's rows.
   void input(int d, const BackwardTask<T>& block, const Team& team, int thread) const {
-    if (!dx_.data) return;
-    const ThreadWork<T>& t = work_.threads[thread];
-    const bool second = d == 1 && work_.second_dx.data;
-    const Rows<T>& dx = second ? work_.second_dx : dx_;
-    each_row(block, [&](int n, int64_t step, int place) {
-      t.left[n] = block.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
-      t.right[n] = row_at(dx, block.schedule, step, place);
-    });
-    int offsets[kMaxGates];
-    for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
-    const Range mine = part_of(tape_.order.rows(block.step_begin, block.step_end), team.rank, team.size);
-    const ProductTask<T> product = {t.left,    t.right,      cell_.gates,
-                                    c_.hidden, offsets,      net_.weights(sweep(d)).wt,
-                                    nullptr,   input_size(), d == 1 && !second};
-    net_.kernels().product(product, rows_between(int(mine.begin), int(mine.end)));
+    const int64_t rows = tape_.order.rows(block.step_begin, block.step_end);
+    const Range mine = part_of(rows, team.rank, team.size);
+    if (block.unpacked) {
+      multiply_input(d, block, thread, units_part(int(rows), team.rank, team.size));
+    } else {
+      multiply_input(d, block, thread, rows_between(int(mine.begin), int(mine.end)));
+    }
   }
 
   // Of dgates of every live row.
@@ -114,6 +106,23 @@ class LayerGradients {
   Rows<double> norms_of(int d) const {
     const ptrdiff_t batch = tape_.order.batch();
     return {call_.step_norms + sweep(d) * tape_.order.steps() * batch, batch, 1};
+  }
+
+  void multiply_input(int d, const BackwardTask<T>& block, int thread, const Share& share) const {
+    if (!dx_.data) return;
+    const ThreadWork<T>& t = work_.threads[thread];
+    const bool second = d == 1 && work_.second_dx.data;
+    const Rows<T>& dx = second ? work_.second_dx : dx_;
+    each_row(block, [&](int n, int64_t step, int place) {
+      t.left[n] = block.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
+      t.right[n] = row_at(dx, block.schedule, step, place);
+    });
+    int offsets[kMaxGates];
+    for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
+    ProductTask<T> product = {t.left,  t.right,      cell_.gates,      c_.hidden, offsets, net_.weights(sweep(d)).wt,
+                              nullptr, input_size(), d == 1 && !second};
+    if (block.unpacked) product.unpacked = net_.raw(sweep(d)).ih;
+    net_.kernels().product(product, share);
   }
 
   void initialise(int d) const {

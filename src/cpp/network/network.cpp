@@ -12,19 +12,24 @@ Network<T>::Network(const Config& config, const Backend& backend, const Core* co
       pool_(std::make_shared<BlockPool>()),
       crew_(Crew::shared()),
       packed_(size_t(config.sweeps())) {
-  forward_block_ = carved([&](Arena& arena) {
-    for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-      packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
-    }
-  });
-  if (!core && double(forward_block_.bytes()) > core_.l2_bytes / 2) core_ = Core::measured(backend);
+  Arena sizes;
+  lay_out_forward(sizes);
+  packed_bytes_ = sizes.used();
+  if (!core && double(packed_bytes_) > core_.l2_bytes / 2) core_ = Core::measured(backend);
+}
+
+template <class T>
+void Network<T>::lay_out_forward(Arena& arena) const {
+  for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
+    packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
+  }
 }
 
 template <class T>
 template <class Pack>
 void Network<T>::pack_all(int threads, Pack pack) const {
   constexpr double flops_per_byte = 8;  // packing moves a byte in the time of about so many operations
-  const int workers = threads_for(flops_per_byte * double(forward_block_.bytes()), kernels().lanes, threads);
+  const int workers = threads_for(flops_per_byte * double(packed_bytes_), kernels().lanes, threads);
   parallel(workers, [&](const Team& team) {
     for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
       pack(packed_[size_t(sweep)], config_.input_of(config_.layer_of(sweep)), raw_weights(config_, raw_.data(), sweep),
@@ -35,18 +40,35 @@ void Network<T>::pack_all(int threads, Pack pack) const {
 
 template <class T>
 void Network<T>::pack(const T* const* weights, int threads) {
+  const bool taken = !forward_ready_ && !backward_ready_ &&
+                     std::equal(raw_.begin(), raw_.end(), weights, weights + config_.weight_count());
+  if (!taken) take(weights);  // else steps may be reading them
+  pack_forward(threads);
+}
+
+template <class T>
+void Network<T>::take(const T* const* weights) {
   const std::lock_guard<std::mutex> lock(mutex_);
   raw_.assign(weights, weights + config_.weight_count());
-  backward_ready_ = false;
+  forward_ready_ = backward_ready_ = false;
+}
+
+template <class T>
+void Network<T>::pack_forward(int threads) const {
+  if (forward_ready_.load(std::memory_order_acquire)) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (forward_ready_) return;
+  if (!forward_block_.data()) forward_block_ = carved([&](Arena& arena) { lay_out_forward(arena); });
   find_bf16();
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
     if (packed.is_bf16) packed.pack_bf16(backend_, config_, input, team.rank, team.size);
   });
+  forward_ready_.store(true, std::memory_order_release);
 }
 
 template <class T>
-void Network<T>::find_bf16() {
+void Network<T>::find_bf16() const {
   const auto all = [&](int sweep) {
     const RawWeights<const T> raw = raw_weights(config_, raw_.data(), sweep);
     const size_t rows = size_t(cell().gates) * size_t(config_.hidden), outputs = size_t(config_.output());
@@ -55,7 +77,7 @@ void Network<T>::find_bf16() {
            (!raw.hr || all_bf16(raw.hr, outputs * size_t(config_.hidden)));
   };
   for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-    const bool found = forward_block_.bytes() >= kLeastHalved && all(sweep);
+    const bool found = packed_bytes_ >= kLeastHalved && all(sweep);
     if (found && !bf16_block_.data()) {
       const auto lay_out = [&](Arena& arena) {
         for (int s = 0; s < config_.sweeps(); ++s) {
@@ -70,6 +92,7 @@ void Network<T>::find_bf16() {
 
 template <class T>
 void Network<T>::pack_backward(int threads) const {
+  if (backward_ready_.load(std::memory_order_acquire)) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (backward_ready_) return;
   if (!backward_block_.data()) {
@@ -82,11 +105,12 @@ void Network<T>::pack_backward(int threads) const {
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
     packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size);
   });
-  backward_ready_ = true;
+  backward_ready_.store(true, std::memory_order_release);
 }
 
 template <class T>
 ForwardTask<T> Network<T>::forward_task(int sweep) const {
+  pack_forward(1);
   const PackedWeights<T>& p = weights(sweep);
   ForwardTask<T> task = {};
   task.input = config_.input_of(config_.layer_of(sweep)), task.hidden = config_.hidden;
@@ -149,8 +173,14 @@ template Network<float>::Network(const Config&, const Backend&, const Core*);
 template Network<double>::Network(const Config&, const Backend&, const Core*);
 template void Network<float>::pack(const float* const*, int);
 template void Network<double>::pack(const double* const*, int);
-template void Network<float>::find_bf16();
-template void Network<double>::find_bf16();
+template void Network<float>::take(const float* const*);
+template void Network<double>::take(const double* const*);
+template void Network<float>::pack_forward(int) const;
+template void Network<double>::pack_forward(int) const;
+template void Network<float>::lay_out_forward(Arena&) const;
+template void Network<double>::lay_out_forward(Arena&) const;
+template void Network<float>::find_bf16() const;
+template void Network<double>::find_bf16() const;
 template void Network<float>::pack_backward(int) const;
 template void Network<double>::pack_backward(int) const;
 template int Network<float>::packing_threads(Use, int64_t, int, int) const;

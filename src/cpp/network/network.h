@@ -2,6 +2,7 @@
 // vectors. Letters as in tasks.h; D directions, L layers. All arrays are float or double.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -29,8 +30,13 @@ class Network {
   // weights in torch's order, sweep after sweep: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
   // unchanged, until the next pack or pack_backward: the first backward packs their transposes otherwise.
   void pack(const T* const* weights, int threads = 1);
+  // The same for weights of which few passes are to come: nothing is packed before a pass needs it. A single step of
+  // few rows reads them where they lie (network/unpacked.h), so they must not change while it runs.
+  void take(const T* const* weights);
 
-  // Packs the transposes now, so that the raw weights may change before backward.
+  // Packs what is not packed yet of weights that were taken; or, so that the raw weights may change before backward,
+  // the transposes.
+  void pack_forward(int threads) const;
   void pack_backward(int threads) const;
   // How many of `threads` should pack for a pass to come: all while cores are near each other, else as many as the pass
   // takes, since each then multiplies with what it has packed itself.
@@ -44,7 +50,6 @@ class Network {
   // numbers. backward reads x, y, lengths, dropout and seed of its call; they must be those of forward.
   void forward(const Sequence<T>& call, char* reserve) const;
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
-  size_t reserve_bytes(const Sequence<T>& call) const;
 
   Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0) const;
   // Of all layers, which may be at work together where that is allowed.
@@ -75,27 +80,29 @@ class Network {
   const Kernels<T>& kernels() const { return kernels_of<T>(backend_); }
   const CellKernels<T>& cell() const { return kernels().cells[int(config_.cell)]; }
   const PackedWeights<T>& weights(int sweep) const { return packed_[size_t(sweep)]; }
+  RawWeights<const T> raw(int sweep) const { return raw_weights(config_, raw_.data(), sweep); }
   ForwardTask<T> forward_task(int sweep) const;  // its sizes and weights; the rest is the caller's
-  size_t packed_bytes() const { return forward_block_.bytes() + bf16_block_.bytes(); }
+  size_t packed_bytes() const { return packed_bytes_ + bf16_block_.bytes(); }
 
  private:
   void pass(const Tape<T>& tape) const;
-  void find_bf16();
+  void lay_out_forward(Arena& arena) const;
+  void find_bf16() const;
   // pack(packed, input, raw, team) for each sweep, by every thread of a team.
   template <class Pack>
   void pack_all(int threads, Pack pack) const;
 
   Config config_;
   const Backend& backend_;
-  Core core_;  // measured where the weights do not lie in its own caches
+  size_t packed_bytes_;  // for the passes forward
+  Core core_;            // measured where the weights do not lie in its own caches
   std::vector<const T*> raw_;
-  Block forward_block_, bf16_block_;  // the latter from the first weights on that are bfloat16
   std::shared_ptr<BlockPool> pool_;
   std::shared_ptr<Crew> crew_;
-  // Filled by the first backward, behind the lock.
+  // Filled by the first pass of either kind that needs it, behind the lock.
   mutable std::mutex mutex_;
-  mutable bool backward_ready_ = false;
-  mutable Block backward_block_;
+  mutable std::atomic<bool> forward_ready_{false}, backward_ready_{false};
+  mutable Block forward_block_, backward_block_, bf16_block_;  // the last from the first weights that are bfloat16
   mutable std::vector<PackedWeights<T>> packed_;
 };
 

@@ -5,8 +5,9 @@
 #include <algorithm>
 
 #include "network/call.h"
-#include "network/network.h"
+#include "network/config.h"
 #include "network/schedule.h"
+#include "network/share.h"
 #include "network/tape.h"
 
 namespace fastrnn {
@@ -51,13 +52,13 @@ void copy_unless_there(const T* from, int n, T* to) {
 template <class T>
 class States {
  public:
-  States(const Network<T>& net, const Tape<T>& tape, int sweep)
-      : net_(net), tape_(tape), trace_(tape.sweeps[size_t(sweep)]), caller_{sweep, tape.order.batch()} {}
+  States(const Config& config, const Tape<T>& tape, int sweep)
+      : config_(config), tape_(tape), trace_(tape.sweeps[size_t(sweep)]), caller_{sweep, tape.order.batch()} {}
 
   // Before the first step. Threads that share units read each other's rows then.
   void begin(const Share& share) const {
     if (!trace_.h0_copy && !trace_.c0_copy) return;
-    const int output = net_.config().output(), hidden = net_.config().hidden;
+    const int output = config_.output(), hidden = config_.hidden;
     each_own_row(tape_.order, share, [&](int row, int) {
       copy_row(caller_.of(tape_.call.h0, row, output), output, trace_.h0_copy, row, output);
       copy_row(caller_.of(tape_.call.c0, row, hidden), hidden, trace_.c0_copy, row, padded(hidden));
@@ -67,12 +68,12 @@ class States {
 
   // Behind the last step, which all threads have done: h and c at each row's end.
   void end(const Share& share, const Rows<T>& y, const Schedule& s) const {
-    const int output = net_.config().output(), hidden = net_.config().hidden;
+    const int output = config_.output(), hidden = config_.hidden;
     each_own_row(tape_.order, share, [&](int row, int place) {
       const int last = tape_.order.length(place) - 1;
       const T* const h = last < 0 ? row_of(trace_.h0, row) : row_at(y, s, last, place);
       copy_unless_there(h, output, caller_.of(tape_.call.hn, row, output));
-      if (!net_.cell().has_cell_state) return;
+      if (!trace_.c0.data) return;
       const T* const c = last < 0           ? row_of(trace_.c0, row)
                          : trace_.tape_cell ? trace_.tape_cell + (s.first[last] + place) * padded(hidden)
                                             : row_of(trace_.cell, row);
@@ -82,7 +83,7 @@ class States {
   }
 
  private:
-  const Network<T>& net_;
+  const Config& config_;
   const Tape<T>& tape_;
   const Trace<T>& trace_;
   const SweepRows caller_;
@@ -92,14 +93,14 @@ class States {
 template <class T>
 class StateGradients {
  public:
-  StateGradients(const Network<T>& net, const RowOrder& order, const Gradients<T>& call, int sweep, T* dstate, T* carry)
+  StateGradients(const Config& config, const RowOrder& order, const Gradients<T>& call, int sweep, T* dstate, T* carry)
       : order_(order),
         call_(call),
         dstate_(dstate),
         carry_(carry),
         caller_{sweep, order.batch()},
-        output_(net.config().output()),
-        hidden_(net.config().hidden) {}
+        output_(config.output()),
+        hidden_(config.hidden) {}
 
   // Before the last step. Threads that share units read each other's rows then.
   void begin(const Share& share) const {

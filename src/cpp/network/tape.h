@@ -99,4 +99,13 @@ struct Tape {
   Loan memory;
 };
 
+// Of a tape that lies in memory of the caller's.
+template <class T>
+size_t reserve_bytes(const Config& c, const CellKernels<T>& cell, const Sequence<T>& call) {
+  Tape<T> tape(c, call, true);
+  Arena sizes;
+  tape.lay_out(sizes, c, cell);
+  return sizes.used();
+}
+
 }  // namespace fastrnn

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <optional>
 
+#include "network/unpacked.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/followed.h"
@@ -88,10 +89,16 @@ class Pass {
       results.append(std::move(dw));
     });
     g.weights = all ? gradients.data() : nullptr;
+    check_reserve(reserve);
+    const char* const tape = reserve.data<const char>();
     const Unlocked unlocked;
-    const auto network = lease ? leased(*lease) : follow();
-    check_reserve(*network, reserve);
-    network->backward(sequence_, reserve.data<const char>(), g);
+    if (lease) {
+      leased(*lease)->backward(sequence_, tape, g);
+    } else if (suits_unpacked(config_, backend_, sequence_)) {
+      any_.of<T>().backward_unpacked(backend_, weights_->data(), sequence_, tape, g);
+    } else {
+      follow()->backward(sequence_, tape, g);
+    }
     return results;
   }
 
@@ -105,25 +112,27 @@ class Pass {
     sequence_.y = rows<T>(given_.kept(output, y));
   }
 
-  // Returns the tape, and a lease of the packed weights for one pass back.
+  // Returns the tape, and a lease of the packed weights for one pass back; None where it reads those of torch, too.
   py::object forward_with_tape(py::object& lease) {
-    std::shared_ptr<const Network<T>> network;
-    {
-      const Unlocked unlocked;
-      network = follow();
-      network->pack_backward(network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
-    }
     // Of a padded batch all rows as if they were whole: who records shapes alone does not know lengths, and memory that
     // nobody touches takes no page.
     Sequence<T> whole = sequence_;
     if (call_.lengths) whole.lengths = nullptr;
-    const Tensor reserve = tape(network->reserve_bytes(whole) / sizeof(T));
+    const Tensor reserve = tape(reserve_bytes(config_, cell(), whole) / sizeof(T));
+    check_reserve(reserve);
+    std::shared_ptr<const Network<T>> network;
     {
       const Unlocked unlocked;
-      check_reserve(*network, reserve);
-      network->forward(sequence_, reserve.data<char>());
+      if (suits_unpacked(config_, backend_, sequence_)) {
+        any_.of<T>().forward_unpacked(backend_, weights_->data(), sequence_, reserve.data<char>());
+      } else {
+        network = follow();
+        network->pack_backward(
+            network->packing_threads(Use::backward, sequence_.steps, sequence_.batch, call_.threads));
+        network->forward(sequence_, reserve.data<char>());
+      }
     }
-    lease = py::cast(std::make_unique<Lease>(Lease{{}, std::move(network)}));
+    if (network) lease = py::cast(std::make_unique<Lease>(Lease{{}, std::move(network)}));
     return reserve.object();
   }
 
@@ -164,8 +173,8 @@ class Pass {
     return any_.of<T>().follow(backend_, weights_->data(), sequence_.steps, sequence_.batch, call_.threads);
   }
 
-  void check_reserve(const Network<T>& network, const Tensor& reserve) const {
-    const size_t needed = network.reserve_bytes(sequence_);
+  void check_reserve(const Tensor& reserve) const {
+    const size_t needed = reserve_bytes(config_, cell(), sequence_);
     const bool placed = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign == 0;
     const bool flat = reserve.dims() == 1 && reserve.contiguous();
     const size_t bytes = flat ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;

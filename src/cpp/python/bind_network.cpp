@@ -5,6 +5,7 @@
 #include <iterator>
 #include <tuple>
 
+#include "network/unpacked.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/method.h"
@@ -63,6 +64,21 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
       net->pack(pointers.data(), net->packing_threads(Use::training, steps, int(std::min(batch, kMaxBatch)), most));
     }
     any.weights.swap(kept);
+  });
+}
+
+// The same for one pass that would read packed weights only once. False, and nothing has changed, where it is none.
+bool take(AnyNetwork& any, const py::sequence& weights, int64_t steps, int64_t batch) {
+  return visit_made(any.network, "network", [&](const auto& net) {
+    using T = element_of<decltype(net)>;
+    Sequence<T> call = {};
+    call.steps = steps, call.batch = int(std::clamp<int64_t>(batch, 0, kMaxBatch));
+    if (!suits_unpacked(net->config(), net->backend(), call)) return false;
+    const auto pointers = weight_pointers(*net, weights, "weights", false);
+    auto kept = weights.template cast<std::vector<py::object>>();
+    net->take(pointers.data());
+    any.weights.swap(kept);
+    return true;
   });
 }
 
@@ -286,6 +302,7 @@ void bind_network(py::module_& m) {
   py::class_<AnyNetwork, std::shared_ptr<AnyNetwork>> network(m, "Network");
   network.def(py::init(&make_network))
       .def("pack", &pack, py::arg("weights"), py::arg("threads") = 1, py::arg("steps") = 1, py::arg("batch") = 1)
+      .def("take", &take)
       .def("freeze", &freeze)
       .def("weights", &copy_weights)
       .def_property_readonly("config", &config_tuple)

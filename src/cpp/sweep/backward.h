@@ -1,6 +1,7 @@
 // Steps downwards: dh from the step after, through the cell, into dgates.
 #pragma once
 
+#include "gemm/few_rows.h"
 #include "sweep/places.h"
 
 namespace fastrnn {
@@ -147,6 +148,31 @@ struct UnprojectPhase {
   }
 };
 
+// dh before the only step, of some rows and columns.
+template <class Cell, class T>
+void unpacked_dstate(const BackwardTask<T>& a, const Share& share, const BlockRange& blocks) {
+  using HiddenGates = typename Cell::HiddenGates;
+  const T* dgates[kFewRows];
+  T* dstate[kFewRows];
+  const int rows = share.row_end - share.row_begin;
+  for (int r = 0; r < rows; ++r) {
+    dgates[r] = a.dgates + ptrdiff_t(share.row_begin + r) * Cell::accumulators * a.pitch;
+    dstate[r] = a.dstate + ptrdiff_t(share.row_begin + r) * a.output_pitch;
+  }
+  int offsets[HiddenGates::count];
+  for (int g = 0; g < HiddenGates::count; ++g) offsets[g] = HiddenGates::index[g] * a.pitch;
+  ProductTask<T> product = {dgates, dstate, HiddenGates::count, a.hidden, offsets, nullptr, nullptr, a.output, false};
+  product.unpacked = a.unpacked;
+  unpacked_product(product, 0, rows, blocks);
+  if constexpr (Cell::carries_dh) {
+    constexpr int L = kLanes<T>;
+    for (int r = 0; r < rows; ++r) {
+      const T* const carry = a.carry + ptrdiff_t(share.row_begin + r) * a.pitch;
+      for (int j = blocks.begin * L; j < blocks.end * L; ++j) dstate[r][j] = dstate[r][j] + carry[j];
+    }
+  }
+}
+
 // Steps [step_begin, step_end) downwards; when step_begin is 0, and it is wanted, also dh before the first step.
 template <class Cell, class T>
 void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t steps) {
@@ -156,6 +182,10 @@ void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t ste
   for (int64_t step = task.step_end - 1; step >= first; --step) {
     const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
     const bool down = step & 1;
+    if (step < 0 && task.unpacked) {
+      unpacked_dstate<Cell>(task, share, output);
+      break;
+    }
     cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end, down);
     if (step < 0) break;
     const int live = places(share, live_rows(task.schedule, step));

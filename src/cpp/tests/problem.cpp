@@ -112,15 +112,20 @@ uint64_t hash_of(const std::vector<T>& values, uint64_t seed) {
 }
 
 template <class T>
+uint64_t results_hash(const Problem<T>& p) {
+  uint64_t h = hash_of(p.y);
+  for (const auto* part : {&p.hn, &p.cn, &p.dx, &p.dh0, &p.dc0}) h = hash_of(*part, h);
+  for (const auto& w : p.dweights) h = hash_of(w, h);
+  return hash_of(p.norms, h);
+}
+
+template <class T>
 uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain, const Core* core) {
   Problem<T> p(shape, gain);
   const auto net = p.network(backend, core);
   const auto tape = net->forward(p.sequence(threads));
   if (!shape.forward_only) net->backward(*tape, p.gradients(threads));
-  uint64_t h = hash_of(p.y);
-  for (const auto* part : {&p.hn, &p.cn, &p.dx, &p.dh0, &p.dc0}) h = hash_of(*part, h);
-  for (const auto& w : p.dweights) h = hash_of(w, h);
-  return hash_of(p.norms, h);
+  return results_hash(p);
 }
 
 std::vector<const Backend*> usable_backends() {
@@ -138,6 +143,8 @@ template struct Problem<float>;
 template struct Problem<double>;
 template uint64_t hash_of(const std::vector<float>&, uint64_t);
 template uint64_t hash_of(const std::vector<double>&, uint64_t);
+template uint64_t results_hash(const Problem<float>&);
+template uint64_t results_hash(const Problem<double>&);
 template uint64_t pass_hash<float>(const Shape&, const Backend&, int, double, const Core*);
 template uint64_t pass_hash<double>(const Shape&, const Backend&, int, double, const Core*);
 

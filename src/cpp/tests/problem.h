@@ -40,6 +40,10 @@ struct Problem {
 template <class T>
 uint64_t hash_of(const std::vector<T>& values, uint64_t seed = 14695981039346656037u);  // FNV-1a of the bytes
 
+// Of all that a pass and the one back have written.
+template <class T>
+uint64_t results_hash(const Problem<T>& p);
+
 // Everything a pass gives, in one hash.
 template <class T>
 uint64_t pass_hash(const Shape& shape, const Backend& backend, int threads, double gain = 0.5,

@@ -47,6 +47,83 @@ void test_shape(const Shape& shape, const Backend& backend) {
   }
 }
 
+// Both passes, by weights that were taken or packed, and back by rows of them or by their transposes.
+template <class T>
+void test_training(const Shape& shape, const Backend& backend) {
+  uint64_t expected = 0;
+  for (const int threads : {1, 2, 3}) {
+    for (const bool taken : {false, true}) {
+      for (const bool transposed : {true, false}) {
+        Problem<T> p(shape);
+        const auto net = p.network(backend);
+        if (taken) net->take(p.weight_pointers.data());
+        const auto tape = net->forward(p.sequence(threads));
+        if (transposed) net->pack_backward(threads);
+        net->backward(*tape, p.gradients(threads));
+        const uint64_t found = results_hash(p);
+        if (!expected) expected = found;
+        CHECK(found == expected, "%s %s, %d threads, taken %d, transposed %d: %" PRIx64 " and %" PRIx64, shape.name,
+              backend.name, threads, taken, transposed, found, expected);
+      }
+    }
+  }
+}
+
+// The results of a network whose weights are all doubled after `before(network)`.
+template <class Before, class Pass>
+uint64_t doubled_after(const Shape& shape, Before before, Pass pass) {
+  Problem<float> p(shape);
+  const auto net = p.network(current_backend());
+  net->take(p.weight_pointers.data());
+  before(*net, p);
+  for (auto& w : p.weights) {
+    for (float& value : w) value *= 2;
+  }
+  pass(*net, p);
+  return results_hash(p);
+}
+
+// A step reads weights that were taken when it needs them, and so does what packs them first.
+void test_what_is_read_when() {
+  Shape step = kShapes[2], sequence = step;
+  step.batch = 1, sequence.steps = 5;
+  const auto nothing = [](const Network<float>&, Problem<float>&) {};
+  const auto run = [](const Network<float>& net, Problem<float>& p) { net.run(p.sequence(1)); };
+  const auto pack = [](const Network<float>& net, Problem<float>&) { net.pack_forward(1); };
+  const auto back = [](const Network<float>& net, Problem<float>& p) {
+    net.backward(*net.forward(p.sequence(1)), p.gradients(1));
+  };
+  const auto repack = [&](Network<float>& net, Problem<float>& p) { net.pack(p.weight_pointers.data()), run(net, p); };
+  const uint64_t doubled = doubled_after(step, nothing, repack), whole = doubled_after(sequence, nothing, repack);
+  CHECK(doubled_after(step, nothing, run) == doubled, "a step of taken weights");
+  CHECK(doubled_after(step, run, run) == doubled, "the second step");
+  CHECK(doubled_after(step, pack, run) != doubled, "a step of packed ones");
+  CHECK(doubled_after(step, pack, repack) == doubled, "packed anew");
+  CHECK(doubled_after(sequence, nothing, run) == whole, "a sequence packs what was taken");
+  CHECK(doubled_after(sequence, run, run) != whole, "and does so once");
+  const auto transposes = [](const Network<float>& net, Problem<float>&) { net.pack_forward(1), net.pack_backward(1); };
+  const uint64_t read = doubled_after(step, pack, back);
+  CHECK(doubled_after(step, transposes, back) != read, "a pass back by transposes of before");
+}
+
+// A row that has no step, on a tape whose call has lost its lengths (as the border of C drops them).
+void test_a_row_without_a_step() {
+  Shape shape = kShapes[1];
+  shape.batch = 2, shape.ragged = true;
+  uint64_t expected = 0;
+  for (const bool transposed : {true, false}) {
+    Problem<float> p(shape);
+    p.lengths = {0, 1};
+    const auto net = p.network(current_backend());
+    if (transposed) net->pack_backward(1);
+    const auto tape = net->forward(p.sequence(1));
+    tape->call.lengths = nullptr;
+    net->backward(*tape, p.gradients(1));
+    if (transposed) expected = results_hash(p);
+    CHECK(results_hash(p) == expected, "%" PRIx64 " and %" PRIx64, results_hash(p), expected);
+  }
+}
+
 template <class Change>
 void refused(Change change) {
   Shape shape = kShapes[2];
@@ -62,8 +139,13 @@ void refused(Change change) {
 
 void test_unpacked() {
   for (const Backend* backend : usable_backends()) {
-    for (const Shape& shape : kShapes) test_shape<float>(shape, *backend), test_shape<double>(shape, *backend);
+    for (const Shape& shape : kShapes) {
+      test_shape<float>(shape, *backend), test_shape<double>(shape, *backend);
+      test_training<float>(shape, *backend), test_training<double>(shape, *backend);
+    }
   }
+  test_what_is_read_when();
+  test_a_row_without_a_step();
   refused([](Config&, Sequence<float>& call) { call.steps = 2; });
   refused([](Config&, Sequence<float>& call) { call.steps = 0; });
   refused([](Config&, Sequence<float>& call) { call.batch = kMostUnpackedRows + 1; });

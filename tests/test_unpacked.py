@@ -1,0 +1,280 @@
+"""Single steps of training: the first one since the weights changed reads them where they lie."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrnn
+from fastrnn import _core
+from support import (
+    CELLS,
+    DTYPES,
+    Net,
+    assert_close,
+    assert_same_bits,
+    clones,
+    expected,
+    in_threads,
+    packed,
+    problem,
+    run,
+)
+
+FEW = {"avx512": 4, "avx2": 2}  # rows for which nothing is packed; others 1
+NET = Net("lstm", 24, 40, layers=2, bidirectional=True)
+ONE_WAY = Net("lstm", 24, 40, layers=2)
+SIZES = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 161]
+
+
+def is_taken(layer):
+    """whether the last call has packed nothing"""
+    return layer._packing._lease.taken
+
+
+def changed(layer):
+    with layer.edit():
+        pass
+    return layer
+
+
+@settings(max_examples=80)
+@given(data=st.data())
+def test_the_bits_are_those_of_packed_weights(data, isa):
+    draw = data.draw
+    net = Net(
+        draw(st.sampled_from(CELLS)),
+        draw(st.sampled_from(SIZES)),
+        draw(st.sampled_from([15, 16, 17, 20, 31, 32, 48, 63, 100, 112])),
+        layers=draw(st.integers(1, 3)),
+        bidirectional=draw(st.booleans()),
+        bias=draw(st.booleans()),
+        dtype=draw(st.sampled_from(DTYPES)),
+    )
+    rows, threads = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    p, layer = problem(net, steps=1, batch=rows), net.build(num_threads=threads)
+    first = run(layer, p)
+    assert is_taken(layer) == (net.hidden >= 16 and rows <= FEW.get(isa, 1))
+    second = run(layer, p)
+    assert not is_taken(layer)
+    assert_same_bits(first, second)
+    assert_close(first, expected(layer.state_dict(), p), net.dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_columns(cell, dtype, isa):
+    """more than are summed at once, and rows of weights a multiple of 4 KB long"""
+    net = Net(cell, 2053, 1024, dtype=dtype)
+    p, layer = problem(net, steps=1, batch=FEW.get(isa, 1)), net.build()
+    first = run(layer, p)
+    assert is_taken(layer)
+    assert_same_bits(first, run(layer, p))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_columns_and_rows(threads, isa):
+    net = Net("gru", 203, 157, layers=2, bidirectional=True)
+    p = problem(net, steps=1, batch=1)
+    first = run(net.build(num_threads=threads), p)
+    assert_same_bits(first, run(net.build(num_threads=1), problem(net, steps=1, batch=1)))
+
+
+@pytest.mark.parametrize("value", [-0.0, np.inf, np.nan, 1e-42, 3e38])
+@pytest.mark.parametrize("cell", CELLS)
+def test_special_values(cell, value, isa):
+    net = Net(cell, 19, 37)
+    p, layer = problem(net, steps=1, batch=1), net.build()
+    p.x[0, 0, 5] = p.dy[0, 0, 36] = p.state[0][0, 0, 3] = value
+    with layer.edit() as weights:
+        weights["weight_ih_l0"][7, 3] = weights["weight_hh_l0"][30, 36] = value
+    assert_same_bits(run(layer, p), run(layer, p))
+
+
+@pytest.mark.parametrize("options", [{"input_grad": False}, {"step_norms": True}])
+def test_what_backward_is_asked_for(options, isa):
+    layer, p = NET.build(), problem(NET, steps=1, batch=1)
+    found = []
+    for _ in range(2):
+        _, _, tape = layer.forward(p.x, p.state)
+        found.append(layer.backward(tape, None, p.dstate, **options))
+    once, again = found
+    assert (once.input is None) == (again.input is None) == (not options.get("input_grad", True))
+    assert_same_bits(once.weights, again.weights)
+    assert_same_bits(
+        dict(zip("hc", once.state, strict=True)), dict(zip("hc", again.state, strict=True))
+    )
+    if once.step_norms is not None:
+        np.testing.assert_array_equal(once.step_norms, again.step_norms)
+
+
+@pytest.mark.parametrize("layout", ["unbatched", "batch_first", "strided"])
+def test_layouts(layout, isa):
+    p = problem(NET, steps=1, batch=1)
+    layer = fastrnn.LSTM(24, 40, 2, bidirectional=True, batch_first=layout == "batch_first", seed=1)
+    x, dy, state, dstate = p.x, p.dy, p.state, p.dstate
+    if layout == "unbatched":
+        x, dy = x[:, 0], dy[:, 0]
+        state, dstate = (tuple(s[:, 0] for s in pair) for pair in (state, dstate))
+    elif layout == "strided":
+        x, dy = (np.repeat(np.repeat(a, 2, 0), 3, 2)[::2, :, ::3] for a in (x, dy))
+    found = []
+    for _ in range(2):
+        y, _, tape = layer.forward(x, state)
+        assert is_taken(layer) == (not found)
+        g = layer.backward(tape, dy, dstate)
+        found.append({"y": y, "dx": g.input, "dh": g.state[0], "dc": g.state[1]} | g.weights)
+    assert_same_bits(*found)
+    wanted = expected(layer.state_dict(), p)
+    np.testing.assert_allclose(found[0]["dx"].reshape(1, 1, 24), wanted["dx"], rtol=0, atol=1e-5)
+
+
+def test_a_tape_outlives_what_comes_between(isa):
+    """a sequence, a stream, copies, all of which pack"""
+    layer, p = ONE_WAY.build(), problem(ONE_WAY, steps=1, batch=1)
+    wanted = run(layer, p)
+    betweens = [
+        lambda: layer(problem(ONE_WAY, steps=9, batch=3).x),
+        lambda: layer(p.x),
+        lambda: layer.stream().step(p.x[0, 0]),
+        lambda: fastrnn.StreamPool(layer, 3),
+        lambda: clones(layer),
+        lambda: layer.explain(5, 2),
+        lambda: run(layer, problem(ONE_WAY, steps=4, batch=3)),
+    ]
+    for between in betweens:
+        y, _, tape = changed(layer).forward(p.x, packed(p.state))
+        assert is_taken(layer)
+        between()
+        g = layer.backward(tape, p.dy, packed(p.dstate))
+        np.testing.assert_array_equal(y, wanted["y"])
+        np.testing.assert_array_equal(g.input, wanted["dx"])
+        assert_same_bits(g.weights, {name: wanted[name] for name in g.weights})
+
+
+def test_streams_keep_the_weights_that_a_step_has_read():
+    layer, p = ONE_WAY.build(), problem(ONE_WAY, steps=1, batch=1)
+    y, _, _ = layer.forward(p.x)
+    stream = layer.stream()
+    with layer.edit() as weights:
+        for w in weights.values():
+            w *= 2
+    for each in (stream, *clones(stream)):
+        np.testing.assert_array_equal(each.step(p.x[0, 0]), y[0, 0])
+
+
+def test_calls_that_look_like_a_step_and_are_none():
+    """what the shape does not tell: lists are no arrays, one row may have no step"""
+    layer = fastrnn.GRU(3, 16, seed=1)
+    x = np.ones((1, 1, 3), np.float32)
+    for other in ([[[1.0] * 3]] * 4, x[0, 0], np.ones((1, 1, 4), np.float32), x.astype(np.float64)):
+        with pytest.raises((TypeError, ValueError), match="^x: expected "):
+            changed(layer).forward(other)
+    y, _, tape = changed(layer).forward(x, lengths=[0])
+    assert not is_taken(layer)
+    assert not y.any() and not layer.backward(tape, np.ones_like(y)).weights["bias_hh_l0"].any()
+    dropping = fastrnn.GRU(3, 16, 2, dropout=0.5, seed=1)
+    dropping.forward(x)
+    assert not is_taken(dropping)
+    dropping.eval().forward(x)
+    assert not is_taken(dropping), "the weights have not changed"
+    changed(dropping).forward(x)
+    assert is_taken(dropping)
+
+
+def test_inside_an_edit_and_behind_it():
+    layer, p = NET.build(), problem(NET, steps=1, batch=1)
+    before, _, tape = layer.forward(p.x)
+    with layer.edit() as weights:
+        for w in weights.values():
+            w *= 0.5
+        inside, _, _ = layer.forward(p.x)
+        assert not is_taken(layer), "nobody may read what is being edited"
+        with pytest.raises(ValueError, match="^tape: expected a tape of the present weights"):
+            layer.backward(tape, before)
+    after, _, _ = layer.forward(p.x)
+    assert is_taken(layer)
+    np.testing.assert_array_equal(inside, after)
+    assert (before != after).any()
+
+
+class Edited:
+    """A native network whose first pass begins when another thread's edit does."""
+
+    def __init__(self, native, edit):
+        self.native, self.edit = native, edit
+
+    def __getattr__(self, name):
+        if name == "plain_forward" and self.edit:
+            self.edit, edit = None, self.edit
+            edit()
+        return getattr(self.native, name)
+
+
+def test_an_edit_that_begins_during_a_step(monkeypatch):
+    """the step reads half-edited weights: it is computed again"""
+    layer, twin, p = NET.build(), NET.build(), problem(NET, steps=1, batch=1)
+
+    def double(module):
+        with module.edit() as weights:
+            for w in weights.values():
+                w *= 2
+
+    make = layer._packing._make
+    monkeypatch.setattr(layer._packing, "_make", lambda: Edited(make(), lambda: double(layer)))
+    y, _, tape = layer.forward(p.x)
+    assert not is_taken(layer)
+    double(twin)
+    np.testing.assert_array_equal(y, twin.forward(p.x)[0])
+    monkeypatch.setattr(tape.lease, "native", tape.lease.native.native)
+    g, wanted = layer.backward(tape, p.dy), twin.backward(twin.forward(p.x)[2], p.dy)
+    assert_same_bits(g.weights, wanted.weights)
+
+
+def test_threads_that_train_while_another_edits():
+    """every result is that of the weights at some moment between two edits"""
+    net = Net("lstm", 16, 96)
+    layer, p, scales = net.build(), problem(net, steps=1, batch=1), (1.0, 0.5, 0.25, 2.0)
+    weights = layer.state_dict()
+
+    def results(module):
+        y, _, tape = module.forward(p.x)
+        try:
+            return y.tobytes(), module.backward(tape, p.dy).weights["weight_hh_l0"].tobytes()
+        except ValueError:  # the weights have changed since
+            return y.tobytes(), None
+
+    possible = {}
+    for scale in scales:
+        twin = net.build()
+        twin.load_state_dict({name: w * np.float32(scale) for name, w in weights.items()})
+        y, g = results(twin)
+        possible[y] = g
+
+    def work(k):
+        for i in range(150):
+            if k == 0:
+                layer.load_state_dict(
+                    {n: w * np.float32(scales[i % 4]) for n, w in weights.items()}
+                )
+                continue
+            y, g = results(layer)
+            assert y in possible and g in (None, possible[y])
+
+    in_threads(4, work)
+
+
+def test_the_core_says_what_it_takes(isa):
+    network = _core.Network("lstm", "float32", 3, 16, 1, True, False, 0)
+    weights = list(fastrnn.LSTM(3, 16).state_dict().values())
+    few = FEW.get(isa, 1)
+    taken = [
+        network.take(weights, steps, rows)
+        for steps, rows in ((1, few), (1, few + 1), (2, 1), (0, 1), (1, 0))
+    ]
+    assert taken == [True, False, False, False, False]
+    with pytest.raises(ValueError, match="^weights: expected 4 arrays, got 3"):
+        network.take(weights[:3], 1, 1)
+    assert not _core.Network("lstm", "float32", 3, 16, 1, True, False, 5).take([], 1, 1)
+    with pytest.raises(RuntimeError, match="^network: was never initialised"):
+        _core.Network.__new__(_core.Network).take(weights, 1, 1)
