@@ -26,9 +26,9 @@ template <class T>
 constexpr int kStrip = 4096 / int(sizeof(T));
 
 // Some rows of them. Where they lie counts. Rows of a matrix are often a multiple of 4 KB apart: together with four
-// rows that are, too, they fill a set of the cache. And a load waits for a store of a few steps ago whose address is the
-// same modulo 4 KB: 1 KB behind the matrix there is none, where its rows are 1 KB and more apart. Weights of 4 MB with
-// 1,024 columns, four rows, Zen 4, us: rows 4 KB apart 78 to 206, by chance; 4 KB and 256 bytes 72 to 104; so 73.
+// rows that are, too, they fill a set of the cache. And a load waits for a store of a few steps ago whose address is
+// the same modulo 4 KB: 1 KB behind the matrix there is none, where its rows are 1 KB and more apart. Weights of 4 MB
+// with 1,024 columns, four rows, Zen 4, us: rows 4 KB apart 78 to 206, by chance; 4 KB and 256 bytes 72 to 104; so 73.
 template <class T>
 class Strip {
  public:
