@@ -18,6 +18,7 @@ from support import (
     in_threads,
     packed,
     problem,
+    random,
     run,
 )
 
@@ -201,11 +202,11 @@ def test_inside_an_edit_and_behind_it():
 class Edited:
     """A native network whose first pass begins when another thread's edit does."""
 
-    def __init__(self, native, edit):
-        self.native, self.edit = native, edit
+    def __init__(self, native, edit, method="plain_forward"):
+        self.native, self.edit, self.method = native, edit, method
 
     def __getattr__(self, name):
-        if name == "plain_forward" and self.edit:
+        if name == self.method and self.edit:
             self.edit, edit = None, self.edit
             edit()
         return getattr(self.native, name)
@@ -262,6 +263,47 @@ def test_threads_that_train_while_another_edits():
             assert y in possible and g in (None, possible[y])
 
     in_threads(4, work)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_linear_has_the_bits_of_packed_weights(data, isa):
+    draw = data.draw
+    inputs, outputs = (draw(st.sampled_from([*SIZES, 100, 1025])) for _ in range(2))
+    dtype, rows = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 6))
+    linear = fastrnn.Linear(
+        inputs, outputs, bias=draw(st.booleans()), dtype=dtype, num_threads=draw(st.integers(1, 3))
+    )
+    x, dy = random(rows, inputs, dtype=dtype), random(rows, outputs, dtype=dtype)
+    found = []
+    for _ in range(2):
+        y, tape = linear.forward(x)
+        unpacked = outputs >= 16 and 1 <= rows <= FEW.get(isa, 1)
+        assert is_taken(linear) == (unpacked and not found)
+        g = linear.backward(tape, dy)
+        found.append({"y": y, "dx": g.input} | g.weights)
+    assert_same_bits(*found)
+    np.testing.assert_array_equal(found[0]["y"], linear(x))
+    w = linear.state_dict()["weight"]
+    np.testing.assert_allclose(found[0]["dx"], dy @ w, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found[0]["weight"], dy.T @ x, rtol=0, atol=1e-4)
+
+
+def test_a_linear_layer_whose_weights_change_during_a_pass(monkeypatch):
+    linear, x = fastrnn.Linear(5, 16, seed=1), random(1, 5)
+
+    def double():
+        with linear.edit() as weights:
+            for w in weights.values():
+                w *= 2
+
+    before = linear(x)
+    make = linear._packing._make
+    monkeypatch.setattr(linear._packing, "_make", lambda: Edited(make(), double, "run"))
+    linear._packing._lease = None
+    y, _ = linear.forward(x)
+    assert not is_taken(linear)
+    np.testing.assert_array_equal(y, 2 * before)
 
 
 def test_the_core_says_what_it_takes(isa):

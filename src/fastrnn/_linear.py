@@ -22,6 +22,7 @@ from ._arguments import (
     show_shape,
 )
 from ._initial import uniform
+from ._memory import in_large_pages
 from ._module import Module
 from ._packing import Lease, Packing
 from ._tape import Gradients, Tape
@@ -101,10 +102,13 @@ class Linear(Module):
         return {"cell": "linear", **sizes, "bias": str(self.bias).lower()}
 
     def _build(self) -> None:
-        weight, bias = self._weights["weight"], self._weights.get("bias")
+        self._weights["weight"] = weight = in_large_pages(self._weights["weight"])
+        bias = self._weights.get("bias")
         sizes = self._dtype.name, self._in, self._out, bias is not None
         self._packing: Packing[_core.Dense] = Packing(
-            lambda: _core.Dense(*sizes), lambda dense, *_: dense.pack(weight, bias)
+            lambda: _core.Dense(*sizes),
+            lambda dense, *_: dense.pack(weight, bias),
+            take=lambda dense, x, _: dense.take(weight, bias, len(x)),
         )
 
     @property
@@ -159,11 +163,16 @@ class Linear(Module):
             raise shape_error("x", f"[..., {self._in}] (in_features={self._in})", x.shape)
         flat = x.reshape(-1, self._in)
         y = _core.empty((len(flat), self._out), self._dtype)
-        lease = self._packing.acquire()
-        try:
-            lease.native.run(flat, y, self._threads or _threads.default)
-        finally:
-            lease.users.pop()
+        once = True
+        while True:
+            lease = self._packing.acquire(1, flat, False, once)
+            try:
+                lease.native.run(flat, y, self._threads or _threads.default)
+            finally:
+                lease.users.pop()
+            if not lease.taken or self._packing.begun == lease.version:
+                break
+            once = False  # the weights have changed meanwhile
         leading = x.shape[:-1]
         return y.reshape(*leading, self._out), _Input(flat, leading), lease
 

@@ -59,20 +59,48 @@ Dense<T>::Dense(const Backend& backend, int input, int output)
 
 template <class T>
 void Dense<T>::pack(const T* weight, const T* bias) {
+  const bool taken = !forward_ready_ && !backward_ready_ && raw_ == weight && raw_bias_ == bias;
+  if (!taken) set(weight, bias);  // else somebody may be multiplying with them
+  pack_forward();
+}
+
+template <class T>
+bool Dense<T>::take(const T* weight, const T* bias, int64_t rows) {
+  if (!suits_unpacked(rows)) return false;
+  set(weight, bias);
+  return true;
+}
+
+template <class T>
+void Dense<T>::set(const T* weight, const T* bias) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  raw_ = weight;
-  backward_ready_ = false;
-  kernels_.pack_rows(weight, output_, input_, 0, 1, values<T>(forward_block_));
-  std::fill_n(values<T>(bias_), padded(output_), T(0));
-  if (bias) std::copy_n(bias, output_, values<T>(bias_));
+  raw_ = weight, raw_bias_ = bias;
+  forward_ready_ = backward_ready_ = false;
+}
+
+template <class T>
+void Dense<T>::pack_bias(T* bias) const {
+  std::fill_n(bias, padded(output_), T(0));
+  if (raw_bias_) std::copy_n(raw_bias_, output_, bias);
+}
+
+template <class T>
+void Dense<T>::pack_forward() const {
+  if (forward_ready_.load(std::memory_order_acquire)) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (forward_ready_) return;
+  kernels_.pack_rows(raw_, output_, input_, 0, 1, values<T>(forward_block_));
+  pack_bias(values<T>(bias_));
   if constexpr (std::is_same_v<T, float>) {
-    const bool found = forward_block_.bytes() >= kLeastHalved && all_bf16(weight, size_t(input_) * size_t(output_));
+    const bool found = forward_block_.bytes() >= kLeastHalved && all_bf16(raw_, size_t(input_) * size_t(output_));
     const size_t bytes = whole_vectors(kernels_, output_) * size_t(pairs_of(input_)) * sizeof(uint32_t);
     if (found && !bf16_block_.data()) bf16_block_ = block_if_any([&] { return Block(bytes); });
     is_bf16_ = found && bf16_block_.data();
-    if (!is_bf16_) return;
-    backend_.bf16.pack_rows(values<T>(forward_block_), output_, input_, 0, 1, values<uint32_t>(bf16_block_));
+    if (is_bf16_) {
+      backend_.bf16.pack_rows(values<T>(forward_block_), output_, input_, 0, 1, values<uint32_t>(bf16_block_));
+    }
   }
+  forward_ready_.store(true, std::memory_order_release);
 }
 
 template <class T>
@@ -88,8 +116,8 @@ void Dense<T>::product(ProductTask<T> task, const T* in, T* out, int rows, int t
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
     const Range mine = part_of(rows, team.rank, team.size);
-    const Share share =
-        rows >= team.size ? rows_between(int(mine.begin), int(mine.end)) : units_part(rows, team.rank, team.size);
+    const bool by_rows = rows >= team.size && !task.unpacked;
+    const Share share = by_rows ? rows_between(int(mine.begin), int(mine.end)) : units_part(rows, team.rank, team.size);
     product_part<T>(kernels_, task, {in, task.depth, 0}, {out, task.outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
@@ -99,7 +127,29 @@ void Dense<T>::product(ProductTask<T> task, const T* in, T* out, int rows, int t
 
 template <class T>
 void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
+  if (!forward_ready_ && suits_unpacked(rows)) return run_unpacked(x, y, rows, threads);
+  pack_forward();
   product(forward_task(), x, y, rows, threads);
+}
+
+template <class T>
+void Dense<T>::run_unpacked(const T* x, T* y, int rows, int threads) const {
+  const int pitch = padded(output_);
+  T *sums = nullptr, *bias = nullptr;  // [N][pitch], [pitch]
+  const Loan memory = carved(
+      pool_, [&](Arena& arena) { sums = arena.take<T>(size_t(rows * pitch)), bias = arena.take<T>(size_t(pitch)); });
+  pack_bias(bias);
+  RowStep<T> steps[kMostUnpackedRows] = {};
+  for (int i = 0; i < rows; ++i) steps[i].x = x + ptrdiff_t(i) * input_;
+  UnpackedTask<T> task = {};
+  task.input = input_, task.hidden = output_, task.pitch = pitch;
+  task.w = raw_, task.bias = bias, task.accumulators = 1;
+  task.hidden_gate[0] = -1;
+  task.rows = steps, task.count = rows, task.sums = sums;
+  const size_t bytes = size_t(input_) * size_t(output_) * sizeof(T);
+  parallel(bytes < kWorthReadingTogether ? 1 : threads,
+           [&](const Team& team) { kernels_.unpacked_sums(task, team.rank, team.size); });
+  for (int i = 0; i < rows; ++i) std::copy_n(sums + ptrdiff_t(i) * pitch, output_, y + ptrdiff_t(i) * output_);
 }
 
 template <class T>
@@ -122,19 +172,28 @@ void Dense<T>::process(int64_t rows, Rows<const T> x, Rows<T> y) const noexcept 
 }
 
 template <class T>
+void Dense<T>::pack_backward() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (backward_ready_) return;
+  if (!backward_block_.data()) {
+    backward_block_ = Block(whole_vectors(kernels_, input_) * size_t(output_) * sizeof(T));
+  }
+  kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
+  backward_ready_ = true;
+}
+
+template <class T>
 void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const {
   if (dx) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!backward_block_.data()) {
-        backward_block_ = Block(whole_vectors(kernels_, input_) * size_t(output_) * sizeof(T));
-      }
-      if (!backward_ready_) kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
-      backward_ready_ = true;
-    }
     const int offset = 0;
-    product({nullptr, nullptr, 1, output_, &offset, values<T>(backward_block_), nullptr, input_, false}, dy, dx, rows,
-            threads);
+    ProductTask<T> task = {nullptr, nullptr, 1, output_, &offset, nullptr, nullptr, input_, false};
+    if (!backward_ready_ && suits_unpacked(rows)) {
+      task.unpacked = raw_;
+    } else {
+      pack_backward();
+      task.packed = values<T>(backward_block_);
+    }
+    product(task, dy, dx, rows, threads);
   }
   if (rows == 0) {
     std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));

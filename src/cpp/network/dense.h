@@ -1,6 +1,7 @@
 // A dense layer y = x W^T + b on the same products as the recurrent layers, and so with the same promise of bits.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -15,8 +16,11 @@ class Dense {
  public:
   Dense(const Backend& backend, int input, int output);
 
-  // weight [O, I], bias [O] or null. weight must live, unchanged, until the next pack.
+  // weight [O, I], bias [O] or null. They must live, unchanged, until the next pack.
   void pack(const T* weight, const T* bias);
+  // The same where nothing need be packed to run over so many rows once: few are multiplied with the weights where they
+  // lie. False, and nothing has changed, where they are more.
+  bool take(const T* weight, const T* bias, int64_t rows);
   void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
   // The same bits, on this thread: no memory, no lock. One row; or so many, their steps apart.
   void step(const T* x, T* y) const noexcept;
@@ -28,21 +32,27 @@ class Dense {
   int output() const { return output_; }
 
  private:
+  bool suits_unpacked(int64_t rows) const { return rows >= 1 && rows <= kernels_.unpacked_rows && output_ >= kPad; }
+  void set(const T* weight, const T* bias);
+  void pack_bias(T* bias) const;  // [padded(O)]
+  void pack_forward() const;
+  void pack_backward() const;
+  void run_unpacked(const T* x, T* y, int rows, int threads) const;
   ProductTask<T> forward_task() const;  // y of any rows
   void product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const;
 
   const Backend& backend_;
   const Kernels<T>& kernels_;
   int input_, output_;
-  const T* raw_ = nullptr;
+  const T *raw_ = nullptr, *raw_bias_ = nullptr;
   Block forward_block_, bias_;
-  Block bf16_block_;                             // as in RowProduct, from the first weights on that are bfloat16
-  bool is_bf16_ = false;                         // whether these are
   mutable BlockPool pool_{4, size_t(16) << 20};  // addresses of rows for backward: millions of them are not kept
   std::shared_ptr<Crew> crew_;
+  // Filled by the first use that needs it, behind the lock.
   mutable std::mutex mutex_;
-  mutable Block backward_block_;
-  mutable bool backward_ready_ = false;
+  mutable std::atomic<bool> forward_ready_{false}, backward_ready_{false};
+  mutable Block backward_block_, bf16_block_;  // the latter from the first weights on that are bfloat16
+  mutable bool is_bf16_ = false;               // whether these are
 };
 
 }  // namespace fastrnn

@@ -43,8 +43,10 @@ int rows_in(py::handle object, const char* name) {
   return int(a.shape(0));
 }
 
-void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
-  visit_made(any.dense, "dense", [&](const auto& dense) {
+// use(dense, weight, bias) of arrays that are kept if it is true.
+template <class Use>
+bool with_weights(AnyDense& any, const py::object& weight, const py::object& bias, Use use) {
+  const bool used = visit_made(any.dense, "dense", [&](const auto& dense) {
     using T = decltype(element(*dense));
     need_array(weight, "weight");
     if (any.bias) {
@@ -53,9 +55,18 @@ void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias)
       refuse_type("bias: expected None", bias);
     }
     const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
-    dense->pack(w, contiguous<T>(bias, "bias", {dense->output()}));
+    return use(*dense, w, contiguous<T>(bias, "bias", {dense->output()}));
   });
-  any.weight = weight;
+  if (used) any.weight = weight;
+  return used;
+}
+
+void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
+  with_weights(any, weight, bias, [](auto& dense, auto w, auto b) { return dense.pack(w, b), true; });
+}
+
+bool take_dense(AnyDense& any, const py::object& weight, const py::object& bias, int64_t rows) {
+  return with_weights(any, weight, bias, [&](auto& dense, auto w, auto b) { return dense.take(w, b, rows); });
 }
 
 void check_packed(const AnyDense& any) {
@@ -173,7 +184,11 @@ void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object
 
 void bind_dense(py::module_& m) {
   py::class_<AnyDense> dense(m, "Dense");
-  dense.def(py::init(&make_dense)).def("pack", &pack_dense).def("run", &run_dense).def("backward", &backward_dense);
+  dense.def(py::init(&make_dense))
+      .def("pack", &pack_dense)
+      .def("take", &take_dense)
+      .def("run", &run_dense)
+      .def("backward", &backward_dense);
   define_method<AnyDense, kDenseCall, &call_dense>(dense, "Return y [..., O] of x [..., I].");
 }
 
