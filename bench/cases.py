@@ -71,7 +71,7 @@ class Case:
             f"L{self.layers}": self.layers > 1,
             "bidirectional": self.bidirectional,
             "ragged": self.ragged,
-            "training": self.training and self.group != "training",
+            "training": self.training and self.group not in ("training", "single"),
             self.dtype: self.dtype != "float32",
             "bfloat16": self.bfloat16 and self.group != "halved",
             "denormal": self.denormal,
@@ -130,6 +130,16 @@ def rows() -> Iterator[Case]:
         yield from sizes({32: 1, 256: 1}, cell="lstm", B=256, **common)
         yield from sizes({64: 1}, cell="gru", B=256, **common)
         yield from sizes({256: 1}, cell="rnn", B=256, **common)
+
+
+def single() -> Iterator[Case]:
+    """A step that trains, as who learns sample by sample takes it: all its time goes into bytes."""
+    common = dict(group="single", T=1, training=True)
+    yield from sizes({64: 1, 256: 1, 512: 1, 1024: 1}, cell="lstm", B=1, **common)
+    yield from sizes({256: 1, 512: 1, 1024: 1}, cell="gru", B=1, **common)
+    yield from sizes({256: 1, 512: 1, 1024: 1}, cell="rnn", B=1, **common)
+    for cell in GATES:
+        yield from sizes({512: 1}, cell=cell, B=4, **common)
 
 
 def batch() -> Iterator[Case]:
@@ -226,15 +236,16 @@ def inside_torch() -> Iterator[Case]:
             yield Case(cell=cell, T=10, B=1, H=32, overhead=overhead, **limit)
         yield Case(cell="lstm", T=1, B=1, H=32, overhead=overhead, **limit)
         yield Case(cell="lstm", T=10, B=1, H=128, overhead=overhead, **limit)
-        if not learning:  # what agents and decoders do
-            yield from sizes({512: 1, 1024: 1}, cell="gru", T=1, B=1, **limit)
-            yield from sizes({512: 1, 1024: 1}, cell="lstm", T=1, B=4, **limit)
+        # what agents and decoders do
+        yield from sizes({512: 1, 1024: 1}, cell="gru", T=1, B=1, **limit)
+        yield from sizes({512: 1, 1024: 1}, cell="lstm", T=1, B=4, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, ragged=True, **limit)
 
 
 GROUPS = (
-    stream, sequence, rows, batch, training, halved, odd, denormals, threads, pauses, inside_torch
+    stream, sequence, rows, single, batch, training, halved, odd, denormals, threads, pauses,
+    inside_torch,
 )  # fmt: skip
 TABLE = tuple(case for group in GROUPS for case in group())
 

@@ -20,6 +20,7 @@ TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
     "sequence": "One sequence (B = 1)",
     "rows": "One step of many rows (T = 1)",
+    "single": "One training step of few rows (T = 1)",
     "batch": "Batches",
     "training": "Training: forward, and the gradients of the input and of every weight",
     "halved": "Weights that are bfloat16 (B = 1)",
@@ -30,6 +31,10 @@ TEXTS = {
 After `fastrnn.convert.to_bfloat16`: the same rounded values for all, in float32, and results that
 agree as everywhere. We read them in half the bytes, and so does the floor. Without rounding, the
 same sizes are in the first two tables.
+""",
+    "single": """\
+Forward, and the gradients of the input and of every weight, after each of which an optimizer has
+changed the weights. Our floor reads them twice and writes their gradients once.
 """,
     "pauses": """\
 As with frames of speech or a control loop: the pause is not counted, but threads have fallen asleep
@@ -55,10 +60,10 @@ what a call costs beyond the same kernels called with NumPy (over; in parenthese
 promised). It contains torch's own share, which is most of it: allocating results, in training the
 autograd engine; and reading all weights once a pass, to see whether they are still those that are
 packed. In this table the weights do not change, so nobody packs them. A single step of few rows is
-spared that look: it multiplies with torch's weights where they lie, in up to twice the time of
-packed ones. Within `fixed_weights` (fixed) nobody looks, and weights are packed. Ragged batches are
-given to our modules as they are, with `lengths`; torch's layer needs a `PackedSequence`, and its
-time contains packing and padding.
+spared that look: it multiplies with torch's weights where they lie, forward in up to twice the time
+of packed ones. Within `fixed_weights` (fixed) nobody looks, and weights are packed. Ragged batches
+are given to our modules as they are, with `lengths`; torch's layer needs a `PackedSequence`, and
+its time contains packing and padding.
 """
 HOW = """\
 A ratio is the time of the best peer (torch, ONNX Runtime or OpenVINO) over ours in the same

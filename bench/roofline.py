@@ -3,11 +3,12 @@
     floor = max(flops / peak, steps * weight bytes of a step / bandwidth of the level they fit in)
 
 peak and bandwidths are measured on the spot by fastrnn._core.probe(). A step reads the recurrent
-weights (a stream's step all weights: there is nothing to hoist). The cores can share a step in
-three ways and the floor is the best of them: one core does everything; each core takes some rows
-and reads all weights; each core takes some units and its part of the weights, for the price of
+weights (where it is the only one all weights: there is nothing to hoist). The cores can share a
+step in three ways and the floor is the best of them: one core does everything; each core takes some
+rows and reads all weights; each core takes some units and its part of the weights, for the price of
 handing the state over at every step. Training is three times the forward's flops (forward, gradient
-of the input, gradient of the weights) and reads the recurrent weights up and down.
+of the input, gradient of the weights) and reads the recurrent weights up and down; that of a single
+step writes as many bytes of gradients besides.
 
 Not counted: elementwise functions, tape and output traffic, the call itself. So a share of 1 is out
 of reach for tiny steps.
@@ -101,9 +102,9 @@ def flops(case: Case, live: int) -> float:
 def floor(case: Case, live: int, limits: Limits) -> float:
     """Seconds. `live` counts the rows of all steps (ragged ones stop early)."""
     hoisted, recurrent = matrices(case)
-    numbers = hoisted + recurrent if case.stream else recurrent
+    numbers = hoisted + recurrent if case.T == 1 else recurrent
     width = 8 if case.dtype == "float64" else 2 if case.bfloat16 and case.B == 1 else 4
-    sweeps = 2 if case.training else 1
+    sweeps = (3 if case.T == 1 else 2) if case.training else 1
     work = flops(case, live)
 
     def bound(cores: int, readers: int, size: float, handovers: int) -> float:
@@ -117,7 +118,7 @@ def floor(case: Case, live: int, limits: Limits) -> float:
         ways.append(bound(cores, cores, size / cores, 0 if free(case) else case.T * sweeps))
         if cores <= case.B:
             ways.append(bound(cores, cores, size, 0))
-        if not case.stream:  # one core multiplies the inputs while another walks the steps
+        if case.T > 1:  # one core multiplies the inputs while another walks the steps
             ways.append(bound(2, 1, size, 0))
     return min(ways)
 

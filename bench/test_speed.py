@@ -13,7 +13,7 @@ def test_inference(time):
     time()
 
 
-@pytest.mark.cases("rows")
+@pytest.mark.cases("rows", "single")
 def test_one_step_of_many_rows(time):
     time()
 
