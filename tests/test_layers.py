@@ -19,7 +19,7 @@ NAMES = [p.relative_to(ROOT).as_posix() for p in FILES]
 
 LAYERS = [  # the first pattern that matches counts
     (r"simd/", 0),
-    (r"cells/|gemm/|tasks\.h$", 1),
+    (r"cells/|gemm/|optim/|tasks\.h$", 1),
     (r"sweep/", 2),
     (r"backend\.h$|kernels\.cpp$|registry\.", 3),
     (r"system/", 4.1),

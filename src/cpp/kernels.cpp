@@ -9,6 +9,7 @@
 #include "gemm/outer.h"
 #include "gemm/pack.h"
 #include "gemm/product.h"
+#include "optim/rules.h"
 #include "sweep/backward.h"
 #include "sweep/forward.h"
 #include "sweep/unpacked.h"
@@ -73,6 +74,9 @@ constexpr Kernels<T> kernels() {
   k.product = product<T>;
   k.outer = outer<T>;
   k.column_sums = column_sums<T>;
+  k.sgd = sgd<T>;
+  k.adam = adam<T>;
+  k.sum_of_squares = sum_of_squares<T>;
   k.exp = map<T, exp<vec<T>>>;
   k.sigmoid = map<T, sigmoid<vec<T>>>;
   k.tanh = map<T, tanh<vec<T>>>;

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import _core, _threads
 from ._arguments import Array, as_flag, as_real, as_writable
-from ._memory import entangled
+from ._memory import entangled, flat
 from ._tape import Gradients
 
 Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
@@ -45,8 +46,7 @@ def clip_grad_norm_(
         for gradients in as_dicts(grads)
         for name, array in gradients.items()
     ]
-    with np.errstate(under="ignore"):  # as far below the others as that, it adds nothing
-        total = math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+    total = math.sqrt(sum(_core.sum_of_squares(flat(a), _threads.default) for a in arrays))
     if strict and not math.isfinite(total):
         raise ValueError(f"grads: expected a finite norm, got {total}")
     scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0

@@ -202,6 +202,33 @@ class Follower:
 
 def use_tensors(tensor_class: type, by_table: bool) -> None: ...
 def fingerprint(data: int, size: int) -> int: ...
+def sgd(
+    weight: _Array,
+    grad: _Array,
+    velocity: _Array | None,
+    rate: float,
+    momentum: float,
+    dampening: float,
+    decay: float,
+    nesterov: bool,
+    first: bool,
+    threads: int,
+) -> None: ...
+def adam(
+    weight: _Array,
+    grad: _Array,
+    mean: _Array,
+    square: _Array,
+    first: float,
+    second: float,
+    correction: float,
+    eps: float,
+    rate: float,
+    decay: float,
+    shrink: float,
+    threads: int,
+) -> None: ...
+def sum_of_squares(values: _Array, threads: int) -> float: ...
 
 class Dense:
     """The packed weights of y = x W^T + b."""

@@ -25,6 +25,11 @@ def owned(array: Array) -> Array:
     return array if flags.writeable and flags.owndata else array.copy()
 
 
+def flat(array: Array) -> Array:
+    """Return its elements in a row: where they lie, if the core can read them there."""
+    return np.require(array, requirements=["C", "A"]).reshape(-1)
+
+
 _HUGE = 3 << 19  # bytes, kHugeBlock of system/memory.h
 
 

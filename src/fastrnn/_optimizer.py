@@ -14,7 +14,7 @@ import numpy as np
 from ._arguments import Array, as_real, as_size, as_weights, refuse_masked, show_shape
 from ._arrays import Arrays
 from ._clipping import Grads, as_dicts
-from ._memory import overlap, owned
+from ._memory import flat, overlap, owned
 from ._packing import holding
 from ._trainable import Trainable
 
@@ -91,8 +91,7 @@ class Optimizer(ABC):
             self._steps += 1
             for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True):
                 for name, weight in weights.items():
-                    at = ... if weight.ndim else None  # NumPy makes scalars of a number's array
-                    self._update(weight[at], gradients[name][at], memory[name])
+                    self._change(weight, gradients[name], memory[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
@@ -185,9 +184,23 @@ class Optimizer(ABC):
         """Return the options among these values, as plain Python's numbers, or raise."""
         return {name: as_real(name, given[name], 0.0) for name in ("lr", "weight_decay")}
 
-    @abstractmethod
-    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
+    def _change(self, weight: Array, grad: Array, memory: list[Array]) -> None:
         """Change one weight in place; `memory` holds what its earlier steps left."""
+        first = not memory
+        if first and self._remembers():
+            memory += [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
+        values = flat(weight)
+        self._update(values, flat(grad), [part.reshape(-1) for part in memory], first)
+        if not np.may_share_memory(values, weight):
+            weight[...] = values.reshape(weight.shape)
+
+    def _remembers(self) -> bool:
+        """Whether a step leaves something for the next."""
+        return self._always
+
+    @abstractmethod
+    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
+        """Change a weight; all are flat arrays. At the first step `memory` is zeros, or empty."""
 
 
 def _trainables(modules: Any) -> tuple[Trainable, ...]:

@@ -32,8 +32,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
+from . import _core, _threads
 from ._arguments import Array, as_flag, as_real
 from ._clipping import clip_grad_norm_
 from ._optimizer import ModuleOrArrays, Optimizer
@@ -100,17 +99,13 @@ class SGD(Optimizer):
         own = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
         return super()._options(given) | own
 
-    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
-        if self.weight_decay:
-            grad = grad + self.weight_decay * weight
-        if self.momentum:
-            if memory:
-                memory[0] *= self.momentum
-                memory[0] += (1.0 - self.dampening) * grad
-            else:
-                memory.append(grad.copy())
-            grad = grad + self.momentum * memory[0] if self.nesterov else memory[0]
-        weight -= self.lr * grad
+    def _remembers(self) -> bool:
+        return self.momentum != 0.0
+
+    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
+        velocity = memory[0] if self.momentum else None
+        numbers = self.lr, self.momentum, self.dampening, self.weight_decay
+        _core.sgd(weight, grad, velocity, *numbers, self.nesterov, first, _threads.default)
 
 
 class Adam(Optimizer):
@@ -164,27 +159,18 @@ class Adam(Optimizer):
         own = {"betas": betas, "eps": as_real("eps", given["eps"], 0.0)}
         return super()._options(given) | own
 
-    def _decay(self, weight: Array, grad: Array) -> Array:
-        return grad + self.weight_decay * weight if self.weight_decay else grad
+    def _decays(self) -> tuple[float, float]:
+        """Return what is added to the gradient times w, and what w is multiplied by before."""
+        return self.weight_decay, 1.0
 
-    def _update(self, weight: Array, grad: Array, memory: list[Array]) -> None:
-        grad = self._decay(weight, grad)
-        if not memory:
-            memory += [np.zeros_like(weight), np.zeros_like(weight)]
-        (mean, square), (first, second) = memory, self.betas
-        scratch = np.multiply(grad, 1.0 - first)
-        mean *= first
-        mean += scratch
-        np.multiply(grad, grad, out=scratch)
-        scratch *= 1.0 - second
-        square *= second
-        square += scratch
-        np.sqrt(square, out=scratch)
-        scratch /= math.sqrt(1.0 - second**self._steps)
-        scratch += self.eps
-        np.divide(mean, scratch, out=scratch)
-        scratch *= self.lr / (1.0 - first**self._steps)
-        weight -= scratch
+    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
+        (mean, square), (b1, b2) = memory, self.betas
+        correction, rate = math.sqrt(1.0 - b2**self._steps), self.lr / (1.0 - b1**self._steps)
+        decay, shrink = self._decays()
+        threads = _threads.default
+        _core.adam(
+            weight, grad, mean, square, b1, b2, correction, self.eps, rate, decay, shrink, threads
+        )
 
 
 class AdamW(Adam):
@@ -218,6 +204,5 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(modules, lr, betas, eps, weight_decay)
 
-    def _decay(self, weight: Array, grad: Array) -> Array:
-        weight *= 1.0 - self.lr * self.weight_decay
-        return grad
+    def _decays(self) -> tuple[float, float]:
+        return 0.0, 1.0 - self.lr * self.weight_decay

@@ -25,6 +25,7 @@ namespace fastrnn {
 
 void bind_network(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_optim(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
 void bind_follower(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);

@@ -131,6 +131,7 @@ PYBIND11_MODULE(_core, m) {
   bind_network(m);
   bind_follower(m);
   bind_dense(m);
+  bind_optim(m);
   bind_stream(m);
   bind_pool(m);
   bind_probe(m);

@@ -5,36 +5,38 @@
 
 namespace fastrnn {
 
-// The floating-point mode of all arithmetic here, whatever the caller's, which it restores: round to nearest, or
-// threads that started with another mode would compute other bits; nothing traps; denormals are zero (FTZ and DAZ), or
-// a decaying state would cost a hundred cycles an operation. (Of a result that rounding lifts to the smallest normal
-// number x86 keeps that number and ARM makes zero.)
-class KernelMode {
+// A floating-point mode, whatever the caller's, which it restores: round to nearest, or threads that started with
+// another mode would compute other bits; nothing traps.
+template <bool KeepsDenormals>
+class FloatingMode {
  public:
 #if defined(__x86_64__)
-  KernelMode() : saved_(__builtin_ia32_stmxcsr()) { impose(); }
-  void impose() const { __builtin_ia32_ldmxcsr(0x9fc0u); }  // FTZ, all exceptions masked, DAZ
+  FloatingMode() : saved_(__builtin_ia32_stmxcsr()) { impose(); }
+  void impose() const {
+    __builtin_ia32_ldmxcsr(KeepsDenormals ? 0x1f80u : 0x9fc0u);
+  }  // all exceptions masked; FTZ, DAZ
   void lift() const { __builtin_ia32_ldmxcsr(unsigned(saved_)); }
 #elif defined(__aarch64__)
   // The flags are a register of their own here. "memory": no arithmetic moves from one side of these to the other
   // together with its loads and stores.
-  KernelMode() {
+  FloatingMode() {
     asm volatile("mrs %0, fpcr" : "=r"(saved_) : : "memory");
     asm volatile("mrs %0, fpsr" : "=r"(flags_) : : "memory");
     impose();
   }
-  void impose() const { asm volatile("msr fpcr, %0" : : "r"(uint64_t(1) << 24) : "memory"); }  // FZ: results and inputs
+  // FZ: of results and inputs
+  void impose() const { asm volatile("msr fpcr, %0" : : "r"(uint64_t(!KeepsDenormals) << 24) : "memory"); }
   void lift() const {
     asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
     asm volatile("msr fpsr, %0" : : "r"(flags_) : "memory");
   }
 #else
-  KernelMode() : saved_(0) {}
+  FloatingMode() : saved_(0) {}
   void impose() const {}
   void lift() const {}
 #endif
-  ~KernelMode() { lift(); }
-  KernelMode(const KernelMode&) = delete;
+  ~FloatingMode() { lift(); }
+  FloatingMode(const FloatingMode&) = delete;
 
  private:
   uint64_t saved_;
@@ -42,5 +44,11 @@ class KernelMode {
   uint64_t flags_;
 #endif
 };
+
+// Of the kernels: denormals are zero (FTZ and DAZ), or a decaying state would cost a hundred cycles an operation. (Of a
+// result that rounding lifts to the smallest normal number x86 keeps that number and ARM makes zero.)
+using KernelMode = FloatingMode<false>;
+// Of optimizers: the root of a tiny mean square divides.
+using OptimizerMode = FloatingMode<true>;
 
 }  // namespace fastrnn

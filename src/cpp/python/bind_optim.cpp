@@ -1,0 +1,99 @@
+// Optimizers' steps on flat arrays, and the norm of gradients.
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "python/arrays.h"
+#include "python/bind.h"
+#include "python/unlocked.h"
+#include "registry.h"
+#include "system/kernel_mode.h"
+#include "threads/threads.h"
+
+namespace fastrnn {
+namespace {
+
+// Elements that are worth a thread of their own: a region costs 1 to 5 us, and Adam takes some 20 for so many.
+constexpr ptrdiff_t kWorthAThread = ptrdiff_t(1) << 15;
+
+// part(begin, end) of n elements, by several threads if there are many.
+template <class Part>
+void in_parts(ptrdiff_t n, int threads, Part part) {
+  const int workers = int(std::clamp<ptrdiff_t>(n / kWorthAThread, 1, threads_of(threads)));
+  const Unlocked unlocked;
+  parallel(workers, [&](const Team& team) {
+    const OptimizerMode mode;
+    const Range mine = part_of(n, team.rank, team.size);
+    part(mine.begin, mine.end);
+  });
+}
+
+template <class T>
+const Kernels<T>& kernels() {
+  return kernels_of<T>(current_backend());
+}
+
+// visit(T{}) for the type of a flat array's elements.
+template <class Visit>
+auto with_type(const py::array& array, Visit visit) {
+  return py::isinstance<py::array_t<double, 0>>(array) ? visit(double{}) : visit(float{});
+}
+
+void sgd(const py::array& weight, py::object grad, py::object velocity, double rate, double momentum, double dampening,
+         double decay, bool nesterov, bool first, int threads) {
+  with_type(weight, [&](auto zero) {
+    using T = decltype(zero);
+    const ssize_t n = weight.size();
+    SgdTask<T> task = {};
+    task.weight = writable<T>(weight, "weight", {n}), task.grad = contiguous<T>(grad, "grad", {n});
+    task.velocity = writable<T>(velocity, "velocity", {n});
+    need_array(grad, "grad");
+    task.rate = T(rate), task.momentum = T(momentum), task.undamped = T(1 - dampening), task.decay = T(decay);
+    task.nesterov = nesterov, task.first = first;
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { kernels<T>().sgd(task, begin, end); });
+  });
+}
+
+void adam(const py::array& weight, py::object grad, py::object mean, py::object square, double first, double second,
+          double correction, double eps, double rate, double decay, double shrink, int threads) {
+  with_type(weight, [&](auto zero) {
+    using T = decltype(zero);
+    const ssize_t n = weight.size();
+    AdamTask<T> task = {};
+    task.weight = writable<T>(weight, "weight", {n}), task.grad = contiguous<T>(grad, "grad", {n});
+    task.mean = writable<T>(mean, "mean", {n}), task.square = writable<T>(square, "square", {n});
+    need_array(grad, "grad"), need_array(mean, "mean"), need_array(square, "square");
+    task.first = T(first), task.rest_first = T(1 - first), task.second = T(second), task.rest_second = T(1 - second);
+    task.correction = T(correction), task.eps = T(eps), task.rate = T(rate);
+    task.decay = T(decay), task.shrink = T(shrink);
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { kernels<T>().adam(task, begin, end); });
+  });
+}
+
+// In blocks, so that the threads make no difference.
+double sum_of_squares(const py::array& values, int threads) {
+  return with_type(values, [&](auto zero) {
+    using T = decltype(zero);
+    const ssize_t n = values.size();
+    const T* const data = contiguous<T>(values, "values", {n});
+    std::vector<double> sums(size_t(n / kWorthAThread + 1));
+    in_parts(ptrdiff_t(sums.size()) * kWorthAThread, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
+      const ptrdiff_t last = (end + kWorthAThread - 1) / kWorthAThread;
+      for (ptrdiff_t b = (begin + kWorthAThread - 1) / kWorthAThread; b < last; ++b) {
+        const ptrdiff_t from = b * kWorthAThread;
+        sums[size_t(b)] = kernels<T>().sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAThread, n - from));
+      }
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
+  });
+}
+
+}  // namespace
+
+void bind_optim(py::module_& m) {
+  m.def("sgd", &sgd);
+  m.def("adam", &adam);
+  m.def("sum_of_squares", &sum_of_squares);
+}
+
+}  // namespace fastrnn
