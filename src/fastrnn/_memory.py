@@ -26,8 +26,8 @@ def owned(array: Array) -> Array:
 
 
 def flat(array: Array) -> Array:
-    """Return its elements in a row: where they lie, if the core can read them there."""
-    return np.require(array, requirements=["C", "A"]).reshape(-1)
+    """Return its elements in a row: where they lie, if the core can read and write them there."""
+    return (array if array.flags.carray else array.copy()).reshape(-1)
 
 
 _HUGE = 3 << 19  # bytes, kHugeBlock of system/memory.h

@@ -191,7 +191,7 @@ class Optimizer(ABC):
             memory += [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
         values = flat(weight)
         self._update(values, flat(grad), [part.reshape(-1) for part in memory], first)
-        if not np.may_share_memory(values, weight):
+        if not weight.flags.carray:
             weight[...] = values.reshape(weight.shape)
 
     def _remembers(self) -> bool:
