@@ -144,9 +144,25 @@ def test_pieces_of_ragged_rows(howto):
     assert history[-1] < 0.7 * history[0]
 
 
+def test_learning_from_every_sample(howto):
+    """the next value of a wave becomes known; the LSTM packs nothing for it"""
+    space, _ = run(howto[12:13], [{}])
+    angle = np.arange(601, dtype=np.float32) / 5
+    wave = np.stack([np.sin(angle), np.cos(3 * angle), np.sin(angle + 1)], 1)
+    state, errors = None, []
+    for x, answer in zip(wave[:-1], wave[1:, 0], strict=True):
+        p, state, kept = space["predict"](x, state)
+        space["learn"](answer, kept)
+        errors.append((p - answer) ** 2)
+        assert space["lstm"]._packing._lease.taken
+    assert np.mean(errors[-100:]) < 0.1 * np.mean(errors[:50])
+    with pytest.raises(ValueError, match="^tape: "):
+        space["learn"](0.0, kept)
+
+
 def test_an_encoder_and_a_decoder(howto):
     """with the gradients that central differences find, in double"""
-    space, _ = run(howto[12:13], [{}])
+    space, _ = run(howto[13:14], [{}])
     h = random(4, 2, 3)
     joined = space["side_by_side"](h)
     assert joined.shape == (2, 2, 6) and (joined[1, :, 3:] == h[3]).all()
@@ -173,7 +189,7 @@ def test_an_encoder_and_a_decoder(howto):
 
 def test_a_layer_norm(howto):
     """is torch's, and its gradients are those that central differences find"""
-    space, _ = run(howto[13:14], [{}])
+    space, _ = run(howto[14:15], [{}])
     norm, x, dy = space["norm"], random(5, 2, 32), random(5, 2, 32, seed=1)
     norm["weight"][...], norm["bias"][...] = random(32), random(32, seed=2)
     y, kept = space["layer_norm"](x)

@@ -81,18 +81,37 @@ class Engine:
         threads: int,
     ) -> tuple[Array, Any]:
         """Return y and the final state."""
-        lease = self.packing.acquire(threads, x, batch_first)
-        try:
-            if lengths is None and masks is None:
-                plain = lease.native.plain_call(x, state, batch_first, threads)
-                if plain is not None:
-                    return plain
-            y, final, native = self._bind(x, state, lengths, batch_first)
-            dropout, key = masks() if masks else _NO_MASKS
-            lease.native.run(*native, dropout, key, threads)
-            return y, final
-        finally:
-            lease.users.pop()
+        plain = once = lengths is None and masks is None
+        while True:
+            lease = self.packing.acquire(threads, x, batch_first, once)
+            try:
+                results = None
+                if plain:
+                    results = lease.native.plain_call(x, state, batch_first, threads)
+                if results is None:
+                    call = x, state, lengths, batch_first, masks, threads
+                    results = self._run(lease.native, *call)
+            finally:
+                lease.users.pop()
+            if not lease.taken or self.packing.begun == lease.version:
+                return results
+            once = False  # the weights have changed meanwhile
+
+    def _run(
+        self,
+        native: _core.Network,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        masks: Masks | None,
+        threads: int,
+    ) -> tuple[Array, Any]:
+        """Check and allocate here: y, the final state."""
+        y, final, arrays = self._bind(x, state, lengths, batch_first)
+        dropout, key = masks() if masks else _NO_MASKS
+        native.run(*arrays, dropout, key, threads)
+        return y, final
 
     def forward(
         self,
@@ -108,11 +127,12 @@ class Engine:
         while True:
             lease = self.packing.acquire(threads, x, batch_first, once)
             try:
-                native, results = lease.native, None
+                results = None
                 if plain:
-                    results = native.plain_forward(x, state, batch_first, threads)
+                    results = lease.native.plain_forward(x, state, batch_first, threads)
                 if results is None:
-                    results = self._forward(native, x, state, lengths, batch_first, masks, threads)
+                    call = x, state, lengths, batch_first, masks, threads
+                    results = self._forward(lease.native, *call)
             finally:
                 lease.users.pop()
             if not lease.taken or self.packing.begun == lease.version:

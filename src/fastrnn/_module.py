@@ -93,8 +93,8 @@ class Module(Trainable):
         void from its beginning on: `backward` raises ValueError.
 
         Until the end a call computes with the weights from before the block. Where nothing has
-        computed with those yet, or a single step of training alone, one inside it takes the values
-        of that moment instead, and one in another thread waits for the end.
+        computed with those yet, or single steps alone, one inside it takes the values of that
+        moment instead, and one in another thread waits for the end.
 
         The arrays are read-only from then on. What the block has made of them, such as a slice or
         a reshaped view, NumPy leaves writable: a write through one after the block changes

@@ -59,8 +59,7 @@ Dense<T>::Dense(const Backend& backend, int input, int output)
 
 template <class T>
 void Dense<T>::pack(const T* weight, const T* bias) {
-  const bool taken = !forward_ready_ && !backward_ready_ && raw_ == weight && raw_bias_ == bias;
-  if (!taken) set(weight, bias);  // else somebody may be multiplying with them
+  set(weight, bias);
   pack_forward();
 }
 
@@ -74,6 +73,8 @@ bool Dense<T>::take(const T* weight, const T* bias, int64_t rows) {
 template <class T>
 void Dense<T>::set(const T* weight, const T* bias) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  const bool taken = !forward_ready_ && !backward_ready_ && raw_ == weight && raw_bias_ == bias;
+  if (taken) return;  // somebody may be multiplying with them
   raw_ = weight, raw_bias_ = bias;
   forward_ready_ = backward_ready_ = false;
 }

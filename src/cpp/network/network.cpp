@@ -40,16 +40,17 @@ void Network<T>::pack_all(int threads, Pack pack) const {
 
 template <class T>
 void Network<T>::pack(const T* const* weights, int threads) {
-  const bool taken = !forward_ready_ && !backward_ready_ &&
-                     std::equal(raw_.begin(), raw_.end(), weights, weights + config_.weight_count());
-  if (!taken) take(weights);  // else steps may be reading them
+  take(weights);
   pack_forward(threads);
 }
 
 template <class T>
 void Network<T>::take(const T* const* weights) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  raw_.assign(weights, weights + config_.weight_count());
+  const T* const* const end = weights + config_.weight_count();
+  const bool taken = !forward_ready_ && !backward_ready_ && std::equal(raw_.begin(), raw_.end(), weights, end);
+  if (taken) return;  // steps may be reading them
+  raw_.assign(weights, end);
   forward_ready_ = backward_ready_ = false;
 }
 
