@@ -174,7 +174,7 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
 
 template <class T>
 void outer(const OuterTask<T>& t) {
-  if (t.rows >= 1 && t.rows <= kFewRows) return few_outer(t);
+  if (t.rows >= 1 && t.rows <= kFewRows && !t.add) return few_outer(t);
   for (int first = 0, rows; first < t.rows; first += rows) {
     rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
     for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows<T>) {

@@ -3,10 +3,10 @@
 #include <numeric>
 #include <vector>
 
+#include "optim/rules.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/unlocked.h"
-#include "registry.h"
 #include "system/kernel_mode.h"
 #include "threads/threads.h"
 
@@ -28,19 +28,14 @@ void in_parts(ptrdiff_t n, int threads, Part part) {
   });
 }
 
-template <class T>
-const Kernels<T>& kernels() {
-  return kernels_of<T>(current_backend());
-}
-
 // visit(T{}) for the type of a flat array's elements.
 template <class Visit>
 auto with_type(const py::array& array, Visit visit) {
   return py::isinstance<py::array_t<double, 0>>(array) ? visit(double{}) : visit(float{});
 }
 
-void sgd(const py::array& weight, py::object grad, py::object velocity, double rate, double momentum, double dampening,
-         double decay, bool nesterov, bool first, int threads) {
+void sgd_step(const py::array& weight, py::object grad, py::object velocity, double rate, double momentum,
+              double dampening, double decay, bool nesterov, bool first, int threads) {
   with_type(weight, [&](auto zero) {
     using T = decltype(zero);
     const ssize_t n = weight.size();
@@ -50,12 +45,12 @@ void sgd(const py::array& weight, py::object grad, py::object velocity, double r
     need_array(grad, "grad");
     task.rate = T(rate), task.momentum = T(momentum), task.undamped = T(1 - dampening), task.decay = T(decay);
     task.nesterov = nesterov, task.first = first;
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { kernels<T>().sgd(task, begin, end); });
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { sgd(task, begin, end); });
   });
 }
 
-void adam(const py::array& weight, py::object grad, py::object mean, py::object square, double first, double second,
-          double correction, double eps, double rate, double decay, double shrink, int threads) {
+void adam_step(const py::array& weight, py::object grad, py::object mean, py::object square, double first,
+               double second, double correction, double eps, double rate, double decay, double shrink, int threads) {
   with_type(weight, [&](auto zero) {
     using T = decltype(zero);
     const ssize_t n = weight.size();
@@ -66,12 +61,12 @@ void adam(const py::array& weight, py::object grad, py::object mean, py::object 
     task.first = T(first), task.rest_first = T(1 - first), task.second = T(second), task.rest_second = T(1 - second);
     task.correction = T(correction), task.eps = T(eps), task.rate = T(rate);
     task.decay = T(decay), task.shrink = T(shrink);
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { kernels<T>().adam(task, begin, end); });
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { adam(task, begin, end); });
   });
 }
 
 // In blocks, so that the threads make no difference.
-double sum_of_squares(const py::array& values, int threads) {
+double all_squares(const py::array& values, int threads) {
   return with_type(values, [&](auto zero) {
     using T = decltype(zero);
     const ssize_t n = values.size();
@@ -81,7 +76,7 @@ double sum_of_squares(const py::array& values, int threads) {
       const ptrdiff_t last = (end + kWorthAThread - 1) / kWorthAThread;
       for (ptrdiff_t b = (begin + kWorthAThread - 1) / kWorthAThread; b < last; ++b) {
         const ptrdiff_t from = b * kWorthAThread;
-        sums[size_t(b)] = kernels<T>().sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAThread, n - from));
+        sums[size_t(b)] = sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAThread, n - from));
       }
     });
     return std::accumulate(sums.begin(), sums.end(), 0.0);
@@ -91,9 +86,9 @@ double sum_of_squares(const py::array& values, int threads) {
 }  // namespace
 
 void bind_optim(py::module_& m) {
-  m.def("sgd", &sgd);
-  m.def("adam", &adam);
-  m.def("sum_of_squares", &sum_of_squares);
+  m.def("sgd", &sgd_step);
+  m.def("adam", &adam_step);
+  m.def("sum_of_squares", &all_squares);
 }
 
 }  // namespace fastrnn

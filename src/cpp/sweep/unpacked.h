@@ -4,6 +4,7 @@
 #pragma once
 
 #include "gemm/blocks.h"
+#include "gemm/few_rows.h"
 #include "simd/square.h"
 #include "tasks.h"
 
@@ -81,14 +82,10 @@ template <int R, bool InOrder, class T>
   for (int i = 0; i < vectors * R; ++i) store(sums[i % R] + i / R * L, s.sums[i / R][i % R]);
 }
 
-// Rows for which it pays: 16 registers do not keep the sums of four. Zen 4, four rows, one thread, time over that with
-// packed weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
-constexpr int kUnpackedRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
-
 // add_product of `rows` rows, of which three are computed as four: `x` and `sums` have so many.
 template <bool InOrder, class T>
 FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
-  constexpr int most = kUnpackedRows, two = most < 2 ? most : 2;
+  constexpr int most = kFewRows, two = most < 2 ? most : 2;
   if (rows > 2) return add_product<most, InOrder>(w, depth, x, sums);
   if (rows > 1) return add_product<two, InOrder>(w, depth, x, sums);
   add_product<1, InOrder>(w, depth, x, sums);
@@ -109,10 +106,10 @@ FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* con
 template <class T>
 FASTRNN_INLINE void unpacked_units(const UnpackedTask<T>& a, int unit) {
   const int end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden, first = end - kLine<T>;
-  alignas(64) T line[kUnpackedRows][kLine<T>];
-  const T *x[kUnpackedRows], *h_prev[kUnpackedRows];
-  T* lines[kUnpackedRows];
-  for (int r = 0; r < kUnpackedRows; ++r) {
+  alignas(64) T line[kFewRows][kLine<T>];
+  const T *x[kFewRows], *h_prev[kFewRows];
+  T* lines[kFewRows];
+  for (int r = 0; r < kFewRows; ++r) {
     const RowStep<T>& row = a.rows[r < a.count ? r : a.count - 1];
     x[r] = row.x, h_prev[r] = row.h_prev, lines[r] = line[r];
   }
