@@ -16,7 +16,7 @@ _MOST_TAKEN = 4
 
 
 class Lease(Generic[N]):
-    """One packed form, the version of the weights it holds, and its present users.
+    """One native form of a version of the weights, packed or taken, and its present users.
 
     Later leases of the same form share the list of users.
     """

@@ -9,9 +9,9 @@
 namespace fastrnn {
 namespace {
 
-// No more rows are few: their factors stay in registers. A step of so many takes less time by weights where they lie
-// than by packed ones. Zen 4, four rows, one thread, time over that with packed weights and their fingerprint: AVX2 LSTM
-// H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
+// No more rows are few: their factors stay in registers. A single step of so many takes less time by weights where they
+// lie than by packed ones (Kernels::unpacked_rows). Zen 4, four rows, one thread, time over that with packed weights and
+// their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kFewRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
 // Columns whose values stay in the first-level cache while all rows of a matrix go by.
@@ -21,7 +21,8 @@ constexpr int kStrip = 4096 / int(sizeof(T));
 // Some rows of them. Where they lie counts. Rows of a matrix are often a multiple of 4 KB apart: together with four
 // rows that are, too, they fill a set of the cache. And a load waits for a store of a few steps ago whose address is
 // the same modulo 4 KB: 1 KB behind the matrix there is none, where its rows are 1 KB and more apart. Weights of 4 MB
-// with 1,024 columns, four rows, Zen 4, us: rows 4 KB apart 78 to 206, by chance; 4 KB and 256 bytes 72 to 104; so 73.
+// with 1,024 columns, four rows, Zen 4, us: rows 4 KB apart 78 to 206, by chance; 4 KB and 256 bytes 72 to 104; 1 KB
+// behind the matrix 73.
 template <class T>
 class Strip {
  public:
@@ -94,6 +95,7 @@ FASTRNN_INLINE void add_weight_rows(const T* w, ptrdiff_t step, const T* const* 
 // Columns [begin, begin + columns) of the products of `rows` rows, at most R.
 template <int R, class T>
 void unpacked_strip(const ProductTask<T>& a, int row, int rows, int begin, int columns) {
+  // Factors of R rows, K rows of weights and a sum fit the registers.
   constexpr int K = R * 8 <= kAccumulators - 8 ? 8 : 4;
   const T* w = a.unpacked + begin;
   Strip<T> sums(w);
@@ -176,7 +178,7 @@ void few_outer_strip(const OuterTask<T>& a, const OuterRight<T>& right, int begi
   Strip<T> b(right.c + ptrdiff_t(a.row_begin) * right.columns + begin);
   for (int r = 0; r < R; ++r) {
     __builtin_memcpy(b.row(r), right.b[r] + begin, size_t(columns) * sizeof(T));
-    for (int j = columns; j % kLanes<T>; ++j) b.row(r)[j] = 0;
+    for (int j = columns; j % kLanes<T>; ++j) b.row(r)[j] = 0;  // multiplied, and not kept
   }
   for (int m = a.row_begin; m < a.row_end; m += M) gradient_rows<R, M>(a, right, b, m, a.row_end, begin, columns);
 }

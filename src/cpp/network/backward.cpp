@@ -10,7 +10,7 @@ template <class T>
 void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const int64_t steps = tape.order.steps();
   const int batch = tape.order.batch(), layers = config_.layers;
-  // (The call of a kept tape may have lost its lengths.)
+  // (The border of C drops the lengths of a kept call; the order still knows.)
   const bool unpacked = !backward_ready_ && !tape.order.ragged() && suits_unpacked(config_, backend_, tape.call);
   if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   // All that may fail comes before anything is written.

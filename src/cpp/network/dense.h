@@ -18,8 +18,8 @@ class Dense {
 
   // weight [O, I], bias [O] or null. They must live, unchanged, until the next pack.
   void pack(const T* weight, const T* bias);
-  // The same where nothing need be packed to run over so many rows once: few are multiplied with the weights where they
-  // lie. False, and nothing has changed, where they are more.
+  // The same for runs over so few rows that they read the weights where they lie; until another use nothing is packed.
+  // False, and nothing has changed, where there are more.
   bool take(const T* weight, const T* bias, int64_t rows);
   void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
   // The same bits, on this thread: no memory, no lock. One row; or so many, their steps apart.

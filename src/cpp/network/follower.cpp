@@ -88,13 +88,13 @@ void Follower<T>::backward_unpacked(const Backend& backend, const T* const* weig
   std::unique_ptr<Network<T>> network;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    network.swap(unpacked_);
+    network.swap(spare_);
   }
   if (!network || &network->backend() != &backend) network = std::make_unique<Network<T>>(config_, backend);
   network->take(weights);
   network->backward(call, reserve, gradients);
   const std::lock_guard<std::mutex> lock(mutex_);
-  network.swap(unpacked_);
+  network.swap(spare_);
 }
 
 template class Follower<float>;

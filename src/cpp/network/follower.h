@@ -34,7 +34,7 @@ class Follower {
   const Config config_;
   std::mutex mutex_;
   std::shared_ptr<Network<T>> network_;
-  std::unique_ptr<Network<T>> unpacked_;  // of a pass back that is over
+  std::unique_ptr<Network<T>> spare_;  // which packs nothing: its memory serves the next pass back of a single step
   std::vector<const T*> weights_;
   uint64_t fingerprint_ = 0;
   std::atomic<int64_t> packings_{0};

@@ -111,7 +111,7 @@ void Network<T>::pack_backward(int threads) const {
 
 template <class T>
 ForwardTask<T> Network<T>::forward_task(int sweep) const {
-  pack_forward(1);
+  pack_forward(1);  // for streams of weights that were taken
   const PackedWeights<T>& p = weights(sweep);
   ForwardTask<T> task = {};
   task.input = config_.input_of(config_.layer_of(sweep)), task.hidden = config_.hidden;

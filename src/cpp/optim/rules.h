@@ -1,6 +1,6 @@
-// How optimizers change weights: SGD and Adam, element by element, in the order of operations that the equations have in
-// NumPy, whose bits these are. A chunk's values stay in the first-level cache, so that memory is read and written once.
-// (Compiled once: the compiler makes vectors of these loops, and wider ones gain little beside roots and divisions.)
+// How optimizers change weights: SGD and Adam, element by element, in the order of operations that the equations have
+// in NumPy, whose bits these are. A chunk's values stay in the first-level cache, so that memory is read and written
+// once. (Compiled once: the compiler makes vectors of these loops, and wider ones gain little beside roots.)
 #pragma once
 
 #include <cmath>
