@@ -102,6 +102,23 @@ def test_an_edit_just_as_backward_begins(make):
     assert not tape.lease.users
 
 
+@pytest.mark.parametrize("make", [lambda: Net("gru", 5, 16).build(), lambda: fastrnn.Linear(5, 16)])
+def test_a_pass_back_keeps_a_network_that_others_have_packed_since(make):
+    """it began with weights that were taken: the next lease has the same network"""
+    layer, x = make(), np.ones((1, 1, 5), np.float32)
+    *_, tape = layer.forward(x)
+    layer(x)
+    native = layer._packing._lease.native
+    assert native is tape.lease.native and tape.lease.taken
+    tape.lease.users.append(None)  # a pass back that runs
+    for still in (True, False):
+        with layer.edit():
+            pass
+        layer(x)
+        assert (layer._packing._lease.native is not native) == still
+        native = layer._packing._lease.native
+
+
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("make", [NET.build, lambda: fastrnn.Linear(5, 2)])
 def test_no_backward_inside_an_edit(make, before):
