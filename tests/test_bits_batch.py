@@ -98,6 +98,35 @@ def test_chunks(kind, dtype, batch, layers, sizes):
     assert_same_bits(pieces, {name: whole[name] for name in pieces})
 
 
+@pytest.mark.parametrize("steps", [257, 258, 259, 260])
+@both_dtypes
+@each_kind
+def test_few_steps_before_a_block_of_time(kind, dtype, steps):
+    """sums over time run in blocks of 256 steps from the end on: what is left is added"""
+    net = net_of(kind, *LARGE, dtype=dtype)
+    p, layer = problem(net, steps=steps, batch=1), net.build()
+    whole = run(layer, p)
+    _, state, first = layer.forward(p.x[:-256], packed(p.state))
+    _, _, block = layer.forward(p.x[-256:], state)
+    last = layer.backward(block, p.dy[-256:], packed(p.dstate))
+    before = layer.backward(first, p.dy[:-256], last.state).weights
+    sums = {name: g + before[name] for name, g in last.weights.items()}
+    assert_same_bits(sums, {name: whole[name] for name in sums})
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@both_dtypes
+@each_kind
+def test_gradients_of_weights_from_few_rows_and_many(kind, dtype, rows):
+    """those without a gradient of their own add nothing; rows of x are longer than 4 KB"""
+    net = net_of(kind, 1030, 37, dtype=dtype)
+    p, layer = problem(net, steps=1, batch=7), net.build()
+    for part in (p.dy, *p.dstate):
+        part[:, rows:] = 0
+    many, few = run(layer, p), run(layer, p.rows(slice(rows)))
+    assert_same_bits(*({name: g[name] for name in layer.parameters()} for g in (many, few)))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 13])
 @pytest.mark.parametrize("sizes", [SMALL, LARGE, (1, 130)])
 @both_dtypes
