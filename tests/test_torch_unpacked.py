@@ -175,6 +175,18 @@ def test_weights_that_change_before_the_pass_back():
     torch.testing.assert_close(*grads)
 
 
+def test_other_weights_at_each_step():
+    """the network of the last pass back is used again, for weights that lie elsewhere"""
+    cell, x, kept = fastrnn.torch.GRUCell(5, 16), numbers(1, 5).requires_grad_(), []
+    for scale in range(1, 4):
+        kept.append({name: scale * w.detach() for name, w in cell.named_parameters()})
+        own = fastrnn.torch.GRUCell(5, 16)
+        own.load_state_dict(kept[-1])
+        results = torch.func.functional_call(cell, kept[-1], (x,)), own(x)
+        found, expected = (torch.autograd.grad(h.sum(), x)[0] for h in results)
+        assert torch.equal(found, expected)
+
+
 def test_only_what_is_wanted():
     cell = fastrnn.torch.LSTMCell(5, 16)
     x, (h, c) = numbers(1, 5), (numbers(1, 16), numbers(1, 16) + 1)

@@ -106,6 +106,18 @@ void test_what_is_read_when() {
   CHECK(doubled_after(step, transposes, back) != read, "a pass back by transposes of before");
 }
 
+// Whatever was taken before, pack takes the weights that it is given.
+void test_pack_after_taking_others() {
+  Problem<float> taken(kShapes[2]), other(kShapes[2], 0.25);
+  other.network(current_backend())->run(other.sequence(1));
+  const uint64_t expected = results(other);
+  const auto net = taken.network(current_backend());
+  net->take(taken.weight_pointers.data());
+  net->pack(other.weight_pointers.data());
+  net->run(other.sequence(1));
+  CHECK(results(other) == expected, "%" PRIx64 " and %" PRIx64, results(other), expected);
+}
+
 // A row that has no step, on a tape whose call has lost its lengths (as the border of C drops them).
 void test_a_row_without_a_step() {
   Shape shape = kShapes[1];
@@ -145,12 +157,15 @@ void test_unpacked() {
     }
   }
   test_what_is_read_when();
+  test_pack_after_taking_others();
   test_a_row_without_a_step();
   refused([](Config&, Sequence<float>& call) { call.steps = 2; });
   refused([](Config&, Sequence<float>& call) { call.steps = 0; });
   refused([](Config&, Sequence<float>& call) { call.batch = kMostUnpackedRows + 1; });
   refused([](Config&, Sequence<float>& call) { call.batch = 0; });
   refused([](Config&, Sequence<float>& call) { call.dropout = 0.5; });
+  const int64_t length = 1;
+  refused([&](Config&, Sequence<float>& call) { call.lengths = &length; });
   refused([](Config& config, Sequence<float>&) { config.hidden = 15; });
   refused([](Config& config, Sequence<float>&) { config.projection = 4; });
 }
