@@ -8,6 +8,11 @@ from fastrnn._packing import Packing
 from support import KINDS, Net, assert_same_bits, clones, net_of, problem, run
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
+each_that_takes = pytest.mark.parametrize(
+    "make",
+    [lambda: Net("gru", 5, 16).build(), lambda: fastrnn.Linear(5, 16)],
+    ids=["gru", "linear"],
+)
 NET = Net("lstm", 5, 7, layers=2, bidirectional=True)
 
 
@@ -102,7 +107,40 @@ def test_an_edit_just_as_backward_begins(make):
     assert not tape.lease.users
 
 
-@pytest.mark.parametrize("make", [lambda: Net("gru", 5, 16).build(), lambda: fastrnn.Linear(5, 16)])
+@pytest.mark.parametrize(
+    "make", [lambda: Net("rnn_tanh", 640, 640).build(), lambda: fastrnn.Linear(640, 640)]
+)
+def test_an_edit_of_large_weights(make):
+    """of 1.6 MB, which lie elsewhere than they were drawn"""
+    x = np.ones((1, 1, 640), np.float32)
+    for compute in (lambda layer: layer.forward(x)[0], lambda layer: layer(x)):
+        layer = make()
+        assert np.any(compute(layer)[0])
+        with layer.edit() as weights:
+            for w in weights.values():
+                w[...] = 0
+        assert not np.any(compute(layer)[0])
+
+
+@each_that_takes
+def test_an_edit_that_has_begun_when_a_step_ends(make, monkeypatch):
+    """which has read its weights where they lie, maybe half-edited ones: it is computed again"""
+    layer, acquire, x = make(), Packing.acquire, np.ones((1, 1, 5), np.float32)
+    edit = layer.edit()
+
+    def late(self, *use):
+        lease = acquire(self, *use)
+        if lease.taken:
+            edit.__enter__()
+        return lease
+
+    monkeypatch.setattr(Packing, "acquire", late)
+    layer.forward(x)
+    assert layer._packing.begun == 1 and not layer._packing._lease.taken
+    edit.__exit__(None, None, None)
+
+
+@each_that_takes
 def test_a_pass_back_keeps_a_network_that_others_have_packed_since(make):
     """it began with weights that were taken: the next lease has the same network"""
     layer, x = make(), np.ones((1, 1, 5), np.float32)

@@ -39,6 +39,17 @@ def test_size_of_a_tape_is_what_the_operators_say(cell, layers, dropout, dtype):
         assert reserve.shape == (size,)
 
 
+@pytest.mark.parametrize(("steps", "hidden"), [(5, 6), (1, 16)])
+def test_a_tape_that_is_too_short(steps, hidden):
+    """of packed weights, and of a step that reads them where they lie"""
+    kernel, call = Kernel("lstm", I, hidden, 1, True, False, 0), Call(TIME, 1, 0.0)
+    weights, x = [numbers(*shape) for shape in kernel.shapes], numbers(steps, 1, I)
+    y, _, _, reserve, lease = kernel.forward(x, None, None, weights, call, True)
+    up, wanted = (y, None, None), (True, False, False, True)
+    with pytest.raises(ValueError, match="^reserve: expected .* bytes, got "):
+        kernel.backward(x, y, reserve[:-16], weights, call, up, wanted, lease)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_large_tape_comes_back_when_it_is_gone(dtype):
     steps, batch, hidden = 40, 32, 64  # 1.6 MB and more of tape
