@@ -93,8 +93,11 @@ class BackwardLayer {
     task.schedule = tape_.order.schedule(d == 1);
     task.step_begin = std::max<int64_t>(0, end - steps_), task.step_end = end;
     task.hidden = c_.hidden, task.output = c_.output(), task.pitch = pitch_, task.output_pitch = output_pitch_;
-    task.ut = p.ut, task.projection_t = p.projection_t;
-    task.unpacked = unpacked_ ? net_.raw(sweep(d)).hh : nullptr;
+    if (unpacked_) {
+      task.unpacked = net_.raw(sweep(d)).hh;  // of the packed ones nothing is read: another thread may be packing
+    } else {
+      task.ut = p.ut, task.projection_t = p.projection_t;
+    }
     task.dy = dy_;
     if (dy_.data) task.dy.data += d * c_.output();
     task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};

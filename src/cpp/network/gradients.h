@@ -119,9 +119,13 @@ class LayerGradients {
     });
     int offsets[kMaxGates];
     for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
-    ProductTask<T> product = {t.left,  t.right,      cell_.gates,      c_.hidden, offsets, net_.weights(sweep(d)).wt,
-                              nullptr, input_size(), d == 1 && !second};
-    if (block.unpacked) product.unpacked = net_.raw(sweep(d)).ih;
+    ProductTask<T> product = {t.left,  t.right, cell_.gates,  c_.hidden,        offsets,
+                              nullptr, nullptr, input_size(), d == 1 && !second};
+    if (block.unpacked) {
+      product.unpacked = net_.raw(sweep(d)).ih;
+    } else {
+      product.packed = net_.weights(sweep(d)).wt;
+    }
     net_.kernels().product(product, share);
   }
 
