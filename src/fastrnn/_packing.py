@@ -67,8 +67,9 @@ class Packing(Generic[N]):
 
         The arguments, of the call to come, are for who packs them anew where they have changed.
         (Not `*use`: that takes 40 ns a call.) With `once` the lease may be `taken`, for the first
-        calls since they changed, where that takes less time. They may change while it is used:
-        whoever finds that `begun` has moved on has computed nothing, and asks again without.
+        calls since they changed, where that takes less time. They may change while it is used: if
+        `begun` is another than the lease's version then, the results are void, and the caller asks
+        once more, without `once`.
         """
         lease = self._lease
         if lease is not None:

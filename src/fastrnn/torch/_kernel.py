@@ -140,7 +140,7 @@ class Kernel:
         """Return y, hn, cn, and with `keep` the tape and a lease of the packed weights.
 
         hn is None for a single step (it is y), cn except for LSTM. The lease is for one backward
-        pass.
+        pass; it is None where nothing was packed: both passes of a step of few rows read `weights`.
 
         Raises:
             TypeError, ValueError: a tensor is not what the kernels take; the message names it.
@@ -164,8 +164,8 @@ class Kernel:
 
         Args:
             x, weights, call: those of the forward pass; y, reserve, lease: what it returned.
-                Without the lease the weights are fingerprinted again. y may be None for a single
-                step, unless `reads_step`.
+                Without the lease the weights are read, or fingerprinted, again. y may be None for a
+                single step, unless `reads_step`.
             upstream: the gradients of y, hn and cn, or None.
             wanted: of x, h0, c0, and of the weights together; the others are None.
 
