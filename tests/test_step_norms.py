@@ -57,3 +57,10 @@ def test_step_norms_is_true_or_false():
         for wrong in (None, 1, "yes"):
             with pytest.raises(TypeError, match="^step_norms: expected True or False, got"):
                 back(tape, y, step_norms=wrong)
+
+
+def test_a_tape_of_another_kind_of_layer():
+    linear, gru = fastrnn.Linear(3, 4), fastrnn.GRU(3, 4)
+    y, tape = linear.forward(np.ones((1, 3), np.float32))
+    with pytest.raises(ValueError, match="^tape: expected a tape of this layer"):
+        gru.backward(tape, y, step_norms=True)

@@ -172,13 +172,14 @@ class Engine:
             raise TypeError(f"tape: expected a Tape from forward, got {type(tape).__name__}")
         if input_grad is not True:
             input_grad = as_flag("input_grad", input_grad)
+        step_norms = step_norms is not False and as_flag("step_norms", step_norms)
         native, norms = tape.native, None
-        if step_norms is not False and as_flag("step_norms", step_norms):
-            norms = np.empty((self._rows, native.steps, native.batch))
         lease = tape.lease
         lease.users.append(None)  # first, as in Packing.acquire
         try:
             tape.check(self, self.packing.begun)
+            if step_norms:
+                norms = np.empty((self._rows, native.steps, native.batch))
             call = native, dy, dstate, threads, input_grad, norms
             results = lease.native.plain_backward(*call) or self._backward(lease.native, *call)
         finally:
