@@ -254,6 +254,11 @@ def same(a, b):
     return all(p.tobytes() == q.tobytes() for p, q in zip(unpacked(a), unpacked(b), strict=True))
 
 
+def is_taken(layer):
+    """whether the last call has packed nothing"""
+    return bool(layer._packing._lease.taken)
+
+
 def in_threads(count, work):
     """work(0) ... work(count - 1), each in a thread, all started together"""
     results, errors = [None] * count, []

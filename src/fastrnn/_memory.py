@@ -37,7 +37,8 @@ def in_large_pages(array: Array) -> Array:
     """Return a copy in memory as large results have it, in pages of 2 MB; a small array itself.
 
     Single steps of training read weights where they lie. Their pass forward, one thread of a Zen 4,
-    from memory of NumPy's and from here: RNN H1024 337 and 250 us, LSTM H1024 1,750 and 1,400.
+    from memory of NumPy's and from here: RNN H1024 337 and 250 us, LSTM H1024 1,750 and 1,400. (It
+    may be the memory of a result that is gone, up to twice as large.)
     """
     if array.nbytes < _HUGE:
         return array

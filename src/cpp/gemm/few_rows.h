@@ -9,9 +9,9 @@
 namespace fastrnn {
 namespace {
 
-// No more rows are few: their factors stay in registers. A single step of so many takes less time by weights where they
-// lie than by packed ones (Kernels::unpacked_rows). Zen 4, four rows, one thread, time over that with packed weights and
-// their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
+// No more rows are few: their factors stay in registers. A single step of so many takes less time by weights where
+// they lie than by packed ones (Kernels::unpacked_rows). Zen 4, four rows, one thread, time over that with packed
+// weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kFewRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
 // Columns whose values stay in the first-level cache while all rows of a matrix go by.
