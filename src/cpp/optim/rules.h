@@ -27,7 +27,7 @@ struct AdamTask {
   T *mean, *square;
   T first, rest_first, second, rest_second;  // b1, 1 - b1, b2, 1 - b2
   T correction, eps, rate;                   // sqrt(1 - b2^t), eps, lr / (1 - b1^t)
-  T decay, shrink;                           // added to the gradient times w; w shrinks by it before
+  T decay, shrink;                           // added to the gradient times w; 1, or what w is multiplied by
 };
 
 constexpr ptrdiff_t kUpdated = 1024;  // elements of a chunk
@@ -67,14 +67,14 @@ void sgd(const SgdTask<T>& a, ptrdiff_t begin, ptrdiff_t end) {
   }
 }
 
-// m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w = w - rate m / (sqrt(v) / correction + eps)
+// m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w = shrink w - rate m / (sqrt(v) / correction + eps)
 template <class T>
 void adam_chunk(AdamTask<T> a, T* __restrict w, const T* __restrict g, T* __restrict mean, T* __restrict square,
                 int n) {
   for (int i = 0; i < n; ++i) {
     mean[i] = mean[i] * a.first + g[i] * a.rest_first;
     square[i] = square[i] * a.second + g[i] * g[i] * a.rest_second;
-    w[i] = w[i] - mean[i] / (std::sqrt(square[i]) / a.correction + a.eps) * a.rate;
+    w[i] = w[i] * a.shrink - mean[i] / (std::sqrt(square[i]) / a.correction + a.eps) * a.rate;
   }
 }
 
@@ -85,7 +85,6 @@ void adam(const AdamTask<T>& a, ptrdiff_t begin, ptrdiff_t end) {
     const int n = int(end - at < kUpdated ? end - at : kUpdated);
     T* const w = a.weight + at;
     const T* g = a.grad + at;
-    for (int i = 0; i < n && a.shrink != 1; ++i) w[i] = w[i] * a.shrink;
     if (a.decay != 0) decay_into(scratch, g, w, a.decay, n), g = scratch;
     adam_chunk(a, w, g, a.mean + at, a.square + at, n);
   }
