@@ -137,8 +137,9 @@ template <class T>
 void Dense<T>::run_unpacked(const T* x, T* y, int rows, int threads) const {
   const int pitch = padded(output_);
   T *sums = nullptr, *bias = nullptr;  // [N][pitch], [pitch]
-  const Loan memory = carved(
-      pool_, [&](Arena& arena) { sums = arena.take<T>(size_t(rows * pitch)), bias = arena.take<T>(size_t(pitch)); });
+  const Loan memory = carved(pool_, [&](Arena& arena) {
+    sums = arena.take<T>(size_t(rows), size_t(pitch)), bias = arena.take<T>(size_t(pitch));
+  });
   pack_bias(bias);
   RowStep<T> steps[kMostUnpackedRows] = {};
   for (int i = 0; i < rows; ++i) steps[i].x = x + ptrdiff_t(i) * input_;

@@ -13,7 +13,7 @@
 namespace fastrnn {
 namespace {
 
-// Elements that are worth a thread of their own: a region costs 1 to 5 us, and Adam takes some 20 for so many.
+// Elements that are worth a thread of their own: a region costs 1 to 5 us, and Adam takes some 30 for so many.
 constexpr ptrdiff_t kWorthAThread = ptrdiff_t(1) << 15;
 
 // part(begin, end) of n elements, by several threads if there are many.
