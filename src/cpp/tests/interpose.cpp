@@ -46,6 +46,8 @@ Function* next(const char* name) {
 
 }  // namespace
 
+// Hidden, as Clang takes them to be where all else is, they would be nobody's but this program's.
+#pragma GCC visibility push(default)
 extern "C" {
 
 void* __libc_malloc(size_t);
@@ -99,6 +101,7 @@ int pthread_cond_signal(pthread_cond_t* c) {
   return real(c);
 }
 }
+#pragma GCC visibility pop
 
 #else
 
