@@ -14,11 +14,12 @@ from fastrnn import _threads
 from torch_support import CELLS, LAYERS, leaves, numbers
 
 FLOATS = (torch.float32, torch.float64)
-FEW = {"avx512": 4, "avx2": 2}  # rows for which nothing is packed; others 1
+FEW = {"avx512": 4, "avx2": 2}  # rows that are multiplied with weights as they lie; others 1
+MOST = 128  # more are packed in training, too
 
 
 def of_numpy(layer):
-    """fastrnn's layer of the same shape, with the same weights"""
+    """fastrnn's layer of the same shape, with the same weights, which are packed"""
     options = {"nonlinearity": layer.nonlinearity} if layer.mode.startswith("RNN") else {}
     same = getattr(fastrnn, type(layer).__name__)(
         layer.input_size,
@@ -30,6 +31,8 @@ def of_numpy(layer):
         **options,
     )
     same.load_state_dict({name: w.numpy() for name, w in layer.state_dict().items()})
+    y, _, tape = same.forward(np.zeros((2, 1, same.input_size), same.dtype))
+    same.backward(tape, np.zeros_like(y))
     return same
 
 
@@ -95,13 +98,13 @@ def test_training_has_the_bits_of_packed_weights_too(data, isa):
         bidirectional=draw(st.booleans()),
         dtype=draw(st.sampled_from(FLOATS)),
     )
-    rows = draw(st.integers(1, 6))
+    rows = draw(st.integers(1, 9) | st.sampled_from([33, MOST, MOST + 1]))
     x, hx = step_inputs(layer, rows, draw(st.booleans()))
     for t in (x, *(leaves(hx) if hx is not None else ())):
         t.requires_grad_()
     found = leaves(layer(x, hx))
     grads = gradients(layer, x, hx, found)
-    unpacked = layer.hidden_size >= 16 and rows <= FEW.get(isa, 1)
+    unpacked = layer.hidden_size >= 16 and rows <= MOST
     assert layer._kernel.packings == (not unpacked)
     arrays = of_numpy(layer)
     y, state, tape = arrays.forward(x.detach().numpy(), as_arrays(detached(hx)))
@@ -119,8 +122,9 @@ def detached(hx):
     return tuple(t.detach() for t in hx) if isinstance(hx, tuple) else hx.detach()
 
 
+@pytest.mark.parametrize("rows", [1, 9])
 @pytest.mark.parametrize("name", CELLS)
-def test_cells_train_without_packing(name):
+def test_cells_train_without_packing(name, rows):
     torch.manual_seed(1)
     theirs, ours = (getattr(m, name)(5, 16) for m in (torch.nn, fastrnn.torch))
     ours.load_state_dict(theirs.state_dict())
@@ -130,12 +134,35 @@ def test_cells_train_without_packing(name):
             optimizer.zero_grad()
             state = None
             for t in range(3):
-                state = cell(numbers(1, 5) + t + step, state)
-            sum(s.square().sum() for s in leaves(state)).backward()
+                state = cell(numbers(rows, 5) + t + step, state)
+            sum(s.square().sum() / rows for s in leaves(state)).backward()
             optimizer.step()
         for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
             torch.testing.assert_close(a, b)
     assert ours._kernel.packings == 0
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_many_steps_of_many_rows_pack(name):
+    """the fifth with the same weights; the passes back of those before read them where they lie"""
+    torch.manual_seed(1)
+    theirs, ours = (getattr(m, name)(5, 40) for m in (torch.nn, fastrnn.torch))
+    ours.load_state_dict(theirs.state_dict())
+    for pass_ in range(2):
+        grads, packings = [], []
+        for cell in (theirs, ours):
+            x, state = numbers(7, 9, 5).requires_grad_(), None
+            for row in x:
+                state = cell(row, state)
+                packings.append(cell is ours and cell._kernel.packings)
+            h = sum(s.square().sum() for s in leaves(state))
+            grads.append(torch.autograd.grad(h, (x, *cell.parameters())))
+        for a, b in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b)
+        assert packings[7:] == [pass_] * 4 + [pass_ + 1] * 3
+        with torch.no_grad():
+            for w in (*theirs.parameters(), *ours.parameters()):
+                w.mul_(1.25)
 
 
 def test_a_graph_that_is_kept_and_second_derivatives():

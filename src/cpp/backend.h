@@ -9,7 +9,7 @@ enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
 constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
 constexpr int kCells = int(sizeof kCellNames / sizeof *kCellNames);
 
-constexpr int kMostUnpackedRows = 4;  // of Kernels::unpacked_rows, on any ISA
+constexpr int kMostFewRows = 4;  // of Kernels::few_rows, on any ISA
 
 template <class T>
 struct CellKernels {
@@ -29,11 +29,11 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes, tile_rows;  // of a vector; of the tiles into which many rows are cut
-  int unpacked_rows;     // up to so many a step takes less time by weights that are not packed
+  int few_rows;          // up to so many are multiplied with weights as they lie, more with pieces that are packed
   // Of several threads each packs the blocks that it multiplies with where units are split.
-  void (*pack_gates)(const T* w, int gates, int units, int depth, int part, int parts, T* packed);
-  void (*pack_rows)(const T* w, int outputs, int depth, int part, int parts, T* packed);
-  void (*pack_columns)(const T* w, int outputs, int depth, int part, int parts, T* packed);
+  void (*pack_gates)(const PackTask<T>&);
+  void (*pack_rows)(const PackTask<T>&);
+  void (*pack_columns)(const PackTask<T>&);
   void (*unpacked_sums)(const UnpackedTask<T>&, int part, int parts);  // of one of equal parts of the units
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);

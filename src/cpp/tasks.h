@@ -80,6 +80,17 @@ struct Bf16Weights {
   const uint32_t* projection;  // [P/L][(H + 1)/2][L]
 };
 
+// Weights to be packed (gemm/pack.h): of one of several parts of the blocks of outputs.
+template <class T>
+struct PackTask {
+  const T* w;          // [gates * outputs, depth]; for pack_columns [depth, outputs]
+  int gates;           // of pack_gates alone; else 1
+  int outputs, depth;  // of a gate
+  int part, parts;
+  T* packed;         // where all of them are to lie
+  bool past_caches;  // which do not hold them: until they are read, all are written
+};
+
 template <class T>
 struct ForwardTask {
   Schedule schedule;
@@ -139,7 +150,6 @@ struct BackwardTask {
   int hidden, output;
   int pitch, output_pitch;  // padded(H), padded(P)
   const T* ut;              // packed [P/L][gates * H][L], or null
-  const T* unpacked;        // U where it lies [gates * H, P], instead: of a single step of a few rows
   const T* projection_t;    // packed [H/L][P][L], or null
   Rows<const T> dy;         // [T, B, P], data null: zero
   Rows<const T> y;          // [T, B, P]
@@ -167,8 +177,15 @@ struct ProductTask {
   int outputs;
   bool add;
   const uint32_t* bf16 = nullptr;  // as in Bf16Weights, of one segment, for one row alone and without `add`
-  const T* unpacked = nullptr;     // [segments * depth, outputs], for a few rows (gemm/few_rows.h) and without bias
+  bool goes_on = false;            // the sums start at out[n], instead of the bias; rows of out are whole vectors
+  const T* unpacked = nullptr;     // M where it lies [segments * depth, outputs], instead of `packed`: without bias,
+                                   // and of kMostUnpackedRows at most
+  T* scratch = nullptr;            // kOuterScratch elements, for that
 };
+
+// At most so many rows are multiplied with a matrix that is not packed. Of 256 a step on one thread takes 1.02 to 1.08
+// times as long as with all packed before.
+static constexpr int kMostUnpackedRows = 128;
 
 // out[n] = bias + W in[n], all gates of a cell.
 template <class T>
@@ -201,7 +218,8 @@ struct OuterTask {
   const OuterRight<T>* right;  // [rights]
   int rights;
   bool add;
-  T* scratch;  // kOuterScratch elements
+  size_t bytes;  // of all gradients that the threads write, if nothing is added to them later
+  T* scratch;    // kOuterScratch elements
 };
 
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise of

@@ -10,7 +10,7 @@ namespace fastrnn {
 namespace {
 
 // No more rows are few: their factors stay in registers. A single step of so many takes less time by weights where
-// they lie than by packed ones (Kernels::unpacked_rows). Zen 4, four rows, one thread, time over that with packed
+// they lie than by packed ones (Kernels::few_rows). Zen 4, four rows, one thread, time over that with packed
 // weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kFewRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
@@ -115,7 +115,7 @@ void unpacked_strip(const ProductTask<T>& a, int row, int rows, int begin, int c
 // A ProductTask by weights where they lie: a share's rows, of which there are few, and blocks. Three are computed as
 // four.
 template <class T>
-void unpacked_product(const ProductTask<T>& a, int row, int rows, const BlockRange& blocks) {
+void few_rows_product(const ProductTask<T>& a, int row, int rows, const BlockRange& blocks) {
   constexpr int most = kFewRows, two = most < 2 ? most : 2;
   const auto of_rows = rows > 2 ? unpacked_strip<most, T> : rows > 1 ? unpacked_strip<two, T> : unpacked_strip<1, T>;
   const int end = blocks.end * kLanes<T> < a.outputs ? blocks.end * kLanes<T> : a.outputs;
@@ -124,9 +124,21 @@ void unpacked_product(const ProductTask<T>& a, int row, int rows, const BlockRan
   }
 }
 
+// Gradients of weights larger than this go past the caches (`store_past`): they do not stay there until somebody reads
+// them. Backward of a single step of four rows and SGD's step, Zen 4 (32 MB), one thread and two, time over that with
+// ordinary stores, by megabytes: 2 (RNN H512) 1.40 and 3.7; 4.7 1.01 and 1.12; 8.4 (LSTM H512, RNN H1024) 0.65 to 0.74
+// and 0.82 to 0.98; 25 (GRU H1024) 0.74 and 0.90; 34 0.76 and 0.80.
+constexpr size_t kMostCached = size_t(8) << 20;
+
+template <class T>
+bool past_caches(const OuterTask<T>& a, const OuterRight<T>& right) {
+  const size_t row = size_t(right.columns) * sizeof(T);
+  return a.bytes > kMostCached && !a.add && (uintptr_t(right.c) | row) % FASTRNN_VECTOR_BYTES == 0;
+}
+
 // Whole vectors of columns of M rows of c: [R] rows of b times their factors.
 template <int R, int M, class T>
-FASTRNN_INLINE void gradient_vectors(const T (&values)[R][M], const T* b, int columns, T* const* c) {
+FASTRNN_INLINE void gradient_vectors(const T (&values)[R][M], const T* b, int columns, T* const* c, bool past) {
   vec<T> factors[R][M];
 #pragma GCC unroll 16
   for (int i = 0; i < R * M; ++i) factors[i / M][i % M] = broadcast(values[i / M][i % M]);
@@ -139,7 +151,7 @@ FASTRNN_INLINE void gradient_vectors(const T (&values)[R][M], const T* b, int co
       for (int i = 0; i < M; ++i) sums[i] = fma(factors[r][i], right, sums[i]);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < M; ++i) store(c[i] + j, sums[i]);
+    for (int i = 0; i < M; ++i) store(c[i] + j, sums[i], past);
   }
 }
 
@@ -149,7 +161,7 @@ template <int R, int M, class T>
   alignas(64) T last[M][kLanes<T>];
   T* to[M];
   for (int i = 0; i < M; ++i) to[i] = last[i];
-  gradient_vectors<R, M>(values, b, kLanes<T>, to);
+  gradient_vectors<R, M>(values, b, kLanes<T>, to, false);
   for (int i = 0; i < M; ++i) __builtin_memcpy(c[i], last[i], size_t(columns) * sizeof(T));
 }
 
@@ -157,7 +169,7 @@ template <int R, int M, class T>
 // is written again.
 template <int R, int M, class T>
 FASTRNN_INLINE void gradient_rows(const OuterTask<T>& a, const OuterRight<T>& right, const Strip<T>& strip, int m,
-                                  int end, int begin, int columns) {
+                                  int end, int begin, int columns, bool past) {
   const int whole = columns / kLanes<T> * kLanes<T>;
   T values[R][M], *c[M];
   for (int i = 0; i < M; ++i) {
@@ -166,7 +178,7 @@ FASTRNN_INLINE void gradient_rows(const OuterTask<T>& a, const OuterRight<T>& ri
     for (int r = 0; r < R; ++r) values[r][i] = from[r * a.a_step];
     c[i] = right.c + ptrdiff_t(row) * right.columns + begin;
   }
-  gradient_vectors<R, M>(values, strip.row(0), whole, c);
+  gradient_vectors<R, M>(values, strip.row(0), whole, c, past);
   if (whole == columns) return;
   for (int i = 0; i < M; ++i) c[i] += whole;
   gradient_last<R, M>(values, strip.row(0) + whole, columns - whole, c);
@@ -180,7 +192,8 @@ void few_outer_strip(const OuterTask<T>& a, const OuterRight<T>& right, int begi
     __builtin_memcpy(b.row(r), right.b[r] + begin, size_t(columns) * sizeof(T));
     for (int j = columns; j % kLanes<T>; ++j) b.row(r)[j] = 0;  // multiplied, and not kept
   }
-  for (int m = a.row_begin; m < a.row_end; m += M) gradient_rows<R, M>(a, right, b, m, a.row_end, begin, columns);
+  const bool past = past_caches(a, right);
+  for (int m = a.row_begin; m < a.row_end; m += M) gradient_rows<R, M>(a, right, b, m, a.row_end, begin, columns, past);
 }
 
 template <int R, class T>

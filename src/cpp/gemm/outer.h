@@ -101,10 +101,10 @@ void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
 // is stored.
 template <int R, int Vectors, class T>
 void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width,
-                bool add) {
+                bool add, bool past) {
   constexpr int L = kLanes<T>;
   vec<T> acc[R][Vectors] = {};
-  for (int r = 0; r < height; ++r) {  // c comes from far away, once a block of time
+  for (int r = 0; r < height && !past; ++r) {  // c comes from far away, once a block of time
     for (int v = 0; v < Vectors; ++v) __builtin_prefetch(c + r * c_step + v * L, 1);
   }
   for (int n = 0; n < rows; ++n, a += a_step, b += kPanel<T>) {
@@ -122,7 +122,8 @@ void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdif
 #pragma GCC unroll 24
     for (int i = 0; i < R * Vectors; ++i) {
       T* const out = c + i / Vectors * c_step + i % Vectors * L;
-      store(out, add ? load(out) + acc[i / Vectors][i % Vectors] : acc[i / Vectors][i % Vectors]);
+      const vec<T> sum = add ? load(out) + acc[i / Vectors][i % Vectors] : acc[i / Vectors][i % Vectors];
+      store(out, sum, past && R == kOuterHeight && Vectors == kOuterVectors);
     }
     return;
   }
@@ -147,7 +148,7 @@ constexpr auto outer_tile_of(int height) {
 // Some rows of c: groups of a times one right side, panel by panel of b's columns.
 template <class T>
 void outer_right(const OuterRight<T>& t, const OuterGroup<T>* groups, int count, ptrdiff_t a_step, int first, int rows,
-                 bool add, T* b) {
+                 bool add, bool past, T* b) {
   for (int j = 0; j < t.columns; j += kPanel<T>) {
     pack_b(t.b + first, rows, t.columns, j, b);
     const int width = t.columns - j < kPanel<T> ? t.columns - j : kPanel<T>;
@@ -155,7 +156,7 @@ void outer_right(const OuterRight<T>& t, const OuterGroup<T>* groups, int count,
       const OuterGroup<T>& g = groups[i];
       const auto tile = width > kLanes<T> ? outer_tile_of<2, T>(g.height) : outer_tile_of<1, T>(g.height);
       T* const c = t.c + ptrdiff_t(g.m) * t.columns + j;
-      tile(g.copy ? g.copy : g.from, g.copy ? kOuterHeight : a_step, b, rows, c, t.columns, g.height, width, add);
+      tile(g.copy ? g.copy : g.from, g.copy ? kOuterHeight : a_step, b, rows, c, t.columns, g.height, width, add, past);
     }
   }
 }
@@ -168,19 +169,25 @@ void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows)
   const int count = outer_groups(t, begin, end, first, rows, b + ptrdiff_t(kSumBlock) * kPanel<T>, groups);
   copy_groups(groups, count, t.a_step, rows);
   for (int i = 0; i < t.rights; ++i) {
-    outer_right(t.right[i], groups, count, t.a_step, first, rows, t.add || first > 0, b);
+    const bool past = t.rows <= kSumBlock && past_caches(t, t.right[i]);
+    outer_right(t.right[i], groups, count, t.a_step, first, rows, t.add || first > 0, past, b);
   }
 }
 
 template <class T>
-void outer(const OuterTask<T>& t) {
-  if (t.rows >= 1 && t.rows <= kFewRows && !t.add) return few_outer(t);
+void many_outer(const OuterTask<T>& t) {
   for (int first = 0, rows; first < t.rows; first += rows) {
     rows = t.rows - first < kSumBlock ? t.rows - first : kSumBlock;
     for (int begin = t.row_begin; begin < t.row_end; begin += kOuterRows<T>) {
       outer_block(t, begin, t.row_end - begin < kOuterRows<T> ? t.row_end : begin + kOuterRows<T>, first, rows);
     }
   }
+}
+
+template <class T>
+void outer(const OuterTask<T>& t) {
+  t.rows >= 1 && t.rows <= kFewRows && !t.add ? few_outer(t) : many_outer(t);
+  if (t.bytes > kMostCached) settle();
 }
 
 // sums[j] += the sum over rows of a[n][j], j in [begin, end): whole vectors, several side by side.

@@ -12,14 +12,15 @@ namespace {
 
 // From rows that are outputs (torch's weights, forward): packed[j][k][g] = w[g * outputs + j][k].
 template <class V, class T>
-void pack_row_blocks(const T* w,  // [gates * outputs, depth]
-                     int gates, int outputs, int depth, int begin, int end, T* packed) {
+void pack_row_blocks(const PackTask<T>& a, int begin, int end) {
   constexpr int L = kLanesOf<V>;
+  const int gates = a.gates, depth = a.depth;
+  const bool past = a.past_caches && sizeof(V) == FASTRNN_VECTOR_BYTES;
   for (int block = begin; block < end; ++block) {
-    const int lanes = lanes_in<V>(outputs, block);
-    T* const panel = packed + ptrdiff_t(block) * depth * gates * L;
+    const int lanes = lanes_in<V>(a.outputs, block);
+    T* const panel = a.packed + ptrdiff_t(block) * depth * gates * L;
     for (int g = 0; g < gates; ++g) {
-      const T* const rows = w + (ptrdiff_t(g) * outputs + block * L) * depth;
+      const T* const rows = a.w + (ptrdiff_t(g) * a.outputs + block * L) * depth;
       T* const to = panel + gate_start(g, depth) * L;
       const ptrdiff_t step = group_size(gates, group_of(g)) * L;
       int k = 0;
@@ -27,46 +28,55 @@ void pack_row_blocks(const T* w,  // [gates * outputs, depth]
         V columns[L];
         load_square(rows + k, depth, columns);
 #pragma GCC unroll 16
-        for (int i = 0; i < L; ++i) store(to + (k + i) * step, columns[i]);
+        for (int i = 0; i < L; ++i) store(to + (k + i) * step, columns[i], past);
       }
       for (; k < depth; ++k) {
         V column = {};
         for (int j = 0; j < lanes; ++j) column[j] = rows[ptrdiff_t(j) * depth + k];
-        store(to + k * step, column);
+        store(to + k * step, column, past);
       }
     }
   }
 }
 
 template <class T>
-void pack_rows(const T* w, int outputs, int depth, int part, int parts, T* packed) {
-  const BlockRange blocks(blocks_of<T>(outputs), part, parts);
-  pack_row_blocks<vec<T>>(w, 1, outputs, depth, blocks.begin, blocks.end, packed);
+void pack_rows(const PackTask<T>& a) {
+  const BlockRange blocks(blocks_of<T>(a.outputs), a.part, a.parts);
+  pack_row_blocks<vec<T>>(a, blocks.begin, blocks.end);
+  if (a.past_caches) settle();
 }
 
 template <class T>
-void pack_gates(const T* w, int gates, int outputs, int depth, int part, int parts, T* packed) {
-  UnitBlocks<T>(outputs, gates, part, parts).template each_width<kMaxGates>([&](auto vector, int begin, int end) {
-    pack_row_blocks<decltype(vector)>(w, gates, outputs, depth, begin, end, packed);
-  });
+void pack_gates(const PackTask<T>& a) {
+  const UnitBlocks<T> units(a.outputs, a.gates, a.part, a.parts);
+  units.template each_width<kMaxGates>(
+      [&](auto vector, int begin, int end) { pack_row_blocks<decltype(vector)>(a, begin, end); });
+  if (a.past_caches) settle();
 }
 
 // From rows that are the depth (the transpose, backward): packed[j][k] = w[k][j].
 template <class T>
-void pack_columns(const T* w,  // [depth, outputs]
-                  int outputs, int depth, int part, int parts, T* packed) {
+[[gnu::noinline]] void pack_column_blocks(const T* w,  // [depth] rows of `outputs`, step apart
+                                          ptrdiff_t step, int outputs, int depth, const BlockRange& blocks, T* packed,
+                                          bool past) {
   constexpr int L = kLanes<T>, most = 16;  // rows at once: reads and writes in runs take a quarter less time
-  const BlockRange blocks(blocks_of<T>(outputs), part, parts);
   for (int first = 0; first < depth; first += most) {
     const int end = first + most < depth ? first + most : depth;
     for (int block = blocks.begin; block < blocks.end; ++block) {
       const int lanes = lanes_of<T>(outputs, block);
       T* const panel = packed + ptrdiff_t(block) * depth * L;
       for (int k = first; k < end; ++k) {
-        store(panel + ptrdiff_t(k) * L, load_first(w + ptrdiff_t(k) * outputs + block * L, lanes));
+        store(panel + ptrdiff_t(k) * L, load_first(w + k * step + block * L, lanes), past);
       }
     }
   }
+}
+
+template <class T>
+void pack_columns(const PackTask<T>& a) {
+  const BlockRange blocks(blocks_of<T>(a.outputs), a.part, a.parts);
+  pack_column_blocks(a.w, a.outputs, a.outputs, a.depth, blocks, a.packed, a.past_caches);
+  if (a.past_caches) settle();
 }
 
 }  // namespace

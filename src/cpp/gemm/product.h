@@ -6,6 +6,7 @@
 #include "gemm/blocks.h"
 #include "gemm/cover.h"
 #include "gemm/few_rows.h"
+#include "gemm/pack.h"
 
 namespace fastrnn {
 namespace {
@@ -31,7 +32,8 @@ struct ProductPhase {
       for (int r = 0; r < height; ++r) ops[s].rows[r] = a.in[row + r] + a.segment_offset[s];
       ops[s].weights(a.packed + s * segment, panel, a.depth, block, coming);
     }
-    const Start<T> start = a.bias ? Start<T>(a.bias + block * L, nullptr, 0) : kFromZero<T>;
+    Start<T> start = a.bias ? Start<T>(a.bias + block * L, nullptr, 0) : kFromZero<T>;
+    for (int r = 0; a.goes_on && r < height; ++r) start.rows[r] = a.out[row + r] + block * L;
     kPlainTiles<T>.at[height][width](start, ops, a.segments, sums);
     each_sum(height, width, [&](int i, int r, int b) {
       const int lanes = lanes_of<T>(a.outputs, block + b);
@@ -40,6 +42,56 @@ struct ProductPhase {
     });
   }
 };
+
+// By packed weights. (One copy of all tiles.)
+template <class T>
+[[gnu::noinline]] void packed_product(const ProductTask<T>& a, int row, int rows, int begin, int end) {
+  cover(ProductPhase<T>{a, row}, rows, begin, end);
+}
+
+// A piece of weights that are not packed: so many of their rows and columns, multiplied with so many rows.
+template <class T>
+constexpr int kPieceColumns = 1024 / int(sizeof(T));
+constexpr int kPieceDepth = 256;
+template <class T>
+constexpr ptrdiff_t kPieceScratch = (kPieceDepth + kMostUnpackedRows) * kPieceColumns<T>;
+static_assert(kPieceScratch<float> <= ptrdiff_t(kOuterScratch<float>), "room for a piece and its sums");
+static_assert(kPieceScratch<double> <= ptrdiff_t(kOuterScratch<double>), "room for a piece and its sums");
+
+// Columns [begin, begin + columns) of `rows` rows: the sums go on from piece to piece of the depth.
+template <class T>
+void product_by_pieces(const ProductTask<T>& a, int row, int rows, int begin, int columns) {
+  T *const packed = a.scratch, *const sums = packed + kPieceDepth * kPieceColumns<T>;
+  const BlockRange blocks(blocks_of<T>(columns), 0, 1);
+  T* out[kMostUnpackedRows];
+#pragma GCC unroll 1
+  for (int r = 0; r < rows; ++r) out[r] = sums + r * kPieceColumns<T>;
+  int offset;
+  ProductTask<T> piece = {a.in + row, out, 1, 0, &offset, packed, nullptr, blocks.end * kLanes<T>, false};
+  const T* w = a.unpacked + begin;
+  for (int s = 0; s < a.segments; ++s) {
+    for (int k = 0; k < a.depth; k += piece.depth) {
+      piece.depth = a.depth - k < kPieceDepth ? a.depth - k : kPieceDepth;
+      pack_column_blocks(w, a.outputs, columns, piece.depth, blocks, packed, false);
+      w += piece.depth * ptrdiff_t(a.outputs);
+      offset = a.segment_offset[s] + k;
+      packed_product(piece, 0, rows, 0, blocks.end);
+      piece.goes_on = true;
+    }
+  }
+  for (int r = 0; r < rows; ++r) deliver(out[r], columns, a.add, a.out[row + r] + begin);
+}
+
+// A ProductTask by weights where they lie. Of more rows than few (few_rows.h) a piece of them at a time is packed into
+// the second-level cache and multiplied from there.
+template <class T>
+void unpacked_product(const ProductTask<T>& a, int row, int rows, const BlockRange& blocks) {
+  if (rows <= kFewRows) return few_rows_product(a, row, rows, blocks);
+  const int end = blocks.end * kLanes<T> < a.outputs ? blocks.end * kLanes<T> : a.outputs;
+  for (int begin = blocks.begin * kLanes<T>; begin < end; begin += kPieceColumns<T>) {
+    product_by_pieces(a, row, rows, begin, end - begin < kPieceColumns<T> ? end - begin : kPieceColumns<T>);
+  }
+}
 
 template <class T>
 void product(const ProductTask<T>& task, const Share& share) {
@@ -51,7 +103,7 @@ void product(const ProductTask<T>& task, const Share& share) {
     }
   }
   if (task.unpacked) return unpacked_product(task, share.row_begin, share.row_end - share.row_begin, blocks);
-  cover(ProductPhase<T>{task, share.row_begin}, share.row_end - share.row_begin, blocks.begin, blocks.end);
+  packed_product(task, share.row_begin, share.row_end - share.row_begin, blocks.begin, blocks.end);
 }
 
 // bias + W x of all gates of a cell, for rows of many steps. The tile is the cell's own: its further sums start at

@@ -11,11 +11,11 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const int64_t steps = tape.order.steps();
   const int batch = tape.order.batch(), layers = config_.layers;
   // (The border of C drops the lengths of a kept call; the order still knows.)
-  const bool unpacked = !backward_ready_ && !tape.order.ragged() && suits_unpacked(config_, backend_, tape.call);
+  const bool unpacked = !backward_ready_ && !tape.order.ragged() && suits_unpacked(config_, tape.call);
   if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   // All that may fail comes before anything is written.
   const std::vector<Plan> plans =
-      unpacked ? unpacked_plans(config_, cell(), call.threads)
+      unpacked ? unpacked_plans(config_, kernels(), batch, call.threads)
                : this->plans(steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance());
   const bool together = plans.front().split == Split::layers;
   // Layers at work together have memory of their own each, others the same in turn: what a BackwardWork writes there

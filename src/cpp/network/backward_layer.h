@@ -32,7 +32,7 @@ class BackwardLayer {
         steps_(block_steps(tape.order)),
         work_(work),
         unpacked_(unpacked),
-        gradients_(net, tape, call, layer, dx, work_) {}
+        gradients_(net, tape, call, layer, dx, work_, unpacked) {}
 
   void operator()(const Team& all) {
     each_direction(plan_, c_.directions(), all, barriers_,
@@ -93,17 +93,13 @@ class BackwardLayer {
     task.schedule = tape_.order.schedule(d == 1);
     task.step_begin = std::max<int64_t>(0, end - steps_), task.step_end = end;
     task.hidden = c_.hidden, task.output = c_.output(), task.pitch = pitch_, task.output_pitch = output_pitch_;
-    if (unpacked_) {
-      task.unpacked = net_.raw(sweep(d)).hh;  // of the packed ones nothing is read: another thread may be packing
-    } else {
-      task.ut = p.ut, task.projection_t = p.projection_t;
-    }
+    if (!unpacked_) task.ut = p.ut, task.projection_t = p.projection_t;
     task.dy = dy_;
     if (dy_.data) task.dy.data += d * c_.output();
     task.y = {y.data + d * c_.output(), y.step, y.row, y.packed};
     task.h0 = t.h0, task.c0 = t.c0, task.tape_gates = t.gates, task.tape_cell = t.tape_cell;
     task.dgates = w.dgates, task.dprojected = w.dprojected, task.dstate = w.dstate, task.carry = w.carry;
-    task.to_start = call_.dh0;
+    task.to_start = call_.dh0 && !unpacked_;
     return task;
   }
 
@@ -131,6 +127,7 @@ class BackwardLayer {
         cell_.backward(block, share, tape_.order.steps());
         team.wait();
         gradients_.input(d, block, team, thread);
+        if (unpacked_ && call_.dh0) gradients_.initial_state(d, block, team, thread);
       }
       finish_block(d, block, team, thread);
     }

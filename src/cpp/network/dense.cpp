@@ -4,6 +4,8 @@
 #include <type_traits>
 
 #include "network/bf16.h"
+#include "network/pieces.h"
+#include "network/weights.h"
 #include "plan/plan.h"
 #include "threads/threads.h"
 
@@ -70,6 +72,13 @@ bool Dense<T>::take(const T* weight, const T* bias, int64_t rows) {
   return true;
 }
 
+// (Smaller weights are packed in no time, and have too few columns for all threads.)
+template <class T>
+bool Dense<T>::suits_unpacked(int64_t rows) const {
+  if (rows < 1 || output_ < kPad) return false;
+  return rows <= kernels_.few_rows || (rows <= kMostUnpackedRows && weight_bytes() >= kWorthReadingTogether);
+}
+
 template <class T>
 void Dense<T>::set(const T* weight, const T* bias) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -90,7 +99,7 @@ void Dense<T>::pack_forward() const {
   if (forward_ready_.load(std::memory_order_acquire)) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (forward_ready_) return;
-  kernels_.pack_rows(raw_, output_, input_, 0, 1, values<T>(forward_block_));
+  kernels_.pack_rows({raw_, 1, output_, input_, 0, 1, values<T>(forward_block_), weight_bytes() > kMostPackedInCaches});
   pack_bias(values<T>(bias_));
   if constexpr (std::is_same_v<T, float>) {
     const bool found = forward_block_.bytes() >= kLeastHalved && all_bf16(raw_, size_t(input_) * size_t(output_));
@@ -112,14 +121,16 @@ ProductTask<T> Dense<T>::forward_task() const {
 }
 
 template <class T>
-void Dense<T>::product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const {
+void Dense<T>::product(const ProductTask<T>& task, const T* in, T* out, int rows, int threads, T* scratch) const {
   const double flops = 2.0 * rows * task.depth * task.outputs;
   const int workers = threads_for(flops, kernels_.lanes, threads);
   auto part = [&](const Team& team) {
+    ProductTask<T> own = task;
+    if (scratch) own.scratch = scratch + size_t(team.rank) * kOuterScratch<T>;
     const Range mine = part_of(rows, team.rank, team.size);
     const bool by_rows = rows >= team.size && !task.unpacked;
     const Share share = by_rows ? rows_between(int(mine.begin), int(mine.end)) : units_part(rows, team.rank, team.size);
-    product_part<T>(kernels_, task, {in, task.depth, 0}, {out, task.outputs, 0}, share);
+    product_part<T>(kernels_, own, {in, task.depth, 0}, {out, task.outputs, 0}, share);
   };
   const double ns = least_ns(flops, kernels_.lanes, workers);
   if (workers == 1 || !suits_crew(ns) || region_threads_awake()) return parallel(workers, part);
@@ -135,23 +146,43 @@ void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
 
 template <class T>
 void Dense<T>::run_unpacked(const T* x, T* y, int rows, int threads) const {
+  if (rows > kernels_.few_rows) return run_by_pieces(x, y, rows, threads);
   const int pitch = padded(output_);
   T *sums = nullptr, *bias = nullptr;  // [N][pitch], [pitch]
   const Loan memory = carved(pool_, [&](Arena& arena) {
     sums = arena.take<T>(size_t(rows), size_t(pitch)), bias = arena.take<T>(size_t(pitch));
   });
   pack_bias(bias);
-  RowStep<T> steps[kMostUnpackedRows] = {};
+  RowStep<T> steps[kMostFewRows] = {};
   for (int i = 0; i < rows; ++i) steps[i].x = x + ptrdiff_t(i) * input_;
   UnpackedTask<T> task = {};
   task.input = input_, task.hidden = output_, task.pitch = pitch;
   task.w = raw_, task.bias = bias, task.accumulators = 1;
   task.hidden_gate[0] = -1;
   task.rows = steps, task.count = rows, task.sums = sums;
-  const size_t bytes = size_t(input_) * size_t(output_) * sizeof(T);
-  parallel(bytes < kWorthReadingTogether ? 1 : threads,
+  parallel(weight_bytes() < kWorthReadingTogether ? 1 : threads,
            [&](const Team& team) { kernels_.unpacked_sums(task, team.rank, team.size); });
   for (int i = 0; i < rows; ++i) std::copy_n(sums + ptrdiff_t(i) * pitch, output_, y + ptrdiff_t(i) * output_);
+}
+
+template <class T>
+void Dense<T>::run_by_pieces(const T* x, T* y, int rows, int threads) const {
+  const Pieces pieces(kernels_, output_, 1, input_, threads);
+  T *memory = nullptr, *bias = nullptr;  // [threads][values of a piece], [padded(O)]
+  const Loan loan = carved(pool_, [&](Arena& arena) {
+    memory = arena.take<T>(size_t(threads), pieces.values), bias = arena.take<T>(size_t(padded(output_)));
+  });
+  pack_bias(bias);
+  parallel(threads, [&](const Team& team) {
+    const int offset = 0;
+    const Range mine = part_of(pieces.count, team.rank, team.size);
+    for (int piece = int(mine.begin); piece < mine.end; ++piece) {
+      T* const packed = memory + size_t(team.rank) * pieces.values - pieces.before(piece, input_);
+      kernels_.pack_rows({raw_, 1, output_, input_, piece, pieces.count, packed, false});
+      const ProductTask<T> task = {nullptr, nullptr, 1, input_, &offset, packed, bias, output_, false};
+      product_part<T>(kernels_, task, {x, input_, 0}, {y, output_, 0}, units_part(rows, piece, pieces.count));
+    }
+  });
 }
 
 template <class T>
@@ -180,28 +211,13 @@ void Dense<T>::pack_backward() const {
   if (!backward_block_.data()) {
     backward_block_ = Block(whole_vectors(kernels_, input_) * size_t(output_) * sizeof(T));
   }
-  kernels_.pack_columns(raw_, input_, output_, 0, 1, values<T>(backward_block_));
+  T* const packed = values<T>(backward_block_);
+  kernels_.pack_columns({raw_, 1, input_, output_, 0, 1, packed, weight_bytes() > kMostPackedInCaches});
   backward_ready_ = true;
 }
 
 template <class T>
 void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, int rows, int threads) const {
-  if (dx) {
-    const int offset = 0;
-    ProductTask<T> task = {nullptr, nullptr, 1, output_, &offset, nullptr, nullptr, input_, false};
-    if (!backward_ready_ && suits_unpacked(rows)) {
-      task.unpacked = raw_;
-    } else {
-      pack_backward();
-      task.packed = values<T>(backward_block_);
-    }
-    product(task, dy, dx, rows, threads);
-  }
-  if (rows == 0) {
-    std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
-    if (dbias) std::fill_n(dbias, output_, T(0));
-    return;
-  }
   const int workers = threads_for(2.0 * rows * input_ * output_, kernels_.lanes, threads);
   static_assert(kOuterScratch<T> * sizeof(T) % kAlign == 0, "each thread's begins a cache line");
   const T** b = nullptr;                  // [N] rows of x
@@ -211,6 +227,22 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     scratch = arena.take<T>(size_t(workers), kOuterScratch<T>);
     sums = arena.take<T>(size_t(output_));
   });
+  if (dx) {
+    const int offset = 0;
+    ProductTask<T> task = {nullptr, nullptr, 1, output_, &offset, nullptr, nullptr, input_, false};
+    if (!backward_ready_ && suits_unpacked(rows)) {
+      task.unpacked = raw_;
+    } else {
+      pack_backward();
+      task.packed = values<T>(backward_block_);
+    }
+    product(task, dy, dx, rows, workers, scratch);
+  }
+  if (rows == 0) {
+    std::fill_n(dweight, ptrdiff_t(output_) * input_, T(0));
+    if (dbias) std::fill_n(dbias, output_, T(0));
+    return;
+  }
   for (ptrdiff_t i = 0; i < rows; ++i) b[i] = x + i * input_;
   parallel(workers, [&](const Team& team) {
     const int column = 0;
@@ -220,6 +252,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     task.row_begin = int(mine.begin), task.row_end = int(mine.end);
     const OuterRight<T> right = {b, input_, dweight};
     task.rows = rows, task.right = &right, task.rights = 1;
+    task.bytes = sizeof(T) * size_t(output_) * size_t(input_);
     task.scratch = scratch + size_t(team.rank) * kOuterScratch<T>;
     if (dbias) column_sums(dy, output_, rows, task.row_begin, task.row_end, sums, dbias);
     kernels_.outer(task);

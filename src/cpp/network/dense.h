@@ -18,8 +18,8 @@ class Dense {
 
   // weight [O, I], bias [O] or null. They must live, unchanged, until the next pack.
   void pack(const T* weight, const T* bias);
-  // The same for runs over so few rows that they read the weights where they lie; until another use nothing is packed.
-  // False, and nothing has changed, where there are more.
+  // The same for a run over so few rows that it reads the weights where they lie (network/unpacked.h); until another
+  // use nothing is packed. False, and nothing has changed, where there are more.
   bool take(const T* weight, const T* bias, int64_t rows);
   void run(const T* x, T* y, int rows, int threads) const;  // x [N, I], y [N, O]
   // The same bits, on this thread: no memory, no lock. One row; or so many, their steps apart.
@@ -32,14 +32,17 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  bool suits_unpacked(int64_t rows) const { return rows >= 1 && rows <= kernels_.unpacked_rows && output_ >= kPad; }
+  bool suits_unpacked(int64_t rows) const;
+  size_t weight_bytes() const { return size_t(input_) * size_t(output_) * sizeof(T); }
   void set(const T* weight, const T* bias);
   void pack_bias(T* bias) const;  // [padded(O)]
   void pack_forward() const;
   void pack_backward() const;
   void run_unpacked(const T* x, T* y, int rows, int threads) const;
+  void run_by_pieces(const T* x, T* y, int rows, int threads) const;
   ProductTask<T> forward_task() const;  // y of any rows
-  void product(ProductTask<T> task, const T* in, T* out, int rows, int threads) const;
+  // scratch: [threads][kOuterScratch] where weights are not packed
+  void product(const ProductTask<T>& task, const T* in, T* out, int rows, int threads, T* scratch = nullptr) const;
 
   const Backend& backend_;
   const Kernels<T>& kernels_;

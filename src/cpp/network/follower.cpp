@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "network/unpacked.h"
 #include "plan/plan.h"
@@ -10,6 +11,7 @@
 namespace fastrnn {
 namespace {
 
+constexpr int kMostTaken = 4;                 // passes by weights where they lie before these are packed
 constexpr size_t kPiece = size_t(128) << 10;  // bytes a thread takes at a time
 
 struct Piece {
@@ -67,19 +69,40 @@ std::shared_ptr<const Network<T>> Follower<T>::follow(const Backend& backend, co
   return network;
 }
 
+// A few values of each weight, which an optimizer changes all.
+template <class T>
+bool Follower<T>::changed(const Backend& backend, const T* const* weights) {
+  constexpr int64_t samples = 16;
+  const int gates = kernels_of<T>(backend).cells[int(config_.cell)].gates;
+  uint64_t print = 0;
+  each_weight(config_, gates, [&](int64_t rows, int64_t columns) {
+    const T* const values = *weights++;
+    const int64_t count = rows * std::max<int64_t>(1, columns);
+    for (int64_t i = 0; i < samples; ++i) {
+      uint64_t bits = 0;
+      std::memcpy(&bits, values + count * i / samples, sizeof(T));
+      print = hash(print ^ bits);
+    }
+  });
+  const std::lock_guard<std::mutex> lock(mutex_);
+  repeats_ = print == sampled_ ? repeats_ + 1 : 0;
+  sampled_ = print;
+  return repeats_ < kMostTaken;
+}
+
 template <class T>
 void Follower<T>::run(const Backend& backend, const T* const* weights, const Sequence<T>& call) {
-  if (suits_unpacked(config_, backend, call)) return run_unpacked(config_, backend, weights, call);
+  if (few_unpacked(config_, backend, call)) return run_unpacked(config_, backend, weights, call, pool_);
   follow(backend, weights, call.steps, call.batch, call.threads)->run(call);
 }
 
 template <class T>
 void Follower<T>::forward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call,
-                                   char* reserve) const {
+                                   char* reserve) {
   Tape<T> tape(config_, call, true);
   Arena arena(reserve);
   tape.lay_out(arena, config_, kernels_of<T>(backend).cells[int(config_.cell)]);
-  fastrnn::forward_unpacked(config_, backend, weights, tape);
+  fastrnn::forward_unpacked(config_, backend, weights, tape, pool_);
 }
 
 template <class T>

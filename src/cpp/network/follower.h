@@ -22,10 +22,12 @@ class Follower {
   // place where nobody holds the last network. steps, batch: of the pass to come.
   std::shared_ptr<const Network<T>> follow(const Backend& backend, const T* const* weights, int64_t steps, int batch,
                                            int threads);
+  // Whether these weights have changed in the last few times that somebody asked, as far as some of their values tell.
+  bool changed(const Backend& backend, const T* const* weights);
   // A pass without a tape, by packed weights or, where it reads them only once, by those where they lie.
   void run(const Backend& backend, const T* const* weights, const Sequence<T>& call);
   // Both passes of a step that reads weights where they lie (suits_unpacked); reserve as in Network.
-  void forward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call, char* reserve) const;
+  void forward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call, char* reserve);
   void backward_unpacked(const Backend& backend, const T* const* weights, const Sequence<T>& call, const char* reserve,
                          const Gradients<T>& gradients);
   int64_t packings() const { return packings_.load(std::memory_order_relaxed); }
@@ -36,7 +38,9 @@ class Follower {
   std::shared_ptr<Network<T>> network_;
   std::unique_ptr<Network<T>> spare_;  // which packs nothing: its memory serves the next pass back of a single step
   std::vector<const T*> weights_;
-  uint64_t fingerprint_ = 0;
+  uint64_t fingerprint_ = 0, sampled_ = 0;
+  int repeats_ = 0;
+  BlockPool pool_;  // of passes that pack nothing
   std::atomic<int64_t> packings_{0};
 };
 

@@ -24,8 +24,9 @@ void run_layer(const Network<T>& net, const Tape<T>& tape, int layer, const Plan
 template <class T>
 void Network<T>::pass(const Tape<T>& tape) const {
   const Sequence<T>& call = tape.call;
-  if (!forward_ready_ && suits_unpacked(config_, backend_, call))
-    return forward_unpacked(config_, backend_, raw_.data(), tape);
+  if (!forward_ready_ && suits_unpacked(config_, call)) {
+    return forward_unpacked(config_, backend_, raw_.data(), tape, *pool_);
+  }
   const Use use = tape.keeps || call.regions ? Use::training : Use::inference;
   const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
   pack_forward(packing_threads(use, call.steps, call.batch, call.threads));

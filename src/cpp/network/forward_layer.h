@@ -145,16 +145,8 @@ class ForwardLayer {
   }
 
   ForwardTask<T> make_task(int direction) const {
-    const Config& c = net_.config();
-    const int sweep = c.sweep(layer_, direction);
-    const Trace<T>& t = tape_.sweeps[size_t(sweep)];
-    ForwardTask<T> task = net_.forward_task(sweep);
-    task.schedule = tape_.order.schedule(direction == 1);
-    task.x = tape_.layers[size_t(layer_)].input;
-    task.y = output();
-    task.y.data += direction * c.output();
-    task.h0 = t.h0, task.c0 = t.c0, task.cell = t.cell;
-    task.tape_gates = t.gates, task.tape_cell = t.tape_cell, task.unprojected = t.unprojected;
+    ForwardTask<T> task = net_.forward_task(net_.config().sweep(layer_, direction));
+    lay_task(net_.config(), tape_, layer_, direction, task);
     return task;
   }
 

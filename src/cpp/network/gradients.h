@@ -15,7 +15,7 @@ template <class T>
 class LayerGradients {
  public:
   LayerGradients(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<T> dx,
-                 const BackwardWork<T>& work)
+                 const BackwardWork<T>& work, bool unpacked)
       : net_(net),
         c_(net.config()),
         cell_(net.cell()),
@@ -24,19 +24,32 @@ class LayerGradients {
         layer_(layer),
         dx_(dx),
         pitch_(padded(c_.hidden)),
-        work_(work) {
+        work_(work),
+        unpacked_(unpacked) {
     for (int d = 0; d < c_.directions(); ++d) initialise(d);
   }
 
   // dx of the block's rows.
   void input(int d, const BackwardTask<T>& block, const Team& team, int thread) const {
-    const int64_t rows = tape_.order.rows(block.step_begin, block.step_end);
-    const Range mine = part_of(rows, team.rank, team.size);
-    if (block.unpacked) {
-      multiply_input(d, block, thread, units_part(int(rows), team.rank, team.size));
-    } else {
-      multiply_input(d, block, thread, rows_between(int(mine.begin), int(mine.end)));
+    if (!dx_.data) return;
+    const bool second = d == 1 && work_.second_dx.data;
+    const Rows<T>& dx = second ? work_.second_dx : dx_;
+    const auto out = [&](int64_t step, int place) { return row_at(dx, block.schedule, step, place); };
+    const T* const w = unpacked_ ? net_.raw(sweep(d)).ih : net_.weights(sweep(d)).wt;
+    multiply(block, cell_.input_gates, w, input_size(), d == 1 && !second, out, team, thread);
+  }
+
+  // dh before the only step, by weights where they lie: dgates U, and what the step has carried.
+  void initial_state(int d, const BackwardTask<T>& block, const Team& team, int thread) const {
+    const DirectionWork<T>& w = work_.directions[d];
+    const int lanes = net_.kernels().lanes, pitch = padded(c_.output());
+    const Range blocks = part_of((c_.output() + lanes - 1) / lanes, team.rank, team.size);  // those it multiplies
+    for (int row = 0; row < tape_.order.batch() && cell_.carries_dh; ++row) {
+      const ptrdiff_t begin = ptrdiff_t(row) * pitch + blocks.begin * lanes;
+      std::copy_n(w.carry + begin, (blocks.end - blocks.begin) * lanes, w.dstate + begin);
     }
+    const auto out = [&](int64_t, int place) { return w.dstate + ptrdiff_t(place) * pitch; };
+    multiply(block, cell_.hidden_gates, net_.raw(sweep(d)).hh, c_.output(), cell_.carries_dh, out, team, thread);
   }
 
   // Of dgates of every live row.
@@ -73,6 +86,8 @@ class LayerGradients {
     outer.a = block.dgates, outer.a_step = ptrdiff_t(cell_.accumulators) * pitch_, outer.hidden = c_.hidden;
     outer.rows = rows, outer.scratch = t.scratch;
     outer.add = tape_.order.rows(block.step_end, tape_.order.steps()) > 0;  // blocks past every row's end add nothing
+    if (block.step_begin == 0)
+      outer.bytes = sizeof(T) * size_t(cell_.gates * c_.hidden) * size_t(input_size() + c_.output());
     split(outer, cell_.gates * c_.hidden, team);
 
     // The sums of the biases first: they bring near what another thread has written,
@@ -108,25 +123,24 @@ class LayerGradients {
     return {call_.step_norms + sweep(d) * tape_.order.steps() * batch, batch, 1};
   }
 
-  void multiply_input(int d, const BackwardTask<T>& block, int thread, const Share& share) const {
-    if (!dx_.data) return;
+  // out(step, place) = [out +] dgates M for the live rows of the block, `gates` the accumulators of M's. Threads have a
+  // part of the rows each, or of the columns of weights that lie where they are.
+  template <class Out>
+  void multiply(const BackwardTask<T>& block, const int* gates, const T* matrix, int outputs, bool add, Out out,
+                const Team& team, int thread) const {
     const ThreadWork<T>& t = work_.threads[thread];
-    const bool second = d == 1 && work_.second_dx.data;
-    const Rows<T>& dx = second ? work_.second_dx : dx_;
+    int rows = 0;
     each_row(block, [&](int n, int64_t step, int place) {
-      t.left[n] = block.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_;
-      t.right[n] = row_at(dx, block.schedule, step, place);
+      t.left[n] = block.dgates + ptrdiff_t(n) * cell_.accumulators * pitch_, t.right[n] = out(step, place);
+      rows = n + 1;
     });
     int offsets[kMaxGates];
-    for (int g = 0; g < cell_.gates; ++g) offsets[g] = cell_.input_gates[g] * pitch_;
-    ProductTask<T> product = {t.left,  t.right, cell_.gates,  c_.hidden,        offsets,
-                              nullptr, nullptr, input_size(), d == 1 && !second};
-    if (block.unpacked) {
-      product.unpacked = net_.raw(sweep(d)).ih;
-    } else {
-      product.packed = net_.weights(sweep(d)).wt;
-    }
-    net_.kernels().product(product, share);
+    for (int g = 0; g < cell_.gates; ++g) offsets[g] = gates[g] * pitch_;
+    ProductTask<T> product = {t.left, t.right, cell_.gates, c_.hidden, offsets, nullptr, nullptr, outputs, add};
+    (unpacked_ ? product.unpacked : product.packed) = matrix, product.scratch = t.scratch;
+    const Range mine = part_of(rows, team.rank, team.size);
+    net_.kernels().product(
+        product, unpacked_ ? units_part(rows, team.rank, team.size) : rows_between(int(mine.begin), int(mine.end)));
   }
 
   void initialise(int d) const {
@@ -208,6 +222,7 @@ class LayerGradients {
   const Rows<T> dx_;
   const int pitch_;
   const BackwardWork<T>& work_;
+  const bool unpacked_;  // weights are read where they lie, of packed ones nothing: another thread may be packing
 };
 
 }  // namespace fastrnn

@@ -62,7 +62,7 @@ void Network<T>::pack_forward(int threads) const {
   if (!forward_block_.data()) forward_block_ = carved([&](Arena& arena) { lay_out_forward(arena); });
   find_bf16();
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
-    packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size);
+    packed.pack_forward(kernels(), config_, input, raw, team.rank, team.size, packed_bytes_ > kMostPackedInCaches);
     if (packed.is_bf16) packed.pack_bf16(backend_, config_, input, team.rank, team.size);
   });
   forward_ready_.store(true, std::memory_order_release);
@@ -104,7 +104,7 @@ void Network<T>::pack_backward(int threads) const {
     });
   }
   pack_all(threads, [&](const auto& packed, int input, const RawWeights<const T>& raw, const Team& team) {
-    packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size);
+    packed.pack_backward(kernels(), config_, input, raw, team.rank, team.size, packed_bytes_ > kMostPackedInCaches);
   });
   backward_ready_.store(true, std::memory_order_release);
 }

@@ -99,6 +99,19 @@ struct Tape {
   Loan memory;
 };
 
+// Where a pass forward finds and leaves the values of one direction of a layer, and their sizes.
+template <class T>
+void lay_task(const Config& c, const Tape<T>& tape, int layer, int direction, ForwardTask<T>& task) {
+  const Trace<T>& t = tape.sweeps[size_t(c.sweep(layer, direction))];
+  task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = padded(c.hidden);
+  task.schedule = tape.order.schedule(direction == 1);
+  task.x = tape.layers[size_t(layer)].input;
+  task.y = tape.layers[size_t(layer)].output;
+  task.y.data += direction * c.output();
+  task.h0 = t.h0, task.c0 = t.c0, task.cell = t.cell;
+  task.tape_gates = t.gates, task.tape_cell = t.tape_cell, task.unprojected = t.unprojected;
+}
+
 // Of a tape that lies in memory of the caller's.
 template <class T>
 size_t reserve_bytes(const Config& c, const CellKernels<T>& cell, const Sequence<T>& call) {

@@ -48,21 +48,21 @@ void PackedWeights<T>::lay_out_bf16(Arena& arena, const Kernels<T>& k, const Con
 
 template <class T>
 void PackedWeights<T>::pack_forward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw,
-                                    int part, int parts) const {
+                                    int part, int parts, bool past_caches) const {
   const CellKernels<T>& cell = k.cells[int(c.cell)];
-  k.pack_gates(raw.ih, cell.gates, c.hidden, input, part, parts, w);
-  k.pack_gates(raw.hh, cell.gates, c.hidden, c.output(), part, parts, u);
-  if (c.projection) k.pack_rows(raw.hr, c.projection, c.hidden, part, parts, projection);
+  k.pack_gates({raw.ih, cell.gates, c.hidden, input, part, parts, w, past_caches});
+  k.pack_gates({raw.hh, cell.gates, c.hidden, c.output(), part, parts, u, past_caches});
+  if (c.projection) k.pack_rows({raw.hr, 1, c.projection, c.hidden, part, parts, projection, past_caches});
   if (part == 0) pack_bias(cell, c.hidden, raw, bias);
 }
 
 template <class T>
 void PackedWeights<T>::pack_backward(const Kernels<T>& k, const Config& c, int input, const RawWeights<const T>& raw,
-                                     int part, int parts) const {
+                                     int part, int parts, bool past_caches) const {
   const int depth = k.cells[int(c.cell)].gates * c.hidden;
-  k.pack_columns(raw.ih, input, depth, part, parts, wt);
-  k.pack_columns(raw.hh, c.output(), depth, part, parts, ut);
-  if (c.projection) k.pack_columns(raw.hr, c.hidden, c.projection, part, parts, projection_t);
+  k.pack_columns({raw.ih, 1, input, depth, part, parts, wt, past_caches});
+  k.pack_columns({raw.hh, 1, c.output(), depth, part, parts, ut, past_caches});
+  if (c.projection) k.pack_columns({raw.hr, 1, c.hidden, c.projection, part, parts, projection_t, past_caches});
 }
 
 template <class T>

@@ -94,7 +94,7 @@ class Pass {
     const Unlocked unlocked;
     if (lease) {
       leased(*lease)->backward(sequence_, tape, g);
-    } else if (suits_unpacked(config_, backend_, sequence_)) {
+    } else if (suits_unpacked(config_, sequence_)) {
       any_.of<T>().backward_unpacked(backend_, weights_->data(), sequence_, tape, g);
     } else {
       follow()->backward(sequence_, tape, g);
@@ -123,7 +123,8 @@ class Pass {
     std::shared_ptr<const Network<T>> network;
     {
       const Unlocked unlocked;
-      if (suits_unpacked(config_, backend_, sequence_)) {
+      if (few_unpacked(config_, backend_, sequence_) ||
+          (suits_unpacked(config_, sequence_) && any_.of<T>().changed(backend_, weights_->data()))) {
         any_.of<T>().forward_unpacked(backend_, weights_->data(), sequence_, reserve.data<char>());
       } else {
         network = follow();

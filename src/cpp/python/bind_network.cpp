@@ -73,7 +73,7 @@ bool take(AnyNetwork& any, const py::sequence& weights, int64_t steps, int64_t b
     using T = element_of<decltype(net)>;
     Sequence<T> call = {};
     call.steps = steps, call.batch = int(std::clamp<int64_t>(batch, 0, kMaxBatch));
-    if (!suits_unpacked(net->config(), net->backend(), call)) return false;
+    if (!suits_unpacked(net->config(), call)) return false;
     const auto pointers = weight_pointers(*net, weights, "weights", false);
     auto kept = weights.template cast<std::vector<py::object>>();
     net->take(pointers.data());

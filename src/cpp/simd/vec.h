@@ -104,6 +104,31 @@ FASTRNN_INLINE void store(element<V>* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+#if FASTRNN_VECTOR_BYTES == 64
+FASTRNN_INLINE void store_past(float* p, vec<float> v) { _mm512_stream_ps(p, v); }
+FASTRNN_INLINE void store_past(double* p, vec<double> v) { _mm512_stream_pd(p, v); }
+FASTRNN_INLINE void settle() { _mm_sfence(); }
+#elif FASTRNN_VECTOR_BYTES == 32
+FASTRNN_INLINE void store_past(float* p, vec<float> v) { _mm256_stream_ps(p, v); }
+FASTRNN_INLINE void store_past(double* p, vec<double> v) { _mm256_stream_pd(p, v); }
+FASTRNN_INLINE void settle() { _mm_sfence(); }
+#else
+FASTRNN_INLINE void settle() {}
+#endif
+
+// The same, of a whole register by choice past the caches: no line is read before it is written, and none is pushed out
+// of them. p is then a multiple of the vector's bytes, and `settle` is due before other threads may read what was
+// stored. (Where there is no such store it is an ordinary one.)
+template <class V>
+FASTRNN_INLINE void store(element<V>* p, V v, bool past_caches) {
+#if FASTRNN_VECTOR_BYTES >= 32
+  if constexpr (sizeof(V) == FASTRNN_VECTOR_BYTES) {
+    if (past_caches) return store_past(p, v);
+  }
+#endif
+  store(p, v);
+}
+
 // x - 0 keeps every bit of x; x + 0 would turn -0 into +0.
 template <class V>
 FASTRNN_INLINE V broadcast(element<V> x) {

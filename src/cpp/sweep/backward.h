@@ -148,28 +148,6 @@ struct UnprojectPhase {
   }
 };
 
-// dh before the only step, of some rows and columns. gates: the accumulators of U's gates.
-template <class T>
-[[gnu::noinline]] void unpacked_dstate(const BackwardTask<T>& a, const Share& share, const BlockRange& blocks,
-                                       int accumulators, const int* gates, int count, bool carries) {
-  const T* dgates[kFewRows];
-  T* dstate[kFewRows];
-  int offsets[kMaxGates];
-  const int rows = share.row_end - share.row_begin;
-  for (int r = 0; r < rows; ++r) {
-    dgates[r] = a.dgates + ptrdiff_t(share.row_begin + r) * accumulators * a.pitch;
-    dstate[r] = a.dstate + ptrdiff_t(share.row_begin + r) * a.output_pitch;
-  }
-  for (int g = 0; g < count; ++g) offsets[g] = gates[g] * a.pitch;
-  ProductTask<T> product = {dgates, dstate, count, a.hidden, offsets, nullptr, nullptr, a.output, false};
-  product.unpacked = a.unpacked;
-  unpacked_product(product, 0, rows, blocks);
-  const int begin = blocks.begin * kLanes<T>, columns = blocks.end * kLanes<T> - begin;
-  for (int r = 0; r < rows && carries; ++r) {
-    deliver(a.carry + ptrdiff_t(share.row_begin + r) * a.pitch + begin, columns, true, dstate[r] + begin);
-  }
-}
-
 // Steps [step_begin, step_end) downwards; when step_begin is 0, and it is wanted, also dh before the first step.
 template <class Cell, class T>
 void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t steps) {
@@ -179,11 +157,6 @@ void backward_sweep(const BackwardTask<T>& task, const Share& share, int64_t ste
   for (int64_t step = task.step_end - 1; step >= first; --step) {
     const int go_on = step + 1 < steps ? places(share, live_rows(task.schedule, step + 1)) : 0;
     const bool down = step & 1;
-    if (step < 0 && task.unpacked) {
-      using Gates = typename Cell::HiddenGates;
-      unpacked_dstate(task, share, output, Cell::accumulators, Gates::index, Gates::count, Cell::carries_dh);
-      break;
-    }
     cover(BackwardPhase<Cell, T>{task, share, step, 0, false}, go_on, output.begin, output.end, down);
     if (step < 0) break;
     const int live = places(share, live_rows(task.schedule, step));

@@ -10,7 +10,8 @@ namespace fastrnn::tests {
 namespace {
 
 // Squares and what is left of them: one column, a whole vector and one, a multiple of 4 KB between rows (I 1024). Whole
-// lines of units, and H of one more or one less.
+// lines of units, and H of one more or one less. And more rows than few, of which weights are packed in one piece or in
+// several, the last of them narrower, with a part of a block, or alone.
 const Shape kShapes[] = {
     {"rnn_tanh", {Cell::rnn_tanh, 1, 16, 1, true, false, 0}, 1, 1, false},
     {"rnn_relu", {Cell::rnn_relu, 37, 48, 2, false, true, 0}, 1, 4, false},
@@ -24,6 +25,11 @@ const Shape kShapes[] = {
     {"gru_47", {Cell::gru, 9, 47, 1, true, false, 0}, 1, 4, false},
     {"gru", {Cell::gru, 31, 64, 2, true, false, 0}, 1, 1, false},
     {"gru_threads", {Cell::gru, 24, 208, 1, true, true, 0}, 1, 2, false},
+    {"gru_one_piece", {Cell::gru, 5, 17, 2, true, true, 0}, 1, 5, false},
+    {"rnn_pieces", {Cell::rnn_tanh, 300, 600, 1, false, false, 0}, 1, 11, false},
+    {"lstm_pieces", {Cell::lstm, 259, 100, 2, true, true, 0}, 1, 37, false},
+    {"lstm_pieces_20", {Cell::lstm, 1023, 20, 1, true, false, 0}, 1, 8, false},
+    {"gru_pieces", {Cell::gru, 256, 264, 1, true, false, 0}, 1, kMostUnpackedRows, false},
 };
 
 template <class T>
@@ -38,10 +44,9 @@ void test_shape(const Shape& shape, const Backend& backend) {
   for (const int threads : {1, 2, 3}) {
     Problem<T> p(shape);
     const Sequence<T> call = p.sequence(threads);
-    const bool few = shape.batch <= kernels_of<T>(backend).unpacked_rows;
-    CHECK(suits_unpacked(shape.config, backend, call) == few, "%s %s", shape.name, backend.name);
-    if (!few) continue;
-    run_unpacked(shape.config, backend, p.weight_pointers.data(), call);
+    CHECK(suits_unpacked(shape.config, call), "%s", shape.name);
+    BlockPool pool;
+    run_unpacked(shape.config, backend, p.weight_pointers.data(), call, pool);
     CHECK(results(p) == results(packed), "%s %s %d threads: %" PRIx64 " and %" PRIx64, shape.name, backend.name,
           threads, results(p), results(packed));
   }
@@ -142,9 +147,9 @@ void refused(Change change) {
   shape.batch = 1;
   Problem<float> p(shape);
   Sequence<float> call = p.sequence(1);
-  CHECK(suits_unpacked(shape.config, current_backend(), call), "before");
+  CHECK(suits_unpacked(shape.config, call), "before");
   change(shape.config, call);
-  CHECK(!suits_unpacked(shape.config, current_backend(), call), "after");
+  CHECK(!suits_unpacked(shape.config, call), "after");
 }
 
 }  // namespace
