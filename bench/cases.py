@@ -133,13 +133,16 @@ def rows() -> Iterator[Case]:
 
 
 def single() -> Iterator[Case]:
-    """A step that trains, as who learns sample by sample takes it: all its time goes into bytes."""
+    """A step that trains, as who learns sample by sample takes it: of few rows all its time goes
+    into bytes."""
     common = dict(group="single", T=1, training=True)
     yield from sizes({64: 1, 256: 1, 512: 1, 1024: 1}, cell="lstm", B=1, **common)
     yield from sizes({256: 1, 512: 1, 1024: 1}, cell="gru", B=1, **common)
     yield from sizes({256: 1, 512: 1, 1024: 1}, cell="rnn", B=1, **common)
     for cell in GATES:
         yield from sizes({512: 1}, cell=cell, B=4, **common)
+        yield from sizes({512: 1, 1024: 1}, cell=cell, B=8, **common)
+        yield from sizes({1024: 1}, cell=cell, B=64, **common)
 
 
 def batch() -> Iterator[Case]:
@@ -239,6 +242,7 @@ def inside_torch() -> Iterator[Case]:
         # what agents and decoders do
         yield from sizes({512: 1, 1024: 1}, cell="gru", T=1, B=1, **limit)
         yield from sizes({512: 1, 1024: 1}, cell="lstm", T=1, B=4, **limit)
+        yield from sizes({512: 1}, cell="gru", T=1, B=16, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, **limit)
         yield Case(cell="lstm", T=100, B=64, H=256, ragged=True, **limit)
 

@@ -20,7 +20,7 @@ TITLES = {
     "stream": "One step with the memory carried along (T = 1, B = 1)",
     "sequence": "One sequence (B = 1)",
     "rows": "One step of many rows (T = 1)",
-    "single": "One training step of few rows (T = 1)",
+    "single": "One training step (T = 1)",
     "batch": "Batches",
     "training": "Training: forward, and the gradients of the input and of every weight",
     "halved": "Weights that are bfloat16 (B = 1)",

@@ -183,8 +183,8 @@ struct ProductTask {
   T* scratch = nullptr;            // kOuterScratch elements, for that
 };
 
-// At most so many rows are multiplied with a matrix that is not packed. Of 256 a step on one thread takes 1.02 to 1.08
-// times as long as with all packed before.
+// At most so many rows are multiplied with a matrix that is not packed. Linear 512 on 10,000 with 256, forward and back
+// on one thread of Zen 4: 1.04 of the time with all packed before, on two 0.97.
 static constexpr int kMostUnpackedRows = 128;
 
 // out[n] = bias + W in[n], all gates of a cell.

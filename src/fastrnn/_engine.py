@@ -358,7 +358,7 @@ def _pack(
 
 
 def _take(weights: list[Array], network: Any, x: Any, batch_first: bool) -> bool:
-    """Let a pass over x read the weights where they lie, if it is a single step of few rows."""
+    """Let a pass over x read the weights where they lie, if it is a single step."""
     return isinstance(x, np.ndarray) and bool(network.take(weights, *_sizes(x, batch_first)))
 
 

@@ -140,7 +140,7 @@ class Kernel:
         """Return y, hn, cn, and with `keep` the tape and a lease of the packed weights.
 
         hn is None for a single step (it is y), cn except for LSTM. The lease is for one backward
-        pass; it is None where nothing was packed: both passes of a step of few rows read `weights`.
+        pass; it is None where nothing was packed: both passes of a single step may read `weights`.
 
         Raises:
             TypeError, ValueError: a tensor is not what the kernels take; the message names it.
