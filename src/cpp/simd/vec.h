@@ -120,7 +120,7 @@ FASTRNN_INLINE void settle() {}
 // of them. p is then a multiple of the vector's bytes, and `settle` is due before other threads may read what was
 // stored. (Where there is no such store it is an ordinary one.)
 template <class V>
-FASTRNN_INLINE void store(element<V>* p, V v, bool past_caches) {
+FASTRNN_INLINE void store(element<V>* p, V v, [[maybe_unused]] bool past_caches) {
 #if FASTRNN_VECTOR_BYTES >= 32
   if constexpr (sizeof(V) == FASTRNN_VECTOR_BYTES) {
     if (past_caches) return store_past(p, v);
