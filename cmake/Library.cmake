@@ -10,9 +10,8 @@ set(file_sources
   file/safetensors.cpp
   file/text.cpp)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # Whoever reads weights waits for a disk; 44 KB of the package. What makes, loads and saves layers runs once.
-  set_source_files_properties(${file_sources} api/errors.cpp api/layer.cpp api/save.cpp api/weights.cpp
-    PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-Os>")
+  # Whoever reads weights waits for a disk; 44 KB of the package.
+  set_source_files_properties(${file_sources} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-Os>")
 endif()
 set(library_sources
   api/errors.cpp
@@ -75,6 +74,11 @@ if(FASTRNN_BUILD_SHARED)
   target_compile_definitions(fastrnn_shared PRIVATE FASTRNN_BUILDING)
   set_target_properties(fastrnn_shared PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}) # a DLL beside programs
   target_link_libraries(fastrnn_shared PRIVATE fastrnn_small ${fastrnn_threads})
+  if(kernels_apart)
+    target_link_libraries(fastrnn_shared PRIVATE fastrnn_kernels)
+    set_target_properties(fastrnn_shared PROPERTIES INSTALL_RPATH "$ORIGIN")
+    install(TARGETS fastrnn_kernels EXPORT fastrnn_fastrnn LIBRARY DESTINATION ${library_place})
+  endif()
   if(NOT under_scikit_build)
     set_target_properties(fastrnn_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${FASTRNN_ABI})
   endif()

@@ -1,5 +1,7 @@
 """`python -m fastrnn`: help, info, and the demo in a hurry."""
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,8 +40,23 @@ def test_cmake_dir():
     headers = {path.name for path in (folder.parents[2] / "include" / "fastrnn").iterdir()}
     ours = "fastrnn.h fastrnn.hpp macros.h streams.h streams.hpp values.hpp version.h"
     assert headers == set(ours.split())
-    libraries = [path for path in folder.parents[1].iterdir() if path.is_file()]
-    assert len(libraries) == 1, "the shared library"
+    libraries = {path.name for path in folder.parents[1].iterdir() if path.is_file()}
+    assert len([name for name in libraries if "kernels" not in name]) == 1, "the shared library"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere they are linked in")
+def test_the_kernels_are_in_the_package_once():
+    """in a library of which their tables are all there is to see"""
+    folder = Path(fastrnn.__file__).parent / "lib"
+    (kernels,) = folder.glob("libfastrnn-kernels-*.so")
+    for user in (Path(fastrnn._core.__file__), folder / "libfastrnn.so"):
+        assert user.stat().st_size < kernels.stat().st_size
+        assert kernels.name.encode() in user.read_bytes()
+    if shutil.which("nm"):
+        command = ["nm", "-D", "--defined-only", "-C", kernels]
+        found = subprocess.run(command, check=True, capture_output=True, text=True)
+        shown = {line.split(maxsplit=2)[2] for line in found.stdout.splitlines()}
+        assert shown == {f"fastrnn::backend_{isa}" for isa in fastrnn.info()["isas_compiled"]}
 
 
 def test_cmake_dir_of_a_package_without_the_library(tmp_path, monkeypatch, capsys):

@@ -50,6 +50,13 @@ struct Bf16Kernels {
   void (*pack_rows)(const float* packed, int outputs, int depth, int part, int parts, uint32_t* bf16);
 };
 
+// On the declaration of each ISA's: visible where kernels are a library of their own (src/cpp/CMakeLists.txt).
+#if defined(FASTRNN_KERNELS_APART)
+#define FASTRNN_KERNELS_TABLE [[gnu::visibility("default")]]
+#else
+#define FASTRNN_KERNELS_TABLE
+#endif
+
 struct Backend {
   const char* name;
   bool has_fma;  // without it the promise of equal bits does not hold

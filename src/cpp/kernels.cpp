@@ -129,7 +129,7 @@ constexpr bool complete(const Kernels<T>& k) {
 #define FASTRNN_JOIN_(a, b) a##b
 #define FASTRNN_JOIN(a, b) FASTRNN_JOIN_(a, b)
 
-extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
+FASTRNN_KERNELS_TABLE extern const Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME);
 constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
     FASTRNN_TEXT(FASTRNN_ISA_NAME),    kHasFma,  kernels<float>(), kernels<double>(),
     {pack_gates_bf16, pack_rows_bf16}, fma_loop, read_loop,        fingerprint};

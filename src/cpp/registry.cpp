@@ -8,7 +8,7 @@
 namespace fastrnn {
 
 // Written by CMake from the rows of cmake/Isas.cmake, best first: FASTRNN_ROW(name, run-time predicate).
-#define FASTRNN_ROW(name, predicate) extern const Backend backend_##name;
+#define FASTRNN_ROW(name, predicate) FASTRNN_KERNELS_TABLE extern const Backend backend_##name;
 #include "isas.inc"
 #undef FASTRNN_ROW
 
