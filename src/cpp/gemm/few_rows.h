@@ -14,6 +14,11 @@ namespace {
 // weights and their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kFewRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 
+static_assert(kFewRows <= 4, "functions are chosen for one to four rows");
+// So many rows, or as many as are few: what nobody asks for is not compiled.
+template <int Rows>
+constexpr int few = Rows < kFewRows ? Rows : kFewRows;
+
 // Columns whose values stay in the first-level cache while all rows of a matrix go by.
 template <class T>
 constexpr int kStrip = 4096 / int(sizeof(T));
@@ -92,9 +97,9 @@ FASTRNN_INLINE void add_weight_rows(const T* w, ptrdiff_t step, const T* const* 
   if (whole < columns) add_last<R, K>(w + whole, step, in, k, columns - whole, strip.row(0) + whole);
 }
 
-// Columns [begin, begin + columns) of the products of `rows` rows, at most R.
+// Columns [begin, begin + columns) of the products of R rows.
 template <int R, class T>
-void unpacked_strip(const ProductTask<T>& a, int row, int rows, int begin, int columns) {
+void unpacked_strip(const ProductTask<T>& a, int row, int begin, int columns) {
   // Factors of R rows, K rows of weights and a sum fit the registers.
   constexpr int K = R * 8 <= kAccumulators - 8 ? 8 : 4;
   const T* w = a.unpacked + begin;
@@ -102,25 +107,26 @@ void unpacked_strip(const ProductTask<T>& a, int row, int rows, int begin, int c
   for (int r = 0; r < R; ++r) __builtin_memset(sums.row(r), 0, kStrip<T> * sizeof(T));
   for (int s = 0; s < a.segments; ++s) {
     const T* in[R];
-    for (int r = 0; r < R; ++r) in[r] = a.in[row + (r < rows ? r : 0)] + a.segment_offset[s];
+    for (int r = 0; r < R; ++r) in[r] = a.in[row + r] + a.segment_offset[s];
     int k = 0;
     for (; k + K <= a.depth; k += K, w += K * ptrdiff_t(a.outputs)) {
       add_weight_rows<R, K>(w, a.outputs, in, k, columns, sums);
     }
     for (; k < a.depth; ++k, w += a.outputs) add_weight_rows<R, 1>(w, a.outputs, in, k, columns, sums);
   }
-  for (int r = 0; r < rows; ++r) deliver(sums.row(r), columns, a.add, a.out[row + r] + begin);
+  for (int r = 0; r < R; ++r) deliver(sums.row(r), columns, a.add, a.out[row + r] + begin);
 }
 
-// A ProductTask by weights where they lie: a share's rows, of which there are few, and blocks. Three are computed as
-// four.
+// A ProductTask by weights where they lie: a share's rows, of which there are few, and blocks.
 template <class T>
 void few_rows_product(const ProductTask<T>& a, int row, int rows, const BlockRange& blocks) {
-  constexpr int most = kFewRows, two = most < 2 ? most : 2;
-  const auto of_rows = rows > 2 ? unpacked_strip<most, T> : rows > 1 ? unpacked_strip<two, T> : unpacked_strip<1, T>;
+  const auto of_rows = rows == 1   ? unpacked_strip<1, T>
+                       : rows == 2 ? unpacked_strip<few<2>, T>
+                       : rows == 3 ? unpacked_strip<few<3>, T>
+                                   : unpacked_strip<few<4>, T>;
   const int end = blocks.end * kLanes<T> < a.outputs ? blocks.end * kLanes<T> : a.outputs;
   for (int begin = blocks.begin * kLanes<T>; begin < end; begin += kStrip<T>) {
-    of_rows(a, row, rows, begin, end - begin < kStrip<T> ? end - begin : kStrip<T>);
+    of_rows(a, row, begin, end - begin < kStrip<T> ? end - begin : kStrip<T>);
   }
 }
 
@@ -210,11 +216,10 @@ void few_outer(const OuterTask<T>& a) {
 // An OuterTask of few rows that does not add; its scratch is not used.
 template <class T>
 void few_outer(const OuterTask<T>& a) {
-  constexpr int most = kFewRows, two = most < 2 ? most : 2, three = most < 3 ? most : 3;
   if (a.rows == 1) return few_outer<1>(a);
-  if (a.rows == 2) return few_outer<two>(a);
-  if (a.rows == 3) return few_outer<three>(a);
-  few_outer<most>(a);
+  if (a.rows == 2) return few_outer<few<2>>(a);
+  if (a.rows == 3) return few_outer<few<3>>(a);
+  few_outer<few<4>>(a);
 }
 
 }  // namespace

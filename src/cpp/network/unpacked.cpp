@@ -24,7 +24,9 @@ class UnpackedStep {
         batch_(tape.call.batch),
         pitch_(padded(config.hidden)),
         few_(few_unpacked(config, backend, tape.call)),
-        memory_(carved(pool, [&](Arena& arena) { lay_out(arena); })) {}
+        memory_(carved(pool, [&](Arena& arena) { lay_out(arena); })) {
+    for (T* const sums : sums_) std::fill_n(sums, few_ ? sums_size() : 0, T(0));  // those behind the last unit stay so
+  }
 
   void layer(int layer) {
     const Team alone = {0, 1, nullptr};

@@ -82,13 +82,13 @@ template <int R, bool InOrder, class T>
   for (int i = 0; i < vectors * R; ++i) store(sums[i % R] + i / R * L, s.sums[i / R][i % R]);
 }
 
-// add_product of `rows` rows, of which three are computed as four: `x` and `sums` have so many.
+// add_product of `rows` rows.
 template <bool InOrder, class T>
 FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
-  constexpr int most = kFewRows, two = most < 2 ? most : 2;
-  if (rows > 2) return add_product<most, InOrder>(w, depth, x, sums);
-  if (rows > 1) return add_product<two, InOrder>(w, depth, x, sums);
-  add_product<1, InOrder>(w, depth, x, sums);
+  if (rows == 1) return add_product<1, InOrder>(w, depth, x, sums);
+  if (rows == 2) return add_product<few<2>, InOrder>(w, depth, x, sums);
+  if (rows == 3) return add_product<few<3>, InOrder>(w, depth, x, sums);
+  add_product<few<4>, InOrder>(w, depth, x, sums);
 }
 
 // Rows of W a multiple of 4 KB long have their lines in one set of the first-level cache, which loses them half read
@@ -109,15 +109,12 @@ FASTRNN_INLINE void unpacked_units(const UnpackedTask<T>& a, int unit) {
   alignas(64) T line[kFewRows][kLine<T>];
   const T *x[kFewRows], *h_prev[kFewRows];
   T* lines[kFewRows];
-  for (int r = 0; r < kFewRows; ++r) {
-    const RowStep<T>& row = a.rows[r < a.count ? r : a.count - 1];
-    x[r] = row.x, h_prev[r] = row.h_prev, lines[r] = line[r];
-  }
+  for (int r = 0; r < a.count; ++r) x[r] = a.rows[r].x, h_prev[r] = a.rows[r].h_prev, lines[r] = line[r];
   for (int g = 0; g < a.accumulators; ++g) {
     const auto add = [&](const T* w, int gate, int depth, const T* const* in) {
       if (gate >= 0) add_product_of(a.count, w + (ptrdiff_t(gate) * a.hidden + first) * depth, depth, in, lines);
     };
-    for (auto& row : line) __builtin_memcpy(row, a.bias + g * a.pitch + first, sizeof row);
+    for (int r = 0; r < a.count; ++r) __builtin_memcpy(line[r], a.bias + g * a.pitch + first, sizeof line[r]);
     add(a.w, a.input_gate[g], a.input, x);
     add(a.u, a.hidden_gate[g], a.hidden, h_prev);
     for (int r = 0; r < a.count; ++r) {
