@@ -11,7 +11,10 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const int64_t steps = tape.order.steps();
   const int batch = tape.order.batch(), layers = config_.layers;
   // (The border of C drops the lengths of a kept call; the order still knows.)
-  const bool unpacked = !backward_ready_ && !tape.order.ragged() && suits_unpacked(config_, tape.call);
+  // More rows than few only beside a pass forward that has packed nothing: packed weights are to be used again.
+  const bool once =
+      few_unpacked(config_, backend_, tape.call) || (!forward_ready_ && suits_unpacked(config_, tape.call));
+  const bool unpacked = !backward_ready_ && !tape.order.ragged() && once;
   if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   // All that may fail comes before anything is written.
   const std::vector<Plan> plans =

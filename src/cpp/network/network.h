@@ -28,8 +28,8 @@ class Network {
   Network(const Config& config, const Backend& backend, const Core* core = nullptr);
 
   // weights in torch's order, sweep after sweep: weight_ih, weight_hh, [bias_ih, bias_hh], [weight_hr]. They must live,
-  // unchanged, until the next pack or pack_backward: until then each backward of a single step (network/unpacked.h)
-  // reads them, and the first of any other call packs their transposes.
+  // unchanged, until the next pack or pack_backward: until then each backward of a single step of few rows
+  // (network/unpacked.h) reads them, and the first of any other call packs their transposes.
   void pack(const T* const* weights, int threads = 1);
   // The same for weights of which few passes are to come: nothing is packed before a pass needs it. A single step reads
   // them where they lie (network/unpacked.h), so they must not change while it runs.

@@ -109,6 +109,11 @@ void test_what_is_read_when() {
   const auto transposes = [](const Network<float>& net, Problem<float>&) { net.pack_forward(1), net.pack_backward(1); };
   const uint64_t read = doubled_after(step, pack, back);
   CHECK(doubled_after(step, transposes, back) != read, "a pass back by transposes of before");
+  Shape many = step;
+  many.batch = 9;
+  const auto packed_back = [&](const Network<float>& net, Problem<float>& p) { pack(net, p), back(net, p); };
+  CHECK(doubled_after(step, packed_back, back) == read, "few rows back read them each time");
+  CHECK(doubled_after(many, packed_back, back) == doubled_after(many, transposes, back), "more pack them");
 }
 
 // Whatever was taken before, pack takes the weights that it is given.
