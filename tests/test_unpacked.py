@@ -22,9 +22,10 @@ from support import (
     run,
 )
 
-FEW = {"avx512": 4, "avx2": 2}  # rows that are multiplied with weights as they lie; others 1
-MOST = 128  # more are not multiplied by pieces either
-ROWS = [1, 9]
+GROUP = {"avx512": 4, "avx2": 2}  # rows multiplied at once with weights as they lie; others 1
+FEW = 4  # groups, of large weights; more rows are multiplied by pieces
+MOST = 128  # more are not multiplied by those either
+ROWS = [1, 7, 17]
 NET = Net("lstm", 24, 40, layers=2, bidirectional=True)
 ONE_WAY = Net("lstm", 24, 40, layers=2)
 SIZES = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 161]
@@ -61,7 +62,7 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
         bias=draw(st.booleans()),
         dtype=draw(st.sampled_from(DTYPES)),
     )
-    rows = draw(st.integers(1, 9) | st.sampled_from([24, 33, MOST, MOST + 1]))
+    rows = draw(st.integers(1, 17) | st.sampled_from([24, 33, MOST, MOST + 1]))
     p, layer = problem(net, steps=1, batch=rows), net.build(num_threads=draw(st.integers(1, 3)))
     first = run(layer, p)
     assert is_taken(layer) == (net.hidden >= 16 and rows <= MOST)
@@ -75,12 +76,14 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("few", [True, False])
-def test_many_columns(few, cell, dtype, isa):
+@pytest.mark.parametrize("groups", [1, FEW, FEW + 1])
+def test_many_columns(groups, cell, dtype, isa):
     """more than are summed at once, rows of weights a multiple of 4 KB long; more than stays in
-    caches, written past them where rows of U's gradients begin with a vector"""
-    net = Net(cell, 2053, 1024 if few else 517, dtype=dtype)
-    p, layer = problem(net, steps=1, batch=FEW.get(isa, 1) if few else 13), net.build()
+    caches, written past them where rows of U's gradients begin with a vector; groups of which the
+    last lacks a row"""
+    net = Net(cell, 2053, 1024 if groups == 1 else 517, dtype=dtype)
+    rows = groups * GROUP.get(isa, 1) - (groups == FEW)
+    p, layer = problem(net, steps=1, batch=rows), net.build()
     first = run(layer, p)
     assert is_taken(layer)
     if dtype == "float64":  # sums of 2,053 floats round more than is allowed elsewhere
@@ -236,7 +239,7 @@ def test_linear_has_the_bits_of_packed_weights(data, isa):
         inputs, outputs, bias=draw(st.booleans()), dtype=dtype, num_threads=draw(st.integers(1, 3))
     )
     x, dy = random(rows, inputs, dtype=dtype), random(rows, outputs, dtype=dtype)
-    few, large = rows <= FEW.get(isa, 1), linear.state_dict()["weight"].nbytes >= 384 << 10
+    few, large = rows <= GROUP.get(isa, 1), linear.state_dict()["weight"].nbytes >= 384 << 10
     found = []
     for _ in range(2):
         y, tape = linear.forward(x)

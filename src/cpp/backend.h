@@ -9,7 +9,7 @@ enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
 constexpr const char* kCellNames[] = {"rnn_tanh", "rnn_relu", "lstm", "gru"};  // in files and in Python
 constexpr int kCells = int(sizeof kCellNames / sizeof *kCellNames);
 
-constexpr int kMostFewRows = 4;  // of Kernels::few_rows, on any ISA
+constexpr int kMostSumRows = 8;  // of Kernels::sum_rows, on any ISA
 
 template <class T>
 struct CellKernels {
@@ -29,7 +29,8 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes, tile_rows;  // of a vector; of the tiles into which many rows are cut
-  int few_rows;          // up to so many are multiplied with weights as they lie, more with pieces that are packed
+  int few_rows;          // up to so many are multiplied with weights as they lie even where packed ones could be kept
+  int sum_rows;          // up to so many `unpacked_sums` takes; of more, pieces of weights are packed
   // Of several threads each packs the blocks that it multiplies with where units are split.
   void (*pack_gates)(const PackTask<T>&);
   void (*pack_rows)(const PackTask<T>&);

@@ -65,7 +65,8 @@ constexpr Kernels<T> kernels() {
   k.cells[int(Cell::gru)] = cell_kernels<Gru, T>();
   k.lanes = kLanes<T>;
   k.tile_rows = kAccumulators / kSide;
-  k.few_rows = kFewRows;
+  k.few_rows = kGroupRows;
+  k.sum_rows = kSumRows;
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;
   k.pack_columns = pack_columns<T>;
@@ -134,7 +135,7 @@ constexpr Backend FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME) = {
     FASTRNN_TEXT(FASTRNN_ISA_NAME),    kHasFma,  kernels<float>(), kernels<double>(),
     {pack_gates_bf16, pack_rows_bf16}, fma_loop, read_loop,        fingerprint};
 static_assert(complete(FASTRNN_JOIN(backend_, FASTRNN_ISA_NAME).f32), "each cell of kCellNames needs kernels");
-static_assert(kFewRows <= kMostFewRows, "the network has places for so many");
+static_assert(kSumRows <= kMostSumRows, "the network has places for so many");
 static_assert(kPad % kLanes<float> == 0, "rows are padded to whole vectors on every ISA");
 
 }  // namespace fastrnn

@@ -2,7 +2,7 @@
 // its rows lie far apart, so that the tile streams through memory whatever the strides of the caller's arrays.
 #pragma once
 
-#include "gemm/few_rows.h"
+#include "gemm/few_outer.h"
 #include "simd/lanes.h"
 #include "tasks.h"
 
@@ -186,7 +186,7 @@ void many_outer(const OuterTask<T>& t) {
 
 template <class T>
 void outer(const OuterTask<T>& t) {
-  t.rows >= 1 && t.rows <= kFewRows && !t.add ? few_outer(t) : many_outer(t);
+  suits_few_rows(t) ? few_outer(t) : many_outer(t);
   if (t.bytes > kMostCached) settle();
 }
 

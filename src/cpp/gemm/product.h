@@ -86,7 +86,7 @@ void product_by_pieces(const ProductTask<T>& a, int row, int rows, int begin, in
 // the second-level cache and multiplied from there.
 template <class T>
 void unpacked_product(const ProductTask<T>& a, int row, int rows, const BlockRange& blocks) {
-  if (rows <= kFewRows) return few_rows_product(a, row, rows, blocks);
+  if (suits_few_rows(a, rows)) return few_rows_product(a, row, rows, blocks);
   const int end = blocks.end * kLanes<T> < a.outputs ? blocks.end * kLanes<T> : a.outputs;
   for (int begin = blocks.begin * kLanes<T>; begin < end; begin += kPieceColumns<T>) {
     product_by_pieces(a, row, rows, begin, end - begin < kPieceColumns<T> ? end - begin : kPieceColumns<T>);

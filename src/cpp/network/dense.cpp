@@ -146,14 +146,14 @@ void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
 
 template <class T>
 void Dense<T>::run_unpacked(const T* x, T* y, int rows, int threads) const {
-  if (rows > kernels_.few_rows) return run_by_pieces(x, y, rows, threads);
+  if (rows > kernels_.sum_rows) return run_by_pieces(x, y, rows, threads);
   const int pitch = padded(output_);
   T *sums = nullptr, *bias = nullptr;  // [N][pitch], [pitch]
   const Loan memory = carved(pool_, [&](Arena& arena) {
     sums = arena.take<T>(size_t(rows), size_t(pitch)), bias = arena.take<T>(size_t(pitch));
   });
   pack_bias(bias);
-  RowStep<T> steps[kMostFewRows] = {};
+  RowStep<T> steps[kMostSumRows] = {};
   for (int i = 0; i < rows; ++i) steps[i].x = x + ptrdiff_t(i) * input_;
   UnpackedTask<T> task = {};
   task.input = input_, task.hidden = output_, task.pitch = pitch;

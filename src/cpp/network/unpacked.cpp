@@ -23,7 +23,7 @@ class UnpackedStep {
         tape_(tape),
         batch_(tape.call.batch),
         pitch_(padded(config.hidden)),
-        few_(few_unpacked(config, backend, tape.call)),
+        few_(tape.call.batch <= kernels_.sum_rows),
         memory_(carved(pool, [&](Arena& arena) { lay_out(arena); })) {
     for (T* const sums : sums_) std::fill_n(sums, few_ ? sums_size() : 0, T(0));  // those behind the last unit stay so
   }
@@ -58,7 +58,7 @@ class UnpackedStep {
 
   void few_rows(int layer) {
     UnpackedTask<T> tasks[2];
-    RowStep<T> rows[2][kMostFewRows];
+    RowStep<T> rows[2][kMostSumRows];
     for (int d = 0; d < c_.directions(); ++d) lay_rows(layer, d, rows[d]), tasks[d] = make_task(layer, d, rows[d]);
     parallel(threads(layer), [&](const Team& team) {
       for (int d = 0; d < c_.directions(); ++d) kernels_.unpacked_sums(tasks[d], team.rank, team.size);

@@ -1,7 +1,6 @@
 // Steps downwards: dh from the step after, through the cell, into dgates.
 #pragma once
 
-#include "gemm/few_rows.h"
 #include "sweep/places.h"
 
 namespace fastrnn {

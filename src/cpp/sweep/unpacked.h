@@ -33,7 +33,7 @@ struct LineSums {
   FASTRNN_INLINE void add_square(int v, int k) {
     vec<T> columns[L];
     load_square<InOrder>(w + ptrdiff_t(v) * L * depth + k, depth, columns);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
       for (int i = 0; i < L; ++i) add_column(v, r, k + i, columns[i]);
@@ -42,7 +42,7 @@ struct LineSums {
   FASTRNN_INLINE void add_single(int v, int k) {
     T column[L];
     for (int j = 0; j < L; ++j) column[j] = w[ptrdiff_t(v * L + j) * depth + k];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) add_column(v, r, k, load(column));
   }
   // A line of columns. Meanwhile as much of the next outputs' rows is prefetched, in the order of memory: the machine
@@ -82,13 +82,20 @@ template <int R, bool InOrder, class T>
   for (int i = 0; i < vectors * R; ++i) store(sums[i % R] + i / R * L, s.sums[i / R][i % R]);
 }
 
-// add_product of `rows` rows.
+// So many rows' sums fit the registers beside the columns of a square.
+constexpr int kSumRows = FASTRNN_VECTOR_BYTES == 64 ? 8 : FASTRNN_VECTOR_BYTES == 32 ? 4 : 1;
+template <int Rows>
+constexpr int sums_of = Rows < kSumRows ? Rows : kSumRows;
+
+// add_product of `rows` rows, of which the last is there once more where five or seven are multiplied as six or eight.
 template <bool InOrder, class T>
 FASTRNN_INLINE void add_product_by_rows(int rows, const T* w, int depth, const T* const* x, T* const* sums) {
   if (rows == 1) return add_product<1, InOrder>(w, depth, x, sums);
-  if (rows == 2) return add_product<few<2>, InOrder>(w, depth, x, sums);
-  if (rows == 3) return add_product<few<3>, InOrder>(w, depth, x, sums);
-  add_product<few<4>, InOrder>(w, depth, x, sums);
+  if (rows == 2) return add_product<sums_of<2>, InOrder>(w, depth, x, sums);
+  if (rows == 3) return add_product<sums_of<3>, InOrder>(w, depth, x, sums);
+  if (rows == 4) return add_product<sums_of<4>, InOrder>(w, depth, x, sums);
+  if (rows <= 6) return add_product<sums_of<6>, InOrder>(w, depth, x, sums);
+  add_product<sums_of<8>, InOrder>(w, depth, x, sums);
 }
 
 // Rows of W a multiple of 4 KB long have their lines in one set of the first-level cache, which loses them half read
@@ -106,10 +113,13 @@ FASTRNN_INLINE void add_product_of(int rows, const T* w, int depth, const T* con
 template <class T>
 FASTRNN_INLINE void unpacked_units(const UnpackedTask<T>& a, int unit) {
   const int end = unit + kLine<T> < a.hidden ? unit + kLine<T> : a.hidden, first = end - kLine<T>;
-  alignas(64) T line[kFewRows][kLine<T>];
-  const T *x[kFewRows], *h_prev[kFewRows];
-  T* lines[kFewRows];
-  for (int r = 0; r < a.count; ++r) x[r] = a.rows[r].x, h_prev[r] = a.rows[r].h_prev, lines[r] = line[r];
+  alignas(64) T line[kSumRows][kLine<T>];
+  const T *x[kSumRows], *h_prev[kSumRows];
+  T* lines[kSumRows];
+  for (int r = 0; r < kSumRows; ++r) {
+    const int row = r < a.count ? r : a.count - 1;
+    x[r] = a.rows[row].x, h_prev[r] = a.rows[row].h_prev, lines[r] = line[row];
+  }
   for (int g = 0; g < a.accumulators; ++g) {
     const auto add = [&](const T* w, int gate, int depth, const T* const* in) {
       if (gate >= 0) add_product_of(a.count, w + (ptrdiff_t(gate) * a.hidden + first) * depth, depth, in, lines);

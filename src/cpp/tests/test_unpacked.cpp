@@ -10,8 +10,9 @@ namespace fastrnn::tests {
 namespace {
 
 // Squares and what is left of them: one column, a whole vector and one, a multiple of 4 KB between rows (I 1024). Whole
-// lines of units, and H of one more or one less. And more rows than few, of which weights are packed in one piece or in
-// several, the last of them narrower, with a part of a block, or alone.
+// lines of units, and H of one more or one less. Few rows in several groups, whole and not, of matrices that are large
+// enough. And more rows, of which weights are packed in one piece or in several, the last of them narrower, with a part
+// of a block, or alone.
 const Shape kShapes[] = {
     {"rnn_tanh", {Cell::rnn_tanh, 1, 16, 1, true, false, 0}, 1, 1, false},
     {"rnn_relu", {Cell::rnn_relu, 37, 48, 2, false, true, 0}, 1, 4, false},
@@ -25,6 +26,11 @@ const Shape kShapes[] = {
     {"gru_47", {Cell::gru, 9, 47, 1, true, false, 0}, 1, 4, false},
     {"gru", {Cell::gru, 31, 64, 2, true, false, 0}, 1, 1, false},
     {"gru_threads", {Cell::gru, 24, 208, 1, true, true, 0}, 1, 2, false},
+    {"rnn_groups_of_3", {Cell::rnn_tanh, 520, 603, 1, true, false, 0}, 1, 9, false},
+    {"rnn_groups_of_4", {Cell::rnn_relu, 600, 520, 1, true, false, 0}, 1, 13, false},
+    {"rnn_groups_of_2", {Cell::rnn_tanh, 1024, 512, 1, true, false, 0}, 1, 7, false},
+    {"lstm_groups_of_1", {Cell::lstm, 257, 256, 1, true, true, 0}, 1, 3, false},
+    {"gru_groups", {Cell::gru, 301, 304, 1, true, false, 0}, 1, 6, false},
     {"gru_one_piece", {Cell::gru, 5, 17, 2, true, true, 0}, 1, 5, false},
     {"rnn_pieces", {Cell::rnn_tanh, 300, 600, 1, false, false, 0}, 1, 11, false},
     {"lstm_pieces", {Cell::lstm, 259, 100, 2, true, true, 0}, 1, 37, false},
