@@ -19,13 +19,13 @@ NAMES = [p.relative_to(ROOT).as_posix() for p in FILES]
 
 LAYERS = [  # the first pattern that matches counts
     (r"simd/", 0),
-    (r"cells/|gemm/|tasks\.h$", 1),
+    (r"cells/|gemm/|optim/|tasks\.h$", 1),
     (r"sweep/", 2),
     (r"backend\.h$|kernels\.cpp$|registry\.", 3),
     (r"system/", 4.1),
     (r"threads/", 4.2),
     (r"plan/", 4.3),
-    (r"network/|optim/", 4.4),
+    (r"network/", 4.4),
     (r"file/|stream\b.*|pool\b.*|include/|tests/", 4.5),
     (r"python/|api/", 5),
 ]

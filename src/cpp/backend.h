@@ -39,6 +39,9 @@ struct Kernels {
   void (*product)(const ProductTask<T>&, const Share&);
   void (*outer)(const OuterTask<T>&);
   void (*column_sums)(const T* a, ptrdiff_t a_step, int rows, int begin, int end, T* sums);
+  void (*sgd)(const SgdTask<T>&, ptrdiff_t begin, ptrdiff_t end);
+  void (*adam)(const AdamTask<T>&, ptrdiff_t begin, ptrdiff_t end);
+  double (*sum_of_squares)(const T* values, ptrdiff_t n);
   void (*exp)(const T* x, T* y, ptrdiff_t n);
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
   void (*tanh)(const T* x, T* y, ptrdiff_t n);

@@ -9,6 +9,7 @@
 #include "gemm/outer.h"
 #include "gemm/pack.h"
 #include "gemm/product.h"
+#include "optim/rules.h"
 #include "sweep/backward.h"
 #include "sweep/forward.h"
 #include "sweep/unpacked.h"
@@ -38,20 +39,14 @@ constexpr CellKernels<T> cell_kernels() {
   return k;
 }
 
-// visit(i, lanes) for n values from vector to vector, of which the last may have fewer lanes.
-template <class T, class Visit>
-void each_vector(ptrdiff_t n, Visit visit) {
-  for (ptrdiff_t i = 0; i < n; i += kLanes<T>) visit(i, n - i < kLanes<T> ? int(n - i) : kLanes<T>);
-}
-
 template <class T, vec<T> (*F)(vec<T>)>
 void map(const T* x, T* y, ptrdiff_t n) {
-  each_vector<T>(n, [&](ptrdiff_t i, int lanes) { store_first(y + i, F(load_first(x + i, lanes)), lanes); });
+  each_vector<T>(0, n, [&](ptrdiff_t i, int lanes) { store_first(y + i, F(load_first(x + i, lanes)), lanes); });
 }
 
 template <class T, vec<T> (*F)(vec<T>, vec<T>)>
 void map(const T* a, const T* b, T* y, ptrdiff_t n) {
-  each_vector<T>(n, [&](ptrdiff_t i, int lanes) {
+  each_vector<T>(0, n, [&](ptrdiff_t i, int lanes) {
     store_first(y + i, F(load_first(a + i, lanes), load_first(b + i, lanes)), lanes);
   });
 }
@@ -74,6 +69,9 @@ constexpr Kernels<T> kernels() {
   k.product = product<T>;
   k.outer = outer<T>;
   k.column_sums = column_sums<T>;
+  k.sgd = sgd<T>;
+  k.adam = adam<T>;
+  k.sum_of_squares = sum_of_squares<T>;
   k.exp = map<T, exp<vec<T>>>;
   k.sigmoid = map<T, sigmoid<vec<T>>>;
   k.tanh = map<T, tanh<vec<T>>>;

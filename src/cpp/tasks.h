@@ -222,6 +222,27 @@ struct OuterTask {
   T* scratch;    // kOuterScratch elements
 };
 
+// A step of SGD, on arrays of equal length.
+template <class T>
+struct SgdTask {
+  T* weight;
+  const T* grad;
+  T* velocity;  // null without momentum
+  T rate, momentum, undamped, decay;
+  bool nesterov, first;  // first: velocity has no value yet
+};
+
+// A step of Adam or AdamW, on arrays of equal length.
+template <class T>
+struct AdamTask {
+  T* weight;
+  const T* grad;
+  T *mean, *square;
+  T first, rest_first, second, rest_second;  // b1, 1 - b1, b2, 1 - b2
+  T correction, eps, rate;                   // sqrt(1 - b2^t), eps, lr / (1 - b1^t)
+  T decay, shrink;                           // added to the gradient times w; 1, or what w is multiplied by
+};
+
 // Sums over T * B run in fixed blocks of this many rows, whatever the threads and the vectors: part of the promise of
 // equal bits.
 static constexpr int kSumBlock = 256;

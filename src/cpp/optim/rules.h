@@ -1,96 +1,76 @@
 // How optimizers change weights: SGD and Adam, element by element, in the order of operations that the equations have
-// in NumPy, whose bits these are. A chunk's values stay in the first-level cache, so that memory is read and written
-// once. (Compiled once: the compiler makes vectors of these loops, and wider ones gain little beside roots.)
+// in NumPy, whose bits these are. Memory is read and written once. Adam takes 0.42 ns an element with AVX2 and AVX-512,
+// with 128 bits 0.80 (Zen 4, weights in the caches; of 32 MB of arrays 0.52 and 0.81): a root and two quotients, which
+// take as long for a narrower vector.
 #pragma once
 
-#include <cmath>
-#include <cstddef>
-#include <cstring>
+#include "simd/lanes.h"
+#include "tasks.h"
 
 namespace fastrnn {
+namespace {
 
-// A step of SGD, on arrays of equal length.
-template <class T>
-struct SgdTask {
-  T* weight;
-  const T* grad;
-  T* velocity;  // null without momentum
-  T rate, momentum, undamped, decay;
-  bool nesterov, first;  // first: velocity has no value yet
-};
-
-// A step of Adam or AdamW, on arrays of equal length.
-template <class T>
-struct AdamTask {
-  T* weight;
-  const T* grad;
-  T *mean, *square;
-  T first, rest_first, second, rest_second;  // b1, 1 - b1, b2, 1 - b2
-  T correction, eps, rate;                   // sqrt(1 - b2^t), eps, lr / (1 - b1^t)
-  T decay, shrink;                           // added to the gradient times w; 1, or what w is multiplied by
-};
-
-constexpr ptrdiff_t kUpdated = 1024;  // elements of a chunk
-
-// to = g + decay w. (Without a decay nobody calls it: 0 times infinity is NaN.)
-template <class T>
-void decay_into(T* __restrict to, const T* __restrict g, const T* __restrict w, T decay, int n) {
-  for (int i = 0; i < n; ++i) to[i] = g[i] + decay * w[i];
+// visit(at, lanes) for elements [begin, end), a vector at a time, of which the last may have fewer lanes.
+template <class T, class Visit>
+FASTRNN_INLINE void each_vector(ptrdiff_t begin, ptrdiff_t end, Visit visit) {
+  for (; begin + kLanes<T> <= end; begin += kLanes<T>) visit(begin, kLanes<T>);
+  if (begin < end) visit(begin, int(end - begin));
 }
 
-// v = momentum v + undamped g
+// g + decay w. (Without a decay nothing is added: 0 times infinity is NaN.)
 template <class T>
-void add_velocity(T* __restrict v, const T* __restrict g, T momentum, T undamped, int n) {
-  for (int i = 0; i < n; ++i) v[i] = v[i] * momentum + undamped * g[i];
+FASTRNN_INLINE vec<T> decayed(vec<T> g, const T* w, int lanes, T decay) {
+  return decay != 0 ? g + broadcast(decay) * load_first(w, lanes) : g;
 }
 
-// w = w - rate g
+// v = momentum v + undamped g;  w = w - rate v, with Nesterov's momentum w - rate (g + momentum v). A chunk of v is
+// done before that of w, in the first-level cache. LSTM H512, one thread of Zen 4, us: so 520 to 640 (AVX2 530 to 550),
+// by chunks of 1,024, a page of floats, 750 to 1,000 (570), both at once 660 to 790.
 template <class T>
-void descend(T* __restrict w, const T* __restrict g, T rate, int n) {
-  for (int i = 0; i < n; ++i) w[i] = w[i] - rate * g[i];
+void sgd_chunk(const SgdTask<T>& task, ptrdiff_t begin, ptrdiff_t end) {
+  const SgdTask<T> a = task;  // which no store changes
+  const auto gradient = [&](ptrdiff_t at, int lanes) {
+    return decayed(load_first(a.grad + at, lanes), a.weight + at, lanes, a.decay);
+  };
+  if (a.velocity) {
+    each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
+      const vec<T> g = gradient(at, lanes);
+      T* const v = a.velocity + at;
+      store_first(v, a.first ? g : load_first(v, lanes) * broadcast(a.momentum) + broadcast(a.undamped) * g, lanes);
+    });
+  }
+  each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
+    vec<T> step = a.velocity ? load_first(a.velocity + at, lanes) : gradient(at, lanes);
+    if (a.nesterov) step = gradient(at, lanes) + broadcast(a.momentum) * step;
+    T* const w = a.weight + at;
+    store_first(w, load_first(w, lanes) - broadcast(a.rate) * step, lanes);
+  });
 }
 
 template <class T>
 void sgd(const SgdTask<T>& a, ptrdiff_t begin, ptrdiff_t end) {
-  T scratch[kUpdated];
-  for (ptrdiff_t at = begin; at < end; at += kUpdated) {
-    const int n = int(end - at < kUpdated ? end - at : kUpdated);
-    T *const w = a.weight + at, *const v = a.velocity ? a.velocity + at : nullptr;
-    const T* g = a.grad + at;
-    if (a.decay != 0) decay_into(scratch, g, w, a.decay, n), g = scratch;
-    if (v && a.first) std::memcpy(v, g, size_t(n) * sizeof(T));
-    if (v && !a.first) add_velocity(v, g, a.momentum, a.undamped, n);
-    if (v && a.nesterov) {
-      for (int i = 0; i < n; ++i) scratch[i] = g[i] + a.momentum * v[i];
-    }
-    descend(w, v ? a.nesterov ? scratch : v : g, a.rate, n);
-  }
+  constexpr ptrdiff_t chunk = 512;
+  for (; begin < end; begin += chunk) sgd_chunk(a, begin, end - begin < chunk ? end : begin + chunk);
 }
 
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w = shrink w - rate m / (sqrt(v) / correction + eps)
 template <class T>
-void adam_chunk(AdamTask<T> a, T* __restrict w, const T* __restrict g, T* __restrict mean, T* __restrict square,
-                int n) {
-  for (int i = 0; i < n; ++i) {
-    mean[i] = mean[i] * a.first + g[i] * a.rest_first;
-    square[i] = square[i] * a.second + g[i] * g[i] * a.rest_second;
-    w[i] = w[i] * a.shrink - mean[i] / (std::sqrt(square[i]) / a.correction + a.eps) * a.rate;
-  }
+void adam(const AdamTask<T>& task, ptrdiff_t begin, ptrdiff_t end) {
+  const AdamTask<T> a = task;
+  each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
+    const vec<T> w = load_first(a.weight + at, lanes);
+    const vec<T> g = decayed(load_first(a.grad + at, lanes), a.weight + at, lanes, a.decay);
+    const vec<T> m = load_first(a.mean + at, lanes) * broadcast(a.first) + g * broadcast(a.rest_first);
+    const vec<T> v = load_first(a.square + at, lanes) * broadcast(a.second) + g * g * broadcast(a.rest_second);
+    store_first(a.mean + at, m, lanes);
+    store_first(a.square + at, v, lanes);
+    const vec<T> step = m / (sqrt(v) / broadcast(a.correction) + broadcast(a.eps)) * broadcast(a.rate);
+    store_first(a.weight + at, w * broadcast(a.shrink) - step, lanes);
+  });
 }
 
-template <class T>
-void adam(const AdamTask<T>& a, ptrdiff_t begin, ptrdiff_t end) {
-  T scratch[kUpdated];
-  for (ptrdiff_t at = begin; at < end; at += kUpdated) {
-    const int n = int(end - at < kUpdated ? end - at : kUpdated);
-    T* const w = a.weight + at;
-    const T* g = a.grad + at;
-    if (a.decay != 0) decay_into(scratch, g, w, a.decay, n), g = scratch;
-    adam_chunk(a, w, g, a.mean + at, a.square + at, n);
-  }
-}
-
-// Of the elements, in float64, by sums that need not wait for each other.
+// Of the elements, in float64, by sums that need not wait for each other, and are as many on every ISA. (The compiler
+// makes vectors of them.)
 template <class T>
 double sum_of_squares(const T* values, ptrdiff_t n) {
   constexpr int sums = 32;
@@ -106,4 +86,5 @@ double sum_of_squares(const T* values, ptrdiff_t n) {
   return sum[0];
 }
 
+}  // namespace
 }  // namespace fastrnn

@@ -3,10 +3,10 @@
 #include <numeric>
 #include <vector>
 
-#include "optim/rules.h"
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/unlocked.h"
+#include "registry.h"
 #include "system/kernel_mode.h"
 #include "threads/threads.h"
 
@@ -45,7 +45,8 @@ void sgd_step(const py::array& weight, py::object grad, py::object velocity, dou
     need_array(grad, "grad");
     task.rate = T(rate), task.momentum = T(momentum), task.undamped = T(1 - dampening), task.decay = T(decay);
     task.nesterov = nesterov, task.first = first;
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { sgd(task, begin, end); });
+    const auto step = kernels_of<T>(current_backend()).sgd;
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { step(task, begin, end); });
   });
 }
 
@@ -61,7 +62,8 @@ void adam_step(const py::array& weight, py::object grad, py::object mean, py::ob
     task.first = T(first), task.rest_first = T(1 - first), task.second = T(second), task.rest_second = T(1 - second);
     task.correction = T(correction), task.eps = T(eps), task.rate = T(rate);
     task.decay = T(decay), task.shrink = T(shrink);
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { adam(task, begin, end); });
+    const auto step = kernels_of<T>(current_backend()).adam;
+    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { step(task, begin, end); });
   });
 }
 
@@ -71,6 +73,7 @@ double all_squares(const py::array& values, int threads) {
     using T = decltype(zero);
     const ssize_t n = values.size();
     const T* const data = contiguous<T>(values, "values", {n});
+    const auto sum_of_squares = kernels_of<T>(current_backend()).sum_of_squares;
     std::vector<double> sums(size_t(n / kWorthAThread + 1));
     in_parts(ptrdiff_t(sums.size()) * kWorthAThread, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
       const ptrdiff_t last = (end + kWorthAThread - 1) / kWorthAThread;

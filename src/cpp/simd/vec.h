@@ -207,6 +207,30 @@ FASTRNN_INLINE V fma(V a, V b, V c) {
 }
 #endif
 
+// Correctly rounded. (By a mask: of the plain one GCC 12 warns that it may read what nobody wrote.)
+#if FASTRNN_VECTOR_BYTES == 64
+FASTRNN_INLINE vec<float> sqrt(vec<float> v) { return _mm512_maskz_sqrt_ps(0xffff, v); }
+FASTRNN_INLINE vec<double> sqrt(vec<double> v) { return _mm512_maskz_sqrt_pd(0xff, v); }
+#elif FASTRNN_VECTOR_BYTES == 32
+FASTRNN_INLINE vec<float> sqrt(vec<float> v) { return _mm256_sqrt_ps(v); }
+FASTRNN_INLINE vec<double> sqrt(vec<double> v) { return _mm256_sqrt_pd(v); }
+#elif defined(__SSE2__)
+FASTRNN_INLINE vec<float> sqrt(vec<float> v) { return _mm_sqrt_ps(v); }
+FASTRNN_INLINE vec<double> sqrt(vec<double> v) { return _mm_sqrt_pd(v); }
+#elif defined(__aarch64__)
+FASTRNN_INLINE vec<float> sqrt(vec<float> v) { return vsqrtq_f32(v); }
+FASTRNN_INLINE vec<double> sqrt(vec<double> v) { return vsqrtq_f64(v); }
+#else
+FASTRNN_INLINE vec<float> sqrt(vec<float> v) {
+  for (int i = 0; i < kLanes<float>; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+}
+FASTRNN_INLINE vec<double> sqrt(vec<double> v) {
+  for (int i = 0; i < kLanes<double>; ++i) v[i] = __builtin_sqrt(v[i]);
+  return v;
+}
+#endif
+
 // The product of the low and the high half of each lane. As x * (x >> 32) AVX-512 would multiply 64 bits, three times
 // as long on the machines of one vendor, and narrower vectors have no such instruction.
 FASTRNN_INLINE vec<uint64_t> product_of_halves(vec<uint64_t> x) {
