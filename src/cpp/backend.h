@@ -29,7 +29,7 @@ template <class T>
 struct Kernels {
   CellKernels<T> cells[kCells];
   int lanes, tile_rows;  // of a vector; of the tiles into which many rows are cut
-  int few_rows;          // up to so many are multiplied with weights as they lie even where packed ones could be kept
+  int group_rows;        // up to so many are multiplied with weights as they lie even where packed ones could be kept
   int sum_rows;          // up to so many `unpacked_sums` takes; of more, pieces of weights are packed
   // Of several threads each packs the blocks that it multiplies with where units are split.
   void (*pack_gates)(const PackTask<T>&);

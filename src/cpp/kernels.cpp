@@ -60,7 +60,7 @@ constexpr Kernels<T> kernels() {
   k.cells[int(Cell::gru)] = cell_kernels<Gru, T>();
   k.lanes = kLanes<T>;
   k.tile_rows = kAccumulators / kSide;
-  k.few_rows = kGroupRows;
+  k.group_rows = kGroupRows;
   k.sum_rows = kSumRows;
   k.pack_gates = pack_gates<T>;
   k.pack_rows = pack_rows<T>;

@@ -10,7 +10,7 @@ namespace fastrnn {
 namespace {
 
 // The factors of a group of rows stay in registers. A single step of one group takes less time by weights where they
-// lie than by packed ones (Kernels::few_rows). Zen 4, four rows, one thread, time over that with packed weights and
+// lie than by packed ones (Kernels::group_rows). Zen 4, four rows, one thread, time over that with packed weights and
 // their fingerprint: AVX2 LSTM H256 1.09, GRU H512 1.27; AVX-512 0.94 and 0.87.
 constexpr int kGroupRows = FASTRNN_VECTOR_BYTES == 64 ? 4 : FASTRNN_VECTOR_BYTES == 32 ? 2 : 1;
 

@@ -76,7 +76,7 @@ bool Dense<T>::take(const T* weight, const T* bias, int64_t rows) {
 template <class T>
 bool Dense<T>::suits_unpacked(int64_t rows) const {
   if (rows < 1 || output_ < kPad) return false;
-  return rows <= kernels_.few_rows || (rows <= kMostUnpackedRows && weight_bytes() >= kWorthReadingTogether);
+  return rows <= kernels_.group_rows || (rows <= kMostUnpackedRows && weight_bytes() >= kWorthReadingTogether);
 }
 
 template <class T>

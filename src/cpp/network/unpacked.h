@@ -13,7 +13,7 @@
 
 namespace fastrnn {
 
-// Whether a pass is such a step, and whether it is one of a few rows.
+// Whether a pass is such a step, and whether it is one of a single group of rows (few_rows.h in gemm).
 template <class T>
 bool suits_unpacked(const Config& config, const Sequence<T>& call) {
   const bool plain = !call.lengths && !config.projection && (call.dropout == 0 || config.layers == 1);
@@ -21,7 +21,7 @@ bool suits_unpacked(const Config& config, const Sequence<T>& call) {
 }
 template <class T>
 bool few_unpacked(const Config& config, const Backend& backend, const Sequence<T>& call) {
-  return suits_unpacked(config, call) && call.batch <= kernels_of<T>(backend).few_rows;
+  return suits_unpacked(config, call) && call.batch <= kernels_of<T>(backend).group_rows;
 }
 
 // Threads that read the weights of a layer together.

@@ -32,19 +32,21 @@ void sgd_chunk(const SgdTask<T>& task, ptrdiff_t begin, ptrdiff_t end) {
   const auto gradient = [&](ptrdiff_t at, int lanes) {
     return decayed(load_first(a.grad + at, lanes), a.weight + at, lanes, a.decay);
   };
-  if (a.velocity) {
+  const auto velocity = [&](ptrdiff_t at, int lanes) { return load_first(a.velocity + at, lanes); };
+  const auto descend = [&](auto step) {
     each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
-      const vec<T> g = gradient(at, lanes);
-      T* const v = a.velocity + at;
-      store_first(v, a.first ? g : load_first(v, lanes) * broadcast(a.momentum) + broadcast(a.undamped) * g, lanes);
+      T* const w = a.weight + at;
+      store_first(w, load_first(w, lanes) - broadcast(a.rate) * step(at, lanes), lanes);
     });
-  }
+  };
+  if (!a.velocity) return descend(gradient);
   each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
-    vec<T> step = a.velocity ? load_first(a.velocity + at, lanes) : gradient(at, lanes);
-    if (a.nesterov) step = gradient(at, lanes) + broadcast(a.momentum) * step;
-    T* const w = a.weight + at;
-    store_first(w, load_first(w, lanes) - broadcast(a.rate) * step, lanes);
+    const vec<T> g = gradient(at, lanes);
+    const vec<T> v = a.first ? g : velocity(at, lanes) * broadcast(a.momentum) + broadcast(a.undamped) * g;
+    store_first(a.velocity + at, v, lanes);
   });
+  if (!a.nesterov) return descend(velocity);
+  descend([&](ptrdiff_t at, int lanes) { return gradient(at, lanes) + broadcast(a.momentum) * velocity(at, lanes); });
 }
 
 template <class T>
