@@ -97,6 +97,13 @@ def test_kernels_use_nothing_that_links(name):
     )
 
 
+def test_the_name_of_the_kernels_tells_all_that_they_are_made_from():
+    """the library of kernels in a wheel is named by a hash"""
+    hashed = re.search(r"GLOB kernel_sources CONFIGURE_DEPENDS ([^)]*)", text_of("CMakeLists.txt"))
+    folders = {n.split("/")[0] for n in NAMES if layer_of(n) in (0, 1, 2) and "/" in n}
+    assert set(hashed[1].split()) == {f"{folder}/*.h" for folder in folders}
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if layer_of(n) != 0])
 def test_only_simd_knows_vectors(name):
     found = VECTOR_CODE.search(COMMENT.sub("", text_of(name)))
@@ -107,7 +114,8 @@ def test_only_simd_knows_vectors(name):
 def test_bindings_hold_no_numerics(name):
     used = {path for _, path in includes_of(name)}
     assert not used & {"cmath", "math.h", "immintrin.h"}
-    assert not any(path.startswith(("cells/", "gemm/", "simd/", "sweep/")) for path in used)
+    kernels = ("cells/", "gemm/", "optim/", "simd/", "sweep/")
+    assert not any(path.startswith(kernels) for path in used)
 
 
 @pytest.mark.parametrize("name", NAMES)
