@@ -336,6 +336,15 @@ def test_dense(method, change, error, match):
             getattr(_core.Dense("float32", I, H, True), method)(*good)
 
 
+def test_dense_keeps_what_it_takes():
+    """large arrays, whose memory goes back to the system"""
+    size = 2**20
+    made, x, y = _core.Dense("float32", 1, size, True), random(1, 1), np.empty((1, size), "f")
+    assert made.take(np.zeros((size, 1), "f"), np.full(size, 3, "f"), 1)
+    made.run(x, y, 1)
+    assert (y == 3).all()
+
+
 def test_sizes_of_dense():
     for size in (0, 2**20 + 1):
         expected = f"_features: expected an integer from 1 to 1048576, got {size}$"

@@ -19,8 +19,8 @@ namespace {
 
 struct AnyDense : Zeroed {
   std::variant<std::unique_ptr<Dense<float>>, std::unique_ptr<Dense<double>>> dense;
-  bool bias;
-  py::object weight;  // read again when backward packs
+  bool has_bias;
+  py::object weight, bias;  // which `dense` reads until the next pack or take
 };
 
 template <class T>
@@ -29,7 +29,7 @@ T element(const Dense<T>&);
 AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
   within(input, 1, kMaxSize, "in_features");
   within(output, 1, kMaxSize, "out_features");
-  const auto made = [&](auto dense) { return AnyDense{{}, std::move(dense), bias, py::none()}; };
+  const auto made = [&](auto dense) { return AnyDense{{}, std::move(dense), bias, py::none(), py::none()}; };
   if (dtype == "float32") return made(std::make_unique<Dense<float>>(current_backend(), input, output));
   if (dtype == "float64") return made(std::make_unique<Dense<double>>(current_backend(), input, output));
   throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
@@ -49,7 +49,7 @@ bool with_weights(AnyDense& any, const py::object& weight, const py::object& bia
   const bool used = visit_made(any.dense, "dense", [&](const auto& dense) {
     using T = decltype(element(*dense));
     need_array(weight, "weight");
-    if (any.bias) {
+    if (any.has_bias) {
       need_array(bias, "bias");
     } else if (!bias.is_none()) {
       refuse_type("bias: expected None", bias);
@@ -57,7 +57,7 @@ bool with_weights(AnyDense& any, const py::object& weight, const py::object& bia
     const T* const w = contiguous<T>(weight, "weight", {dense->output(), dense->input()});
     return use(*dense, w, contiguous<T>(bias, "bias", {dense->output()}));
   });
-  if (used) any.weight = weight;
+  if (used) any.weight = weight, any.bias = bias;
   return used;
 }
 
