@@ -99,8 +99,9 @@ std::vector<int64_t> packed_lengths(const TorchCall& call, int64_t rows) {
   std::vector<int64_t> lengths(size_t(std::min(call.batch, rows)), 0);
   int64_t last = call.batch, sum = 0;
   for (int64_t t = 0; t < call.batch_sizes->size(0); ++t) {
-    const int64_t size = sizes[t];  // once: another thread may write to them
-    if (size < 1 || size > last) {
+    // Once: another thread may write to them. The first has been read before, and there are places for so many rows.
+    const int64_t size = sizes[t], least = t ? 1 : call.batch;
+    if (size < least || size > last) {
       throw py::value_error("batch_sizes: expected values from " + std::to_string(call.batch) +
                             " downwards to 1, got " + std::to_string(size) + " at step " + std::to_string(t));
     }
