@@ -59,9 +59,11 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
     const auto pointers = weight_pointers(*net, weights, "weights", false);
     std::vector<py::object> kept;
     for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
+    const int64_t counted = std::min(steps, kMaxSteps);  // the pass will refuse more
+    const int rows = int(std::min(batch, kMaxBatch));
     {
       const Unlocked unlocked;
-      net->pack(pointers.data(), net->packing_threads(Use::training, steps, int(std::min(batch, kMaxBatch)), most));
+      net->pack(pointers.data(), net->packing_threads(Use::training, counted, rows, most));
     }
     any.weights.swap(kept);
   });
