@@ -15,7 +15,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -117,18 +117,19 @@ void check_size(const char* name, int64_t steps, int64_t batch);
 std::vector<int64_t> checked_lengths(const int64_t* given, int64_t steps, int64_t batch);
 double checked_dropout(double p);
 
-template <class T>
-struct ElementOf;
-template <class T>
-struct ElementOf<std::shared_ptr<Network<T>>> {
-  using type = T;
-};
-template <class T>
-struct ElementOf<std::unique_ptr<Tape<T>>> {
-  using type = T;
-};
+// T of a pointer to a Network<T>, a Tape<T> or a Dense<T>.
+template <template <class> class Typed, class T>
+T element_in(const Typed<T>&);
 template <class Pointer>
-using element_of = typename ElementOf<std::decay_t<Pointer>>::type;
+using element_of = decltype(element_in(*std::declval<Pointer>()));
+
+// visit(T{}) for the dtype that a caller names.
+template <class Visit>
+auto with_dtype(const std::string& name, Visit visit) {
+  if (name == "float32") return visit(float{});
+  if (name == "float64") return visit(double{});
+  throw pybind11::value_error("dtype: expected float32 or float64, got '" + name + "'");
+}
 
 // A value_error names what is wrong.
 Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,

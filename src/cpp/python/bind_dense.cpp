@@ -23,16 +23,13 @@ struct AnyDense : Zeroed {
   py::object weight, bias;  // which `dense` reads until the next pack or take
 };
 
-template <class T>
-T element(const Dense<T>&);
-
 AnyDense make_dense(const std::string& dtype, int input, int output, bool bias) {
   within(input, 1, kMaxSize, "in_features");
   within(output, 1, kMaxSize, "out_features");
-  const auto made = [&](auto dense) { return AnyDense{{}, std::move(dense), bias, py::none(), py::none()}; };
-  if (dtype == "float32") return made(std::make_unique<Dense<float>>(current_backend(), input, output));
-  if (dtype == "float64") return made(std::make_unique<Dense<double>>(current_backend(), input, output));
-  throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
+  return with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return AnyDense{{}, std::make_unique<Dense<T>>(current_backend(), input, output), bias, py::none(), py::none()};
+  });
 }
 
 // Rows of an [N, n] array.
@@ -47,7 +44,7 @@ int rows_in(py::handle object, const char* name) {
 template <class Use>
 bool with_weights(AnyDense& any, const py::object& weight, const py::object& bias, Use use) {
   const bool used = visit_made(any.dense, "dense", [&](const auto& dense) {
-    using T = decltype(element(*dense));
+    using T = element_of<decltype(dense)>;
     need_array(weight, "weight");
     if (any.has_bias) {
       need_array(bias, "bias");
@@ -79,7 +76,7 @@ void run_dense(const AnyDense& any, py::object x, py::object y, int threads) {
   const int rows = rows_in(x, "x");
   std::visit(
       [&](const auto& dense) {
-        using T = decltype(element(*dense));
+        using T = element_of<decltype(dense)>;
         const T* const in = contiguous<T>(x, "x", {rows, dense->input()});
         T* const out = writable<T>(y, "y", {rows, dense->output()});
         need_array(y, "y");
@@ -165,7 +162,7 @@ void backward_dense(const AnyDense& any, py::object x, py::object dy, py::object
   const int rows = rows_in(x, "x");
   std::visit(
       [&](const auto& dense) {
-        using T = decltype(element(*dense));
+        using T = element_of<decltype(dense)>;
         const int input = dense->input(), output = dense->output();
         const T* const in = contiguous<T>(x, "x", {rows, input});
         const T* const up = contiguous<T>(dy, "dy", {rows, output});

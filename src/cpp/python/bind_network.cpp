@@ -20,16 +20,12 @@ namespace {
 
 std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::string& dtype, int input, int hidden,
                                          int layers, bool bias, bool bidirectional, int projection) {
-  if (dtype != "float32" && dtype != "float64")
-    throw py::value_error("dtype: expected float32 or float64, got '" + dtype + "'");
-  const Config config = checked_config(cell, input, hidden, layers, bias, bidirectional, projection);
-  auto any = std::make_shared<AnyNetwork>();
-  if (dtype == "float32") {
-    any->network = std::make_shared<Network<float>>(config, current_backend());
-  } else {
-    any->network = std::make_shared<Network<double>>(config, current_backend());
-  }
-  return any;
+  return with_dtype(dtype, [&](auto zero) {
+    const Config config = checked_config(cell, input, hidden, layers, bias, bidirectional, projection);
+    auto any = std::make_shared<AnyNetwork>();
+    any->network = std::make_shared<Network<decltype(zero)>>(config, current_backend());
+    return any;
+  });
 }
 
 template <class T>
@@ -57,8 +53,7 @@ void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t ste
   const int most = threads_of(threads);
   visit_made(any.network, "network", [&](const auto& net) {
     const auto pointers = weight_pointers(*net, weights, "weights", false);
-    std::vector<py::object> kept;
-    for (py::handle w : weights) kept.push_back(py::reinterpret_borrow<py::object>(w));
+    auto kept = weights.template cast<std::vector<py::object>>();
     const int64_t counted = std::min(steps, kMaxSteps);  // the pass will refuse more
     const int rows = int(std::min(batch, kMaxBatch));
     {
