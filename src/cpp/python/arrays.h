@@ -45,6 +45,12 @@ py::array as_array(py::handle object, const char* name) {
   return array;
 }
 
+// visit(T{}) for the type of an array's elements; float, whose checks refuse them, where they are neither.
+template <class Visit>
+auto with_type(const py::array& array, Visit visit) {
+  return py::isinstance<py::array_t<double, 0>>(array) ? visit(double{}) : visit(float{});
+}
+
 inline bool aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 
 inline std::string strides_text(const py::array& a) {

@@ -28,12 +28,6 @@ void in_parts(ptrdiff_t n, int threads, Part part) {
   });
 }
 
-// visit(T{}) for the type of a flat array's elements.
-template <class Visit>
-auto with_type(const py::array& array, Visit visit) {
-  return py::isinstance<py::array_t<double, 0>>(array) ? visit(double{}) : visit(float{});
-}
-
 void sgd_step(const py::array& weight, py::object grad, py::object velocity, double rate, double momentum,
               double dampening, double decay, bool nesterov, bool first, int threads) {
   with_type(weight, [&](auto zero) {

@@ -61,18 +61,19 @@ py::array map(const Kernels<T>& kernels, const std::string& name, const py::arra
 }
 
 py::array vector_math(const std::string& name, const py::array& x) {
-  const Backend& b = current_backend();
-  return py::isinstance<py::array_t<double, 0>>(x) ? map(b.f64, name, x) : map(b.f32, name, x);
+  return with_type(x, [&](auto zero) { return map(kernels_of<decltype(zero)>(current_backend()), name, x); });
 }
 
-template <class T>
-py::array gated_tanh(const Kernels<T>& kernels, const py::array& gate, const py::array& x) {
-  const ssize_t n = x.size();
-  py::array_t<T> y(n);
-  const T* const in[] = {contiguous<T>(gate, "gate", {n}), contiguous<T>(x, "x", {n})};
-  const KernelMode mode;
-  kernels.gated_tanh(in[0], in[1], y.mutable_data(), n);
-  return y;
+py::array gated_tanh(const py::array& gate, const py::array& x) {
+  return with_type(x, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    const ssize_t n = x.size();
+    py::array_t<T> y(n);
+    const T* const in[] = {contiguous<T>(gate, "gate", {n}), contiguous<T>(x, "x", {n})};
+    const KernelMode mode;
+    kernels_of<T>(current_backend()).gated_tanh(in[0], in[1], y.mutable_data(), n);
+    return y;
+  });
 }
 
 py::object empty(const std::vector<ssize_t>& shape, const py::dtype& dtype) {
@@ -123,10 +124,7 @@ PYBIND11_MODULE(_core, m) {
   // For tests alone.
   m.def("has_fma", [] { return current_backend().has_fma; });
   m.def("vector_math", &vector_math);
-  m.def("gated_tanh", [](const py::array& gate, const py::array& x) {
-    const Backend& b = current_backend();
-    return py::isinstance<py::array_t<double, 0>>(x) ? gated_tanh(b.f64, gate, x) : gated_tanh(b.f32, gate, x);
-  });
+  m.def("gated_tanh", &gated_tanh);
 
   bind_network(m);
   bind_follower(m);
