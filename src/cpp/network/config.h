@@ -34,6 +34,7 @@ struct Config {
   int output() const { return projection ? projection : hidden; }  // P
   int width() const { return output() * directions(); }            // of a layer's output row
   int input_of(int layer) const { return layer ? width() : input; }
+  int input_of_sweep(int sweep) const { return input_of(layer_of(sweep)); }
   bool has(Weight w) const {
     if (w == Weight::hr) return projection > 0;
     return bias || (w != Weight::bias_ih && w != Weight::bias_hh);
@@ -57,7 +58,7 @@ template <class Visit>
 void each_weight_of(const Config& c, int gates, int sweep, Visit visit) {
   const int64_t rows = int64_t(gates) * c.hidden;
   const int64_t shapes[kWeights][2] = {
-      {rows, c.input_of(c.layer_of(sweep))}, {rows, c.output()}, {rows, 0}, {rows, 0}, {c.projection, c.hidden}};
+      {rows, c.input_of_sweep(sweep)}, {rows, c.output()}, {rows, 0}, {rows, 0}, {c.projection, c.hidden}};
   for (int w = 0; w < kWeights; ++w) {
     if (c.has(Weight(w))) visit(Weight(w), shapes[w][0], shapes[w][1]);
   }

@@ -21,7 +21,7 @@ Network<T>::Network(const Config& config, const Backend& backend, const Core* co
 template <class T>
 void Network<T>::lay_out_forward(Arena& arena) const {
   for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-    packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
+    packed_[size_t(sweep)].lay_out_forward(arena, kernels(), config_, config_.input_of_sweep(sweep));
   }
 }
 
@@ -32,8 +32,7 @@ void Network<T>::pack_all(int threads, Pack pack) const {
   const int workers = threads_for(flops_per_byte * double(packed_bytes_), kernels().lanes, threads);
   parallel(workers, [&](const Team& team) {
     for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-      pack(packed_[size_t(sweep)], config_.input_of(config_.layer_of(sweep)), raw_weights(config_, raw_.data(), sweep),
-           team);
+      pack(packed_[size_t(sweep)], config_.input_of_sweep(sweep), raw(sweep), team);
     }
   });
 }
@@ -71,18 +70,17 @@ void Network<T>::pack_forward(int threads) const {
 template <class T>
 void Network<T>::find_bf16() const {
   const auto all = [&](int sweep) {
-    const RawWeights<const T> raw = raw_weights(config_, raw_.data(), sweep);
+    const RawWeights<const T> w = raw(sweep);
     const size_t rows = size_t(cell().gates) * size_t(config_.hidden), outputs = size_t(config_.output());
-    return all_bf16(raw.hh, rows * outputs) &&
-           all_bf16(raw.ih, rows * size_t(config_.input_of(config_.layer_of(sweep)))) &&
-           (!raw.hr || all_bf16(raw.hr, outputs * size_t(config_.hidden)));
+    return all_bf16(w.hh, rows * outputs) && all_bf16(w.ih, rows * size_t(config_.input_of_sweep(sweep))) &&
+           (!w.hr || all_bf16(w.hr, outputs * size_t(config_.hidden)));
   };
   for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
     const bool found = packed_bytes_ >= kLeastHalved && all(sweep);
     if (found && !bf16_block_.data()) {
       const auto lay_out = [&](Arena& arena) {
         for (int s = 0; s < config_.sweeps(); ++s) {
-          packed_[size_t(s)].lay_out_bf16(arena, kernels(), config_, config_.input_of(config_.layer_of(s)));
+          packed_[size_t(s)].lay_out_bf16(arena, kernels(), config_, config_.input_of_sweep(s));
         }
       };
       bf16_block_ = block_if_any([&] { return carved(lay_out); });
@@ -99,7 +97,7 @@ void Network<T>::pack_backward(int threads) const {
   if (!backward_block_.data()) {
     backward_block_ = carved([&](Arena& arena) {
       for (int sweep = 0; sweep < config_.sweeps(); ++sweep) {
-        packed_[size_t(sweep)].lay_out_backward(arena, kernels(), config_, config_.input_of(config_.layer_of(sweep)));
+        packed_[size_t(sweep)].lay_out_backward(arena, kernels(), config_, config_.input_of_sweep(sweep));
       }
     });
   }
@@ -114,7 +112,7 @@ ForwardTask<T> Network<T>::forward_task(int sweep) const {
   pack_forward(1);  // for streams of weights that were taken
   const PackedWeights<T>& p = weights(sweep);
   ForwardTask<T> task = {};
-  task.input = config_.input_of(config_.layer_of(sweep)), task.hidden = config_.hidden;
+  task.input = config_.input_of_sweep(sweep), task.hidden = config_.hidden;
   task.output = config_.output(), task.pitch = padded(config_.hidden);
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
