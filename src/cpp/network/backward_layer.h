@@ -15,24 +15,24 @@ namespace fastrnn {
 template <class T>
 class BackwardLayer {
  public:
-  BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer, Rows<const T> dy,
-                Rows<T> dx, const Plan& plan, const BackwardWork<T>& work, bool unpacked = false)
+  BackwardLayer(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, int layer,
+                const BackwardMemory<T>& memory, const Plan& plan, bool unpacked = false)
       : net_(net),
         c_(net.config()),
         cell_(net.cell()),
         tape_(tape),
         call_(call),
         layer_(layer),
-        dy_(dy),
-        dx_(dx),
+        dy_(memory.dy_of(layer)),
+        dx_(memory.dx_of(layer)),
         plan_(plan),
         dropout_{tape.call.dropout, tape.call.seed, layer - 1},
         pitch_(padded(c_.hidden)),
         output_pitch_(padded(c_.output())),
         steps_(block_steps(tape.order)),
-        work_(work),
+        work_(memory.work_of(layer)),
         unpacked_(unpacked),
-        gradients_(net, tape, call, layer, dx, work_, unpacked) {}
+        gradients_(net, tape, call, layer, dx_, work_, unpacked) {}
 
   void operator()(const Team& all) {
     each_direction(plan_, c_.directions(), all, barriers_,

@@ -1,9 +1,10 @@
-// The memory of one layer's pass back.
+// The memory of a pass back, and of one layer's.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "network/network.h"
 
@@ -67,6 +68,70 @@ struct BackwardWork {
   DirectionWork<T> directions[2] = {};
   ThreadWork<T>* threads = nullptr;  // [threads]
   Rows<T> second_dx = {};
+};
+
+// Of all layers, asked for before anything is written.
+template <class T>
+class BackwardMemory {
+ public:
+  BackwardMemory(const Network<T>& net, const Tape<T>& tape, const Gradients<T>& call, const std::vector<Plan>& plans,
+                 BlockPool& pool)
+      : net_(net),
+        tape_(tape),
+        call_(call),
+        plans_(plans),
+        begins_(plans.size()),
+        works_(pool, lay_out_works()),
+        between_(size_t(buffers())),
+        gradients_(carved(pool, [&](Arena& arena) {
+          for (T*& dx : between_) dx = arena.take<T>(size_t(tape.order.steps()), size_t(step()));
+        })) {}
+
+  bool together() const { return plans_.front().split == Split::layers; }
+
+  // What a BackwardWork writes there when it is made stays until the next one is made.
+  BackwardWork<T> work_of(int layer) const {
+    Arena own(works_.data() + begins_[size_t(layer)]);
+    return make_work(own, layer);
+  }
+  // dx of a layer is dy of the one below.
+  Rows<T> dx_of(int layer) const {
+    return layer ? Rows<T>{between_[size_t((layer - 1) % buffers())], step(), row()} : call_.dx;
+  }
+  Rows<const T> dy_of(int layer) const {
+    if (layer + 1 == layers()) return call_.dy;
+    return {dx_of(layer + 1).data, step(), row()};
+  }
+
+ private:
+  int layers() const { return net_.config().layers; }
+  ptrdiff_t row() const { return net_.config().width(); }
+  ptrdiff_t step() const { return row() * tape_.order.batch(); }
+  int buffers() const { return std::min(together() ? layers() : 2, layers() - 1); }  // two in turn, or one each
+
+  BackwardWork<T> make_work(Arena& arena, int layer) const {
+    return BackwardWork<T>(arena, net_, tape_.order, layer, plans_[size_t(layer)], layer || call_.dx.data);
+  }
+  // Layers at work together have memory of their own each, others the same in turn.
+  size_t lay_out_works() {
+    Arena sizes;
+    for (int layer = 0; layer < layers(); ++layer) {
+      Arena own = together() ? sizes : Arena();
+      begins_[size_t(layer)] = own.used();
+      make_work(own, layer);
+      sizes.reach(own);
+    }
+    return sizes.used();
+  }
+
+  const Network<T>& net_;
+  const Tape<T>& tape_;
+  const Gradients<T>& call_;
+  const std::vector<Plan>& plans_;
+  std::vector<size_t> begins_;  // of each layer's work
+  const Loan works_;
+  std::vector<T*> between_;  // dx of all layers but the first
+  const Loan gradients_;     // where they lie
 };
 
 }  // namespace fastrnn
