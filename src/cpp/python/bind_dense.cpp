@@ -59,7 +59,11 @@ bool with_weights(AnyDense& any, const py::object& weight, const py::object& bia
 }
 
 void pack_dense(AnyDense& any, const py::object& weight, const py::object& bias) {
-  with_weights(any, weight, bias, [](auto& dense, auto w, auto b) { return dense.pack(w, b), true; });
+  with_weights(any, weight, bias, [](auto& dense, auto w, auto b) {
+    const Unlocked unlocked;
+    dense.pack(w, b);
+    return true;
+  });
 }
 
 bool take_dense(AnyDense& any, const py::object& weight, const py::object& bias, int64_t rows) {
