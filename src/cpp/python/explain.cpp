@@ -1,4 +1,6 @@
 // What a network would do with some work, and the machine's limit for it.
+#include <iterator>
+
 #include "python/arrays.h"
 #include "python/bind.h"
 
@@ -7,7 +9,7 @@ namespace {
 
 // The plan of one layer in words and numbers.
 py::dict explain_layer(const Plan& p, const std::string& weights) {
-  static const char* const why[] = {
+  static constexpr const char* why[] = {
       "one thread: more would cost more than they save",
       "each thread has its own rows and never waits",
       "too few rows: one thread multiplies the inputs that another will need",
@@ -15,6 +17,7 @@ py::dict explain_layer(const Plan& p, const std::string& weights) {
       "step",
       "too few rows: each thread has layers of its own, some steps behind the one below",
   };
+  static_assert(std::size(why) == kSplits, "a reason for each split");
   py::dict d;
   d["threads"] = p.threads, d["split"] = kSplitNames[int(p.split)];
   d["why"] = p.teams == 2 ? "each direction has its own threads" : why[int(p.split)];
