@@ -199,7 +199,7 @@ void StreamPool<T>::process(int64_t steps, Rows<const T> x, Rows<T> y) noexcept 
     return run_chunks(chunks_[0], 0, n, call, alone);
   }
   const GuardedMode mode;  // of what is computed for the plan, too
-  const auto plan_of = [&](int64_t t) { return network_->plan(0, t, int(n), t * n, threads_, Use::inference); };
+  const auto plan_of = [&](int64_t t) { return network_->plan(0, {t, int(n), t * n, threads_, Use::inference}); };
   Plan plan = plan_of(steps);
   // No W x is made ahead here. A plan for one step would not see that there is work for two: one stream of LSTM H64,
   // 100 steps, 115 us as on one thread, by units 70.

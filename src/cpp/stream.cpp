@@ -21,7 +21,7 @@ Stream<T>::Stream(std::shared_ptr<const Network<T>> network, int batch, int thre
   std::iota(order_.begin(), order_.end(), 0);
   const size_t layers = size_t(c.layers), rows = size_t(batch);
   for (int layer = 0; layer < c.layers; ++layer) {
-    step_ns_ += network_->plan(layer, 1, batch, batch, 1, Use::inference).planned_ns;
+    step_ns_ += network_->plan(layer, {1, batch, batch, 1, Use::inference}).planned_ns;
   }
   memory_ = carved([&](Arena& arena) {
     h_ = arena.take<T>(2 * layers * rows * size_t(c.output()));

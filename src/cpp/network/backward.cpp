@@ -18,7 +18,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   const std::vector<Plan> plans =
       unpacked ? unpacked_plans(config_, kernels(), batch, call.threads)
-               : this->plans(steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance());
+               : this->plans({steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance()});
   const BackwardMemory<T> memory(*this, tape, call, plans, *pool_);
   if (memory.together()) {
     std::deque<BackwardLayer<T>> stack;

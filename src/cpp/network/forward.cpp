@@ -32,7 +32,7 @@ void Network<T>::pass(const Tape<T>& tape) const {
   pack_forward(packing_threads(use, call.steps, call.batch, call.threads));
   const bool in_place = call.dropout > 0 && !tape.keeps;  // a layer reads what it wrote once more, at the next step
   const std::vector<Plan> plans =
-      this->plans(call.steps, call.batch, tape.order.rows(), call.threads, use, distance, !in_place);
+      this->plans({call.steps, call.batch, tape.order.rows(), call.threads, use, distance}, !in_place);
   const bool together = plans.front().split == Split::layers;
   // All that may fail comes first: the final states may be written where the initial ones lie.
   std::vector<ForwardWork<T>> works(plans.size());

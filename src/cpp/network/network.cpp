@@ -126,7 +126,7 @@ int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) 
   if (distance <= 1) return threads;
   int most = 1;
   for (int layer = 0; layer < config_.layers; ++layer) {
-    most = std::max(most, plan(layer, steps, batch, steps * batch, threads, use, distance).threads);
+    most = std::max(most, plan(layer, {steps, batch, steps * batch, threads, use, distance}).threads);
   }
   return most;
 }
@@ -145,23 +145,22 @@ LayerShape Network<T>::shape(int layer, Use use) const {
 }
 
 template <class T>
-Plan Network<T>::plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) const {
-  return plan_layer(shape(layer, use), steps, batch, rows, threads, use, distance);
+Plan Network<T>::plan(int layer, const PlannedPass& pass) const {
+  return plan_layer(shape(layer, pass.use), pass);
 }
 
 template <class T>
-std::vector<Plan> Network<T>::plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance,
-                                    bool together) const {
+std::vector<Plan> Network<T>::plans(const PlannedPass& pass, bool together) const {
   std::vector<Plan> plans;
   plans.reserve(size_t(config_.layers));
   for (int layer = 0; layer < config_.layers; ++layer) {
-    plans.push_back(plan(layer, steps, batch, rows, threads, use, distance));
-    together = together && stackable(shape(layer, use));
+    plans.push_back(plan(layer, pass));
+    together = together && stackable(shape(layer, pass.use));
   }
-  const double ns = together ? stacked_ns(plans, steps, batch, threads, use, distance) : 0;
+  const double ns = together ? stacked_ns(plans, pass) : 0;
   for (int layer = 0; ns > 0 && layer < config_.layers; ++layer) {
     Plan& plan = plans[size_t(layer)];
-    plan = plan_stacked(shape(layer, use), steps, batch, rows, threads, use, config_.layers, ns, plan);
+    plan = plan_stacked(shape(layer, pass.use), pass, config_.layers, ns, plan);
   }
   return plans;
 }
@@ -186,10 +185,10 @@ template int Network<float>::packing_threads(Use, int64_t, int, int) const;
 template int Network<double>::packing_threads(Use, int64_t, int, int) const;
 template LayerShape Network<float>::shape(int, Use) const;
 template LayerShape Network<double>::shape(int, Use) const;
-template std::vector<Plan> Network<float>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
-template std::vector<Plan> Network<double>::plans(int64_t, int, int64_t, int, Use, double, bool) const;
-template Plan Network<float>::plan(int, int64_t, int, int64_t, int, Use, double) const;
-template Plan Network<double>::plan(int, int64_t, int, int64_t, int, Use, double) const;
+template std::vector<Plan> Network<float>::plans(const PlannedPass&, bool) const;
+template std::vector<Plan> Network<double>::plans(const PlannedPass&, bool) const;
+template Plan Network<float>::plan(int, const PlannedPass&) const;
+template Plan Network<double>::plan(int, const PlannedPass&) const;
 template ForwardTask<float> Network<float>::forward_task(int) const;
 template ForwardTask<double> Network<double>::forward_task(int) const;
 

@@ -52,10 +52,9 @@ class Network {
   void forward(const Sequence<T>& call, char* reserve) const;
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
 
-  Plan plan(int layer, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0) const;
+  Plan plan(int layer, const PlannedPass& pass) const;
   // Of all layers, which may be at work together where that is allowed.
-  std::vector<Plan> plans(int64_t steps, int batch, int64_t rows, int threads, Use use, double distance = 0,
-                          bool together = true) const;
+  std::vector<Plan> plans(const PlannedPass& pass, bool together = true) const;
   LayerShape shape(int layer, Use use) const;  // what plans know of it
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.

@@ -141,15 +141,18 @@ double least_ns(double flops, int lanes, int threads) { return flops / (core_gfl
 
 bool suits_crew(double ns) { return ns < kLong; }
 
-Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, double distance) {
+Plan plan_layer(const LayerShape& s, const PlannedPass& pass) {
   Plan plan;
-  if (steps == 0 || batch == 0) return plan;
+  if (pass.steps == 0 || pass.batch == 0) return plan;
+  const Use use = pass.use;
+  const int threads = pass.threads;
   const bool backward = use == Use::backward;
-  const Work work = {s, steps, batch, double(rows) / double(steps), std::max(1.0, distance), backward};
+  const double steps = double(pass.steps);
+  const Work work = {s, pass.steps, pass.batch, double(pass.rows) / steps, std::max(1.0, pass.distance), backward};
   split_times(work, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
-  const double serial = plan.planned_ns * double(steps);
+  const double serial = plan.planned_ns * steps;
   const bool region = (backward ? 2 : 1) * serial >= kWorthAThread;  // the gradients of the weights are as much again
   const unsigned allowed = serial >= kWorthHelp ? allowed_splits(use, region, s.directions) : 0;
   // A pipeline of one team has buffers for one direction.
@@ -164,7 +167,7 @@ Plan plan_layer(const LayerShape& s, int64_t steps, int batch, int64_t rows, int
   }
   const bool meets = plan.split == Split::pipeline || plan.split == Split::units;
   plan.by_crew = plan.threads > 1 && use == Use::inference &&
-                 ((meets && batch < kFewRows) || suits_crew(plan.planned_ns * double(steps)));
+                 ((meets && pass.batch < kFewRows) || suits_crew(plan.planned_ns * steps));
   return finish(plan, work);
 }
 
@@ -174,27 +177,26 @@ bool stackable(const LayerShape& s) {
   return s.directions == 1 && bytes < kL2Part * s.core.l2_bytes;
 }
 
-double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int threads, Use use, double distance) {
-  const int layers = int(plans.size()), workers = std::min(threads, layers);
-  const int64_t chunk = stacked_steps(use);
-  if (workers < 2 || batch == 0 || batch > kFewRows || steps <= chunk) return 0;
+double stacked_ns(const std::vector<Plan>& plans, const PlannedPass& pass) {
+  const int layers = int(plans.size()), workers = std::min(pass.threads, layers);
+  const int64_t chunk = stacked_steps(pass.use);
+  if (workers < 2 || pass.batch == 0 || pass.batch > kFewRows || pass.steps <= chunk) return 0;
   double longest = 0, all = 0, planned = 0;
   for (const Plan& p : plans) {
     longest = std::max(longest, p.step_ns[0]), all += p.step_ns[0], planned += p.planned_ns;
   }
-  if (all * double(steps) < (use == Use::inference ? kWorthHelp : kWorthAThread)) return 0;
-  const double awaited = kHandOver + kAwaited * (std::max(1.0, distance) - 1);
-  const double late = double(layers - 1) * double(chunk) / double(steps);  // the topmost one begins
+  if (all * double(pass.steps) < (pass.use == Use::inference ? kWorthHelp : kWorthAThread)) return 0;
+  const double awaited = kHandOver + kAwaited * (std::max(1.0, pass.distance) - 1);
+  const double late = double(layers - 1) * double(chunk) / double(pass.steps);  // the topmost one begins
   const double ns = (std::max(longest, all / workers) + awaited) * (1 + late);
   return ns < kStackedMayTake * planned ? ns : 0;
 }
 
-Plan plan_stacked(const LayerShape& s, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
-                  double ns, const Plan& alternatives) {
-  Plan plan = plan_layer(s, steps, batch, rows, 1, use);
-  plan.threads = std::min(threads, layers), plan.split = Split::layers;
-  plan.by_crew = use == Use::inference && (batch < kFewRows || suits_crew(ns * double(steps)));
-  plan.chunk = stacked_steps(use);
+Plan plan_stacked(const LayerShape& s, const PlannedPass& pass, int layers, double ns, const Plan& alternatives) {
+  Plan plan = plan_layer(s, {pass.steps, pass.batch, pass.rows, 1, pass.use});
+  plan.threads = std::min(pass.threads, layers), plan.split = Split::layers;
+  plan.by_crew = pass.use == Use::inference && (pass.batch < kFewRows || suits_crew(ns * double(pass.steps)));
+  plan.chunk = stacked_steps(pass.use);
   std::copy_n(alternatives.step_ns, int(Split::layers), plan.step_ns);
   plan.planned_ns = plan.step_ns[int(Split::layers)] = ns / layers;
   plan.floor_ns /= plan.threads;

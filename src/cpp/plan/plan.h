@@ -34,18 +34,25 @@ struct Plan {
 // of the pass back a thread makes dx of the steps that another has swept.
 enum class Use { inference, training, backward };
 
-// steps and batch of the call; rows: live (step, row) pairs, steps * batch when nothing is ragged. distance: how many
-// times as long another core takes to see what this one wrote as one that shares a cache with it (Crew::distance,
-// regions_distance); less than 1 counts as 1.
-Plan plan_layer(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use,
-                double distance = 0);
+// What is to be planned.
+struct PlannedPass {
+  int64_t steps;
+  int batch;
+  int64_t rows;  // live (step, row) pairs, steps * batch when nothing is ragged
+  int threads;
+  Use use;
+  // How many times as long another core takes to see what this one wrote as one that shares a cache with it
+  // (Crew::distance, regions_distance); less than 1 counts as 1.
+  double distance = 0;
+};
+
+Plan plan_layer(const LayerShape& shape, const PlannedPass& pass);
 
 // Layers that are at work at the same time: whether one may be; nanoseconds of a step of them all, or 0 where they are
 // faster one after the other, as planned; and the plan of one of so many, beside that which it had.
 bool stackable(const LayerShape& shape);
-double stacked_ns(const std::vector<Plan>& plans, int64_t steps, int batch, int threads, Use use, double distance);
-Plan plan_stacked(const LayerShape& shape, int64_t steps, int batch, int64_t rows, int threads, Use use, int layers,
-                  double ns, const Plan& alternatives);
+double stacked_ns(const std::vector<Plan>& plans, const PlannedPass& pass);
+Plan plan_stacked(const LayerShape& shape, const PlannedPass& pass, int layers, double ns, const Plan& alternatives);
 
 // Threads a piece of `flops` is worth, at most `threads`, and the nanoseconds it takes them at best.
 int threads_for(double flops, int lanes, int threads);

@@ -40,7 +40,7 @@ py::dict explain(const AnyNetwork& any, int64_t steps, int batch, bool training,
     py::list layers;
     double flops = 0, step_bytes = 0, planned = 0, floor = 0;
     const double passes = training ? 3 : 1;  // forward, gradient of the input, gradient of the weights
-    const std::vector<Plan> plans = net->plans(steps, batch, steps * batch, threads_of(threads), use);
+    const std::vector<Plan> plans = net->plans({steps, batch, steps * batch, threads_of(threads), use});
     for (int layer = 0; layer < c.layers; ++layer) {
       const Plan& p = plans[size_t(layer)];
       const LayerShape shape = net->shape(layer, use);

@@ -206,11 +206,11 @@ void planned_by_what_is_read(const Backend& backend) {
   const Core core = {1 << 20, 24, 3.5};
   const auto whole = Problem<float>(shape).network(backend, &core), half = rounded(shape).network(backend, &core);
   const auto floor = [](const Network<float>& net, int batch, Use use) {
-    return net.plan(0, 100, batch, 100 * batch, 1, use).floor_ns;
+    return net.plan(0, {100, batch, 100 * batch, 1, use}).floor_ns;
   };
   const bool wide = backend.f32.lanes == 16;
   CHECK(!wide || floor(*half, 1, Use::inference) < 0.75 * floor(*whole, 1, Use::inference), "%s", backend.name);
-  const auto planned = [](const Network<float>& net) { return net.plan(0, 1, 1, 1, 1, Use::inference).planned_ns; };
+  const auto planned = [](const Network<float>& net) { return net.plan(0, {1, 1, 1, 1, Use::inference}).planned_ns; };
   CHECK(!wide || planned(*half) < 0.95 * planned(*whole), "%s: planned", backend.name);
   CHECK(floor(*half, 2, Use::inference) == floor(*whole, 2, Use::inference), "%s: two rows", backend.name);
   CHECK(floor(*half, 1, Use::backward) == floor(*whole, 1, Use::backward), "%s: backward", backend.name);

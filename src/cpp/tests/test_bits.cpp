@@ -57,7 +57,7 @@ const std::vector<Shape>& layers_apart() {
 
 Plan plan_of(const Shape& shape, const Backend& backend, const Core& core, Use use) {
   const auto net = Problem<float>(shape).network(backend, &core);
-  return net->plan(0, shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use);
+  return net->plan(0, {shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use});
 }
 
 void check_plans(const Shape& shape, const Backend& backend) {
@@ -81,7 +81,8 @@ template <class T>
 void check_stack(const Shape& shape, const Backend& backend) {
   const auto net = Problem<T>(shape).network(backend);
   for (const Use use : {Use::inference, Use::training, Use::backward}) {
-    const std::vector<Plan> plans = net->plans(shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use, 1);
+    const std::vector<Plan> plans =
+        net->plans({shape.steps, shape.batch, int64_t(shape.steps) * shape.batch, 2, use, 1});
     if (shape.batch > 1 && std::string(backend.name) != "avx512") continue;  // rows are shared out there
     for (const Plan& p : plans) {
       CHECK(p.split == Split::layers, "%s on %s, use %d: split %d", shape.name, backend.name, int(use), int(p.split));
@@ -147,7 +148,7 @@ void test_bits() {
     for (const Shape& shape : layers_apart()) {
       const auto net = Problem<float>(shape).network(*backend);
       const auto threads = [&](int layer) {
-        return net->plan(layer, shape.steps, shape.batch, shape.steps * shape.batch, 2, Use::backward).threads;
+        return net->plan(layer, {shape.steps, shape.batch, shape.steps * shape.batch, 2, Use::backward}).threads;
       };
       differ = differ || threads(0) != threads(1);
     }

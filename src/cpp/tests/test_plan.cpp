@@ -24,7 +24,7 @@ LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
 constexpr double kNear = 1, kFar = 3;  // how far the other core is
 
 Plan plan(const LayerShape& shape, int batch, int threads, Use use, double distance = 0) {
-  return plan_layer(shape, kSteps, batch, int64_t(kSteps) * batch, threads, use, distance);
+  return plan_layer(shape, {kSteps, batch, int64_t(kSteps) * batch, threads, use, distance});
 }
 
 // W x goes into a product of its own where it saves reading, and
@@ -164,8 +164,8 @@ void test_plan() {
   check_split(64, 1, Use::inference, Split::pipeline, true);
   check_split(256, 1, Use::inference, Split::units, true);
   // A block of steps of a pool, which can have no pipeline, is planned as so few.
-  CHECK(plan_layer(lstm(64), kPipelineSteps, 1, kPipelineSteps, 2, Use::inference).split == Split::units &&
-            plan_layer(lstm(32), kPipelineSteps, 1, kPipelineSteps, 2, Use::inference).split == Split::none,
+  CHECK(plan_layer(lstm(64), {kPipelineSteps, 1, kPipelineSteps, 2, Use::inference}).split == Split::units &&
+            plan_layer(lstm(32), {kPipelineSteps, 1, kPipelineSteps, 2, Use::inference}).split == Split::none,
         "eight steps of one row are no pipeline");
   check_split(64, 16, Use::inference, Split::rows, true);
   check_split(128, 6, Use::inference, Split::units, true);  // three rows each would wait for all weights
