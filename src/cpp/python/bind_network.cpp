@@ -29,7 +29,8 @@ std::shared_ptr<AnyNetwork> make_network(const std::string& cell, const std::str
 }
 
 template <class T>
-std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& arrays, const char* name, bool write) {
+std::vector<T*> weight_pointers(const Network<T>& net, const std::vector<py::object>& arrays, const char* name,
+                                bool write) {
   const Config& c = net.config();
   const size_t expected = c.weight_count();
   if (arrays.size() != expected) {
@@ -38,7 +39,7 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
   }
   std::vector<T*> pointers;
   each_weight(c, net.cell().gates, [&](ssize_t rows, ssize_t columns) {
-    const py::object a = arrays[pointers.size()];
+    const py::object& a = arrays[pointers.size()];
     need_array(a, name);
     const auto take = [&](auto... dims) {
       return write ? writable<T>(a, name, {dims...}) : const_cast<T*>(contiguous<T>(a, name, {dims...}));
@@ -49,32 +50,30 @@ std::vector<T*> weight_pointers(const Network<T>& net, const py::sequence& array
 }
 
 // steps, batch: of the pass to come.
-void pack(AnyNetwork& any, const py::sequence& weights, int threads, int64_t steps, int64_t batch) {
+void pack(AnyNetwork& any, std::vector<py::object> weights, int threads, int64_t steps, int64_t batch) {
   const int most = threads_of(threads);
   visit_made(any.network, "network", [&](const auto& net) {
     const auto pointers = weight_pointers(*net, weights, "weights", false);
-    auto kept = weights.template cast<std::vector<py::object>>();
     const int64_t counted = std::min(steps, kMaxSteps);  // the pass will refuse more
     const int rows = int(std::min(batch, kMaxBatch));
     {
       const Unlocked unlocked;
       net->pack(pointers.data(), net->packing_threads(Use::training, counted, rows, most));
     }
-    any.weights.swap(kept);
+    any.weights.swap(weights);
   });
 }
 
 // The same for one pass that would read packed weights only once. False, and nothing has changed, where it is none.
-bool take(AnyNetwork& any, const py::sequence& weights, int64_t steps, int64_t batch) {
+bool take(AnyNetwork& any, std::vector<py::object> weights, int64_t steps, int64_t batch) {
   return visit_made(any.network, "network", [&](const auto& net) {
     using T = element_of<decltype(net)>;
     Sequence<T> call = {};
     call.steps = steps, call.batch = int(std::clamp<int64_t>(batch, 0, kMaxBatch));
     if (!suits_unpacked(net->config(), call)) return false;
     const auto pointers = weight_pointers(*net, weights, "weights", false);
-    auto kept = weights.template cast<std::vector<py::object>>();
     net->take(pointers.data());
-    any.weights.swap(kept);
+    any.weights.swap(weights);
     return true;
   });
 }
@@ -177,7 +176,7 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
 }
 
 void backward(const AnyNetwork& any, const AnyTape& any_tape, py::object dy, py::object dh, py::object dc,
-              py::object dx, py::object dh0, py::object dc0, const py::sequence& grads, int threads,
+              py::object dx, py::object dh0, py::object dc0, const std::vector<py::object>& grads, int threads,
               py::object step_norms) {
   check_tape(any, any_tape);
   visit_made(any_tape.tape, "tape", [&](const auto& tape) {
