@@ -138,6 +138,15 @@ def test_of_two_protocols_that_fail_the_first_is_reported():
         fastrnn.GRU(5, 7)(Twice())
 
 
+def test_what_cannot_even_say_whether_it_is_negated():
+    class Lazy(Broken):
+        def is_neg(self):
+            raise ValueError("not there yet")
+
+    with pytest.raises(TypeError, match="x: cannot read this Lazy as an array: not there yet"):
+        fastrnn.GRU(5, 7)(Lazy())
+
+
 def test_a_dtype_that_numpy_has_not_is_named():
     foreign = Broken()
     foreign.dtype = "bfloat16"

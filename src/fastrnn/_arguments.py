@@ -93,13 +93,9 @@ def _import_array(name: str, value: Any) -> Array:
     refuse_masked(name, value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    # A view of torch's may be marked as negated, of which DLPack tells nothing.
-    is_negated = getattr(value, "is_neg", None)
-    if callable(is_negated) and is_negated():
-        value = value.resolve_neg()
     failure: Exception | None = None
     # BufferError, RuntimeError and more, by library: a tensor that requires grad, one on a device.
-    for protocol, read in (("__dlpack__", np.from_dlpack), ("__array__", np.asarray)):
+    for protocol, read in (("__dlpack__", _read_dlpack), ("__array__", np.asarray)):
         if hasattr(value, protocol):
             try:
                 return read(value)
@@ -111,6 +107,12 @@ def _import_array(name: str, value: Any) -> Array:
         shown = got if dtype is None else f"{got} of {dtype}"
         raise TypeError(f"{name}: cannot read this {shown} as an array: {failure}") from failure
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
+
+
+def _read_dlpack(value: Any) -> Array:
+    # A view of torch's may be marked as negated, of which DLPack tells nothing.
+    is_negated = getattr(value, "is_neg", None)
+    return np.from_dlpack(value.resolve_neg() if callable(is_negated) and is_negated() else value)
 
 
 def as_writable(name: str, value: Any, hint: str = "") -> Array:
