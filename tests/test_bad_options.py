@@ -52,7 +52,7 @@ class TestConstructors:
             kind(8, 5, dropout=0.5)
         assert [w.filename for w in caught] == [__file__], "whose line is to be changed"
 
-    @pytest.mark.parametrize("value", [np.int32, np.float16, np.complex64, "text", None])
+    @pytest.mark.parametrize("value", [np.int32, np.float16, np.complex64, "text", "(1,", None])
     def test_dtype(self, kind, value):
         with rejects(TypeError, "dtype: expected", "float32", "float64", "got"):
             kind(8, 5, dtype=value)
@@ -70,6 +70,28 @@ class TestConstructors:
     def test_flags(self, kind, name):
         with rejects(TypeError, f"{name}: expected", "got 3"):
             kind(8, 5, **{name: 3})
+
+
+class Unable:
+    """as a complex tensor of torch"""
+
+    def __float__(self):
+        raise RuntimeError("value cannot be converted")
+
+    def __repr__(self):
+        return "Unable()"
+
+
+@pytest.mark.parametrize(
+    "value", [True, "0.1", b"1", 0.5 + 1j, np.complex64(0.5 + 1j), np.timedelta64(0), Unable()]
+)
+def test_what_is_no_number(value):
+    for name, call in (
+        ("dropout", lambda: fastrnn.LSTM(8, 5, num_layers=2, dropout=value)),
+        ("lr", lambda: fastrnn.optim.Adam(fastrnn.Linear(1, 1), lr=value)),
+    ):
+        with rejects(TypeError, f"{name}: expected a number", f"got {value!r}"):
+            call()
 
 
 @pytest.mark.parametrize("value", [5, 6, -1])

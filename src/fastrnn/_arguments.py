@@ -177,7 +177,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
     try:
         # np.dtype(None) is float64
         return FLOATS[FLOATS.index(np.dtype("V" if value is None else value))]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):  # the last for "(1,", which NumPy has Python parse
         message = f"dtype: expected np.float32 or np.float64, got {_show(value)}"
         raise TypeError(message) from None
 
@@ -215,6 +215,10 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+# float() takes them: text that is read, complex numbers without their imaginary part, durations.
+_NO_REALS = (bool, np.bool_, str, bytes, np.complexfloating, np.timedelta64)
+
+
 def as_real(
     name: str,
     value: Any,
@@ -226,10 +230,10 @@ def as_real(
 ) -> float:
     """Return a finite float, with `infinite` maybe inf, in low..high (without, if `open_high`)."""
     try:
-        if isinstance(value, (bool, np.bool_, str, bytes)):
+        if isinstance(value, _NO_REALS):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last is what torch's complex tensors raise
         raise TypeError(f"{name}: expected a number, got {_show(value)}") from None
     except OverflowError:  # 10**400
         number = math.nan
