@@ -241,7 +241,19 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f", "folder"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
+@pytest.mark.skipif(not hasattr(os, "pathconf"), reason="asks how long a name may be")
+def test_a_name_as_long_as_may_be(tmp_path):
+    most = os.pathconf(tmp_path, "PC_NAME_MAX")
+    layer = fastrnn.Linear(3, 2)
+    for _ in range(2):  # a new file, then one in its place
+        layer.save(tmp_path / ("f" * most))
+    assert_same_bits(fastrnn.load(tmp_path / ("f" * most)).state_dict(), layer.state_dict())
+    with pytest.raises(OSError, match="too long") as caught:
+        layer.save(tmp_path / ("f" * (most + 1)))
+    assert caught.value.filename == str(tmp_path / ("f" * (most + 1)))
+    assert [p.name for p in tmp_path.iterdir()] == ["f" * most], "no temporary file stays"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_only_files_are_replaced(tmp_path):
     """nor a device, such as /dev/null"""
@@ -257,6 +269,7 @@ def test_only_files_are_replaced(tmp_path):
     assert sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
 def test_links_and_modes(tmp_path):
     (tmp_path / "real").write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -54,7 +54,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if os.path.lexists(target) and not os.path.isfile(target):
         code = errno.EISDIR if os.path.isdir(target) else errno.EEXIST
         raise OSError(code, "expected the name of a file, or of none yet", target)
-    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
+    # Not the target's name and more: that may be as long as a file system takes.
+    temporary = os.path.join(os.path.dirname(target), f"fastrnn-{secrets.token_hex(8)}.tmp")
     with _naming(target):
         file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)
     try:

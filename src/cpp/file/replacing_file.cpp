@@ -37,14 +37,15 @@ bool to_disk(std::FILE* file) {
 #endif
 }
 
-std::string random_suffix() {
+// Not the target's name and more: that may be as long as a file system takes.
+std::string random_name() {
   static const char digits[] = "0123456789abcdef";
   std::random_device source;
-  std::string suffix = ".";
+  std::string name = "fastrnn-";
   for (int i = 0; i < 4; ++i) {
-    for (uint32_t bits = source(), n = 0; n < 4; ++n, bits >>= 4) suffix += digits[bits & 15];
+    for (uint32_t bits = source(), n = 0; n < 4; ++n, bits >>= 4) name += digits[bits & 15];
   }
-  return suffix + ".tmp";
+  return name + ".tmp";
 }
 
 }  // namespace
@@ -59,8 +60,7 @@ ReplacingFile::ReplacingFile(const std::string& path) : path_(path) {
   if (fs::is_symlink(fs::symlink_status(target_, failed))) fail("links that lead to each other");
   const fs::file_status old = fs::status(target_, failed);
   if (fs::exists(old) && !fs::is_regular_file(old)) fail("what is there is no file");
-  beside_ = target_;
-  beside_ += random_suffix();
+  beside_ = target_.parent_path() / random_name();
   errno = 0;
   file_ = open_new(beside_);
   if (!file_) fail(std::strerror(errno));
