@@ -221,9 +221,9 @@ def test_paths(path, lstm, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("path", ["", "a\0b", "\ud800"])
 def test_paths_that_name_no_file(path, lstm):
-    for call in (fastrnn.load, fastrnn.load_tensors, lstm.save):
+    for call in (fastrnn.load, fastrnn.load_tensors, fastrnn.load_metadata, lstm.save):
         with rejects(ValueError, f"path: expected the name of a file, got {path!r}"):
             call(path)
 

@@ -270,7 +270,7 @@ def as_path(value: Any, expected: str = "str or os.PathLike[str]") -> str:
     if not isinstance(path, str):
         raise TypeError(f"path: expected {expected}, got {type(value).__name__}")
     try:
-        nameable = b"\0" not in os.fsencode(path)
+        nameable = path != "" and b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         nameable = False
     if not nameable:
