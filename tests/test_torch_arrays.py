@@ -63,6 +63,13 @@ def test_arrays_of_foreign_byte_order():
     assert np.array_equal(module(x)[0].detach(), wanted)
 
 
+def test_a_dtype_that_torch_has_not_is_named():
+    module = fastrnn.torch.GRUCell(3, 4)
+    state = module.state_dict() | {"weight_hh": np.zeros((12, 4), object)}
+    with pytest.raises(TypeError, match="^weight_hh: can't convert .*object"):
+        module.load_state_dict(state)
+
+
 def test_masked_arrays_are_refused():
     layer, module, x, _ = problem("LSTM")
     before = module(x)[0]

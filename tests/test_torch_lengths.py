@@ -141,6 +141,7 @@ def test_lengths_come_as_anything_with_integers(given):
         ([1.0, 2.0, 3.0], TypeError, "lengths: expected integers, got torch.float32"),
         ([True, True, False], TypeError, "lengths: expected integers, got torch.bool"),
         ("123", TypeError, r"lengths: expected integers \[B\], got str"),
+        (np.ma.masked_equal([1, 2, 3], 2), TypeError, "lengths: expected a plain array, got a mas"),
     ],
 )
 def test_bad_lengths(lengths, error, match, dropout):

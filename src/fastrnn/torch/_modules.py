@@ -83,7 +83,10 @@ def with_tensors(state_dict: dict[str, Any]) -> None:
         if isinstance(value, np.ndarray):
             refuse_masked(name, value)
             native = value.dtype.newbyteorder("=")
-            state_dict[name] = torch.from_numpy(value.astype(native, order="C"))
+            try:
+                state_dict[name] = torch.from_numpy(value.astype(native, order="C"))
+            except TypeError as error:  # a dtype that torch has not
+                raise TypeError(f"{name}: {error}") from None
 
 
 def renamed(forward: Forward, cls: str) -> Forward:

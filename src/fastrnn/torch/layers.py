@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from .._arguments import refuse_masked
 from ._autocast import entered, is_autocast_enabled, left
 from ._autograd import exporting, taken_apart, transformed
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
@@ -192,6 +193,7 @@ def _as_lengths(value: Any, input: Any) -> Any:
         raise ValueError(
             "lengths: expected None, except for a padded batch [T, B, input] or [B, T, input]"
         )
+    refuse_masked("lengths", value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
         value = value.astype(np.int64)  # any byte order and strides
     try:
