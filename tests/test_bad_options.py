@@ -206,10 +206,19 @@ def test_a_forget_bias_that_its_dtype_does_not_hold():
     assert layer.parameters()["bias_ih_l0"][3] == 1e300
 
 
-@pytest.mark.parametrize("make", [lambda n: fastrnn.LSTM(n, 1), lambda n: fastrnn.Linear(1, n)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: fastrnn.LSTM(n, 1),
+        lambda n: fastrnn.Linear(1, n),
+        lambda n: fastrnn.GRU(2, 3).stream(n),
+        lambda n: fastrnn.StreamPool(fastrnn.GRU(2, 3), n),
+    ],
+)
 def test_sizes_above_the_cores(make):
-    with rejects(ValueError, "", "expected an integer <= 1048576, got 1048577"):
-        make(2**20 + 1)
+    for n in (2**20 + 1, 2**40):  # the same limit, whatever came
+        with rejects(ValueError, "", f"expected an integer <= 1048576, got {n}"):
+            make(n)
 
 
 @pytest.mark.parametrize("path", [3, None])

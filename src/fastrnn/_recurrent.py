@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _core, _initial, _threads
 from ._arguments import (
+    MOST_SIZE,
     Array,
     as_flag,
     as_real,
@@ -178,14 +179,16 @@ class Recurrent(Module, Generic[S]):
         finds them asleep is the caller's alone. None: as many as a call of the layer may use.
 
         Raises:
-            ValueError: the layer is bidirectional, or `batch_size` or `num_threads` less than 1.
+            TypeError: `batch_size` or `num_threads` is no integer.
+            ValueError: the layer is bidirectional; `batch_size` not in 1..1,048,576, `num_threads`
+                not in 1..1,024.
         """
         if self._spec.bidirectional:
             raise ValueError(
                 "stream: expected bidirectional=False, got True; "
                 "the reverse direction needs the end of the sequence first"
             )
-        batch_size = as_size("batch_size", batch_size)
+        batch_size = as_size("batch_size", batch_size, 1, MOST_SIZE)
         num_threads = self._stream_threads(num_threads)
         return _core.Stream(self._packing.keep(), batch_size, num_threads)
 

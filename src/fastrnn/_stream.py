@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from . import _core
-from ._arguments import Array, as_size
+from ._arguments import MOST_SIZE, Array, as_size
 from ._recurrent import Recurrent
 
 P = TypeVar("P", bound="StreamPool")  # typing.Self, which Python 3.10 has not
@@ -50,7 +50,7 @@ class StreamPool(_core.StreamPool):
             raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
         if layer.bidirectional:
             raise ValueError("layer: expected bidirectional=False, got True")
-        capacity = as_size("capacity", capacity)
+        capacity = as_size("capacity", capacity, 1, MOST_SIZE)
         super().__init__(layer._packing.keep(), capacity, layer._stream_threads(num_threads))
 
     def join(self, state: Any = None) -> int:
