@@ -53,6 +53,10 @@ def test_a_file_object_gets_what_a_file_would(save, tmp_path):
         save(file)
         file.seek(0)
         assert file.read() == wanted
+    with tempfile.SpooledTemporaryFile() as file:
+        save(file)
+        file.seek(0)
+        assert file.read() == wanted
 
 
 def test_a_round_trip_in_memory():
@@ -109,11 +113,9 @@ def test_what_cannot_be_written_to(save, tmp_path):
             save(wrong)
     with pytest.raises(TypeError, match="^path: expected .*, got StringIO, one of text"):
         save(io.StringIO())
-    with (
-        tempfile.NamedTemporaryFile("w") as text,
-        pytest.raises(TypeError, match="^path: expected .*, one of text"),
-    ):
-        save(text)
+    for make in (tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile):
+        with make(mode="w") as text, pytest.raises(TypeError, match="^path: .*, one of text"):
+            save(text)
     (tmp_path / "file").write_bytes(b"kept")
     with (
         open(tmp_path / "file", "rb") as file,

@@ -29,7 +29,7 @@ def writing(target: Target) -> Iterator[Callable[[memoryview], None]]:
         with replacing(as_path(target, _EXPECTED)) as file:
             yield lambda data: _write(file, data)
         return
-    if isinstance(getattr(target, "file", target), io.TextIOBase):  # also a temporary one
+    if hasattr(target, "encoding"):  # of whatever class: of io, tempfile, codecs.open
         raise TypeError(f"path: expected {_EXPECTED}, got {type(target).__name__}, one of text")
     if hasattr(target, "writable") and not target.writable():
         raise ValueError("path: expected a file that is open for writing, got one for reading")
