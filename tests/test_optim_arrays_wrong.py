@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import optim
+from fastrnn import _optimizer, optim
 from optim_support import each_rule, kept, optimizer, some
 from support import assert_same_bits, random, random_gradients, rejects
 
@@ -200,6 +200,33 @@ def test_gradients_of_a_subclass(rule):
             opt.step({name: np.asarray(grad).view(kind) for name, grad in grads.items()})
         assert all(type(a) is np.ndarray for a in opt.state_dict()["memory"][0].values())
     assert_same_bits(first, second)
+
+
+@each_rule
+@pytest.mark.parametrize("where", [(_optimizer, "flat"), (np, "zeros")], ids=["copies", "first"])
+def test_where_there_is_no_memory_nothing_changes(rule, where, monkeypatch):
+    """be it for copies of strided weights or for what the first step leaves"""
+    layer, own = fastrnn.Linear(2, 3, seed=1), some()
+    opt = optimizer(rule, [layer, own])
+    grads = [next(iter(random_gradients(m, 1))) for m in opt.modules]
+    before, function = kept(own) | layer.state_dict(), getattr(*where)
+    for allowed in range(6):  # of six weights
+        left = [function] * allowed
+
+        def scarce(*args, left=left):
+            if not left:
+                raise MemoryError("no more")
+            return left.pop()(*args)
+
+        with monkeypatch.context() as patch, pytest.raises(MemoryError, match="no more"):
+            patch.setattr(*where, scarce)
+            opt.step(grads)
+        assert_same_bits(own | layer.state_dict(), before)
+        assert opt.state_dict()["steps"] == 0
+    opt.step(grads)
+    twins = [fastrnn.Linear(2, 3, seed=1), some()]
+    optimizer(rule, twins).step(grads)
+    assert_same_bits(own | layer.state_dict(), twins[1] | twins[0].state_dict())
 
 
 def test_a_factors_gradient_may_be_the_other_factor():

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import combinations
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,16 @@ O = TypeVar("O", bound="Optimizer")  # typing.Self, which Python 3.10 has not
 ModuleOrArrays: TypeAlias = Trainable | Mapping[str, Array]  # Mapping: arrays of the caller's own
 _Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
 _MOST_STEPS = 2**53  # a double counts no further
+
+
+class _Change(NamedTuple):
+    """What it takes to change a weight."""
+
+    weight: Array
+    values: Array  # flat: where they lie, or a copy
+    grad: Array  # flat
+    memory: list[Array]  # the weight's own: empty before its first step
+    parts: list[Array]  # what that will be
 
 
 class Optimizer(ABC):
@@ -67,8 +77,8 @@ class Optimizer(ABC):
                 array of one's own that is read-only by now, or another one under its name.
 
         An option that the constructor would refuse by now is its error too. Nothing has changed
-        after any of these. All modules are edited together, as in nested `edit` blocks; while
-        another thread edits one of them it waits, holding none up.
+        after any of these, nor where there is no memory. All modules are edited together, as in
+        nested `edit` blocks; while another thread edits one of them it waits, holding none up.
         """
         self._options(vars(self))
         dicts = as_dicts(grads)
@@ -88,10 +98,15 @@ class Optimizer(ABC):
             edits = [module.edit() for module in self.modules]  # the last that may be refused
             edited = [held.enter_context(edit) for edit in edits]
             vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
+            # All memory first: where there is none for one of them, none has changed.
+            changes = [
+                self._prepared(weight, gradients[name], memory[name])
+                for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True)
+                for name, weight in weights.items()
+            ]
             self._steps += 1
-            for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True):
-                for name, weight in weights.items():
-                    self._change(weight, gradients[name], memory[name])
+            for change in changes:
+                self._make(change)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
@@ -184,13 +199,18 @@ class Optimizer(ABC):
         """Return the options among these values, as plain Python's numbers, or raise."""
         return {name: as_real(name, given[name], 0.0) for name in ("lr", "weight_decay")}
 
-    def _change(self, weight: Array, grad: Array, memory: list[Array]) -> None:
-        """Change one weight in place; `memory` holds what its earlier steps left."""
-        first = not memory
-        if first and self._remembers():
-            memory += [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
-        values = flat(weight)
-        self._update(values, flat(grad), [part.reshape(-1) for part in memory], first)
+    def _prepared(self, weight: Array, grad: Array, memory: list[Array]) -> _Change:
+        """Return the change of a weight; `memory` holds what its earlier steps left."""
+        parts = memory
+        if not memory and self._remembers():
+            parts = [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
+        return _Change(weight, flat(weight), flat(grad), memory, parts)
+
+    def _make(self, change: _Change) -> None:
+        """Change one weight in place."""
+        weight, values, grad, memory, parts = change
+        self._update(values, grad, [part.reshape(-1) for part in parts], not memory)
+        memory[:] = parts
         if not weight.flags.carray:
             weight[...] = values.reshape(weight.shape)
 
