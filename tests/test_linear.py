@@ -264,5 +264,6 @@ def test_denormal_gradients_are_flushed_like_everywhere():
 
 def test_repr():
     assert repr(fastrnn.Linear(2, 3)) == "Linear(2, 3)"
+    assert repr(type("Head", (fastrnn.Linear,), {})(2, 3)) == "Head(2, 3)", "as layers' subclasses"
     layer = fastrnn.Linear(2, 3, False, dtype=np.float64, num_threads=2)
     assert repr(layer) == "Linear(2, 3, bias=False, dtype='float64', num_threads=2)"

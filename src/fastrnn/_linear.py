@@ -227,4 +227,4 @@ class Linear(Module):
         bias = "" if self.bias else ", bias=False"
         dtype = "" if self._dtype == np.float32 else f", dtype={self._dtype.name!r}"
         threads = f", num_threads={self._threads}" if self._threads else ""
-        return f"Linear({self._in}, {self._out}{bias}{dtype}{threads})"
+        return f"{type(self).__name__}({self._in}, {self._out}{bias}{dtype}{threads})"
