@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _core, info
+from ._arguments import MOST_INT
 from ._explain import show
 from ._latency import CELLS
-
-_MOST = 2**31 - 1  # the core's integers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,8 +152,10 @@ def _positive(text: str) -> int:
         number = int(text)
     except ValueError:
         number = 0
-    if not 1 <= number <= _MOST:
-        raise argparse.ArgumentTypeError(f"expected an integer from 1 to {_MOST}, got {text!r:.80}")
+    if not 1 <= number <= MOST_INT:
+        raise argparse.ArgumentTypeError(
+            f"expected an integer from 1 to {MOST_INT}, got {text!r:.80}"
+        )
     return number
 
 

@@ -183,10 +183,10 @@ def as_dtype(value: Any) -> np.dtype[Any]:
 
 
 MOST_SIZE = 1 << 20  # of inputs, units, layers, features: the core's limit
-_MOST_INT = (1 << 31) - 1
+MOST_INT = (1 << 31) - 1  # that of a C++ int
 
 
-def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = _MOST_INT) -> int:
+def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = MOST_INT) -> int:
     """Return an integer in minimum..maximum; a float or a bool is a TypeError."""
     try:
         if isinstance(value, (bool, np.bool_)):

@@ -26,7 +26,7 @@ from ._spec import Spec
 from ._tensors import as_metadata, as_tensors, check_text
 from .layers import GRU, LSTM, RNN
 
-ModuleOrArrays: TypeAlias = Module | Mapping[str, Any]  # Mapping: arrays of the caller's own
+Part: TypeAlias = Module | Mapping[str, Any]  # of a model; Mapping: arrays of the caller's own
 
 _CLASSES: dict[str, type[Recurrent[Any]]] = {
     "rnn_tanh": RNN,
@@ -41,7 +41,7 @@ _FLAGS = ("bias", "batch_first", "bidirectional")
 
 def save(
     path: Target,
-    modules: Module | Mapping[str, ModuleOrArrays],
+    modules: Module | Mapping[str, Part],
     metadata: Mapping[str, str] | None = None,
     *,
     compact: bool = False,
@@ -108,7 +108,7 @@ def _prefix(name: str) -> str:
     return f"{name}." if name else ""
 
 
-def _parts(modules: Any) -> Mapping[str, ModuleOrArrays]:
+def _parts(modules: Any) -> Mapping[str, Part]:
     """Return what is to be saved by name, a module alone by the empty one, or raise."""
     if isinstance(modules, Module):
         return {"": modules}
@@ -132,7 +132,7 @@ def _parts(modules: Any) -> Mapping[str, ModuleOrArrays]:
     return modules
 
 
-def _content(name: str, part: ModuleOrArrays | Arrays) -> tuple[dict[str, Array], dict[str, str]]:
+def _content(name: str, part: Part | Arrays) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the tensors of a module, or of a dict of arrays, and its fields in the metadata."""
     if isinstance(part, Module):
         return part.state_dict(), part._architecture()
