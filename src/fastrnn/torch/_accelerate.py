@@ -19,7 +19,8 @@ from torch.nn.modules.rnn import RNNBase, RNNCellBase
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._arguments import as_flag
-from ._modules import names_of
+from ._kernel import is_exact
+from ._modules import FLOATS, names_of
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import GRU, LSTM, RNN
 
@@ -205,11 +206,11 @@ def _unsupported_weight(module: torch.nn.Module) -> str | None:
             return f"{name} is None"
         if tensor.device.type != "cpu":
             return f"{name} is on {tensor.device}, fastrnn computes on the CPU"
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        if not is_exact(tensor):
             return f"{name} is a {type(tensor).__name__}, not a plain tensor"
         if tensor.layout is not torch.strided:
             return f"{name} has the layout {tensor.layout}, not torch.strided"
-        if tensor.dtype not in (torch.float32, torch.float64):
+        if tensor.dtype not in FLOATS:
             return f"{name} is {tensor.dtype}, not torch.float32 or torch.float64"
         dtypes[tensor.dtype] = name
     if len(dtypes) > 1:

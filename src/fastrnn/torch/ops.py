@@ -93,6 +93,11 @@ def _split(arguments: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
     return Call(layout, batch, dropout, batch_sizes, seed, lengths), tuple(rest)
 
 
+def _of_each(wanted: Any, weights: Any) -> list[bool]:
+    """Which gradients are wanted: of x, h0, c0 and each weight, for which `wanted` has one."""
+    return [*wanted[:3], *[wanted[3]] * len(weights)]
+
+
 # ---- on the CPU
 
 
@@ -168,7 +173,7 @@ def _fake_backward(x: Tensor, y: Tensor, reserve: Tensor, *arguments: Any) -> li
         kernel.state_shape(batch, call.layout, kernel.hidden_size),
         *kernel.shapes,
     ]
-    wants = [*wanted[:3], *[wanted[3]] * len(weights)]
+    wants = _of_each(wanted, weights)
     return [x.new_empty(shape if want else 0) for shape, want in zip(shapes, wants, strict=True)]
 
 
@@ -202,7 +207,7 @@ class _Operators:
         grads = torch.ops.fastrnn.recurrent_backward.default(
             x, y, reserve, *_flat(call), list(weights), *upstream, list(wanted), *self.options
         )
-        wants = [*wanted[:3], *[wanted[3]] * len(weights)]
+        wants = _of_each(wanted, weights)
         return [g if want else None for g, want in zip(grads, wants, strict=True)]
 
 
