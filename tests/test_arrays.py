@@ -138,6 +138,18 @@ def test_of_two_protocols_that_fail_the_first_is_reported():
         fastrnn.GRU(5, 7)(Twice())
 
 
+def test_lists_of_what_cannot_be_read():
+    class Unreadable:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("on another device")
+
+    x, wrong = random(4, 2, 5), [Unreadable(), Unreadable()]
+    with pytest.raises(TypeError, match="^lengths: cannot read this list .*: on another device"):
+        fastrnn.GRU(5, 7)(x, lengths=wrong)
+    with pytest.raises(TypeError, match="^mask: cannot read this tuple .*: on another device"):
+        fastrnn.losses.mse(x, x, mask=tuple(wrong))
+
+
 def test_what_cannot_even_say_whether_it_is_negated():
     class Lazy(Broken):
         def is_neg(self):

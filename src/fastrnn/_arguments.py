@@ -80,6 +80,9 @@ def as_values(name: str, value: Any, empty: npt.DTypeLike) -> Array:
     except (ValueError, Warning) as error:  # a warning, if those are errors, before NumPy 1.24
         message = f"{name}: expected lists of equal lengths, got {value!r:.80}"
         raise ValueError(message) from error
+    except Exception as error:  # of what is in it, as tensors of torch that require grad
+        got = type(value).__name__
+        raise TypeError(f"{name}: cannot read this {got} as an array: {error}") from error
     return array if array.size else array.astype(empty)
 
 
