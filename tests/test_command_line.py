@@ -163,6 +163,7 @@ def test_the_check_of_a_picture_leaves_nothing(tmp_path):
 def test_latency_without_matplotlib(tmp_path):
     hide = "import sys, runpy; sys.modules['matplotlib'] = None; "
     run = hide + "runpy.run_module('fastrnn', run_name='__main__')"
-    done = python("-c", run, "latency", "--steps", "9", "--png", str(tmp_path / "p.png"))
-    assert done.returncode == 2 and "matplotlib is not installed" in done.stderr
-    assert done.stdout == "", "found out before the measurement"
+    for picture in (str(tmp_path / "p.png"), ""):  # the latter is no name, and not to be ignored
+        done = python("-c", run, "latency", "--steps", "9", "--png", picture)
+        assert done.returncode == 2 and "matplotlib is not installed" in done.stderr
+        assert done.stdout == "", "found out before the measurement"

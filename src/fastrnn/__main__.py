@@ -136,11 +136,11 @@ def _latency(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     )
     try:
         chosen = {name: getattr(options, name) for name in (*names, "bfloat16")}
-        if options.png:  # not only after a million steps
+        if options.png is not None:  # not only after a million steps
             latency.check_picture(options.png)
         found = latency.measure(options.cell, options.input, options.hidden, **chosen)
         print(latency.report(title, found))
-        if options.png:
+        if options.png is not None:
             print(latency.draw(title, found, options.png))
     except (ValueError, OSError, MemoryError) as error:
         parser.exit(2, f"{parser.prog} latency: {error}\n")
