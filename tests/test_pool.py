@@ -1,5 +1,6 @@
 """StreamPool: the bits of a stream never depend on its neighbours; ids, errors, states, travel."""
 
+import contextlib
 import copy
 import pickle
 import threading
@@ -311,3 +312,23 @@ def test_used_by_two_threads_at_once():
     assert errors, "they never met within a minute"
     assert "in use by another thread" in errors[0]
     assert y is None or y.tobytes() == layer(x[None])[0].tobytes()
+
+
+def test_a_join_that_is_refused_leaves_nobody():
+    """with a state, too: it is one call, and another thread's cannot come between"""
+    pool = fastrnn.StreamPool(fastrnn.GRU(64, 128), 1032)
+    ids, x, h = [pool.join() for _ in range(32)], random(1, 32, 64), random(1, 128)
+    end, joined = time.monotonic() + 0.5, []
+
+    def meddle():
+        while time.monotonic() < end:
+            with contextlib.suppress(RuntimeError):
+                pool.process(ids, x)
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    while time.monotonic() < end and len(joined) < 1000:
+        with contextlib.suppress(RuntimeError):
+            joined.append(pool.join(h))
+    thread.join()
+    assert sorted(pool.ids) == sorted(ids + joined)

@@ -59,17 +59,10 @@ class StreamPool(_core.StreamPool):
         It starts from zeros, or from `state` as for `set_state`.
 
         Raises:
-            RuntimeError: the pool is full.
-            TypeError, ValueError: a wrong dtype or shape of `state`; nobody has joined then.
+            RuntimeError: the pool is full, or another thread uses it.
+            TypeError, ValueError: a wrong dtype or shape of `state`. Nobody has joined then.
         """
-        new = super().join()
-        if state is not None:
-            try:
-                super().set_state(new, state)
-            except BaseException:
-                super().leave(new)
-                raise
-        return new
+        return super().join(state)
 
     def leave(self, id: int) -> None:
         """Remove a stream. Its id is unknown from now on.

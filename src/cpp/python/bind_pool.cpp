@@ -65,16 +65,6 @@ int slot_of(const StreamPool<T>& pool, int64_t id) {
   return slot;
 }
 
-template <class T>
-int64_t join(StreamPool<T>& pool) {
-  const int64_t id = pool.join();
-  if (id < 0) {
-    throw std::runtime_error("pool: full, all " + std::to_string(pool.capacity()) +
-                             " places are taken; leave(id) frees one");
-  }
-  return id;
-}
-
 // Selects streams for the next call; refuses them all if one is not there.
 template <class T>
 void select(StreamPool<T>& pool, const int64_t* ids, int64_t n) {
@@ -153,6 +143,24 @@ void set_state(StreamPool<T>& pool, int64_t id, const py::object& state) {
   const int slot = slot_of(pool, id);
   take_state<T>(state, pool.network().cell().has_cell_state, {layers, c.output()}, {layers, c.hidden},
                 [&](const T* h, const T* cell) { pool.write_state(slot, h, cell); });
+}
+
+// In one call, so that no other thread's can come between: a stream whose id nobody was told would keep its place.
+template <class T>
+int64_t join(StreamPool<T>& pool, const py::object& state) {
+  const int64_t id = pool.join();
+  if (id < 0) {
+    throw std::runtime_error("pool: full, all " + std::to_string(pool.capacity()) +
+                             " places are taken; leave(id) frees one");
+  }
+  if (state.is_none()) return id;
+  try {
+    set_state(pool, id, state);
+  } catch (...) {
+    pool.leave(pool.find(id));
+    throw;
+  }
+  return id;
 }
 
 template <class T>
@@ -242,7 +250,10 @@ const char* const kThreadsDoc = "How many threads a step may use at most.";
 void bind_pool(py::module_& m) {
   py::class_<AnyPool> pool(m, "StreamPool");
   pool.def(py::init(&make_pool), py::arg("network").none(false), py::arg("capacity"), py::arg("num_threads"))
-      .def("join", [](AnyPool& any) { return claimed(any, [](auto& p) { return join(p); }); })
+      .def(
+          "join",
+          [](AnyPool& any, const py::object& state) { return claimed(any, [&](auto& p) { return join(p, state); }); },
+          py::arg("state"))
       .def(
           "leave", [](AnyPool& any, int64_t id) { claimed(any, [&](auto& p) { p.leave(slot_of(p, id)); }); },
           py::arg("id"))
