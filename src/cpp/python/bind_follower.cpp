@@ -1,5 +1,7 @@
 // What fastrnn.torch calls: weights that are somebody else's, tensors as they come, the tape in one of them. Everything
 // is checked here, since operators may be called with anything; modules look again only when this refuses.
+#include <pybind11/stl.h>
+
 #include <cstring>
 #include <optional>
 
