@@ -159,16 +159,17 @@ def of_characters():
     yield {}
 
 
-def of_onnx():
+def of_onnx(inputs=("X", "W", "R", "B"), **options):
+    """a graph of one LSTM node, which has these inputs and attributes"""
     from onnx import TensorProto, helper, numpy_helper, save
 
     weights = {"W": random(2, 20, 3), "R": random(2, 20, 5), "B": random(2, 40)}
-    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 3])]
+    given = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", 3])]
     outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 2, "B", 5])]
-    options = dict(hidden_size=5, direction="bidirectional")
-    node = helper.make_node("LSTM", ["X", *weights], ["Y"], **options)
+    options = dict(hidden_size=5, direction="bidirectional") | options
+    node = helper.make_node("LSTM", inputs, ["Y"], **options)
     stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph([node], "graph", inputs, outputs, stored)
+    graph = helper.make_graph([node], "graph", given, outputs, stored)
     save(helper.make_model(graph), "model.onnx")
     return {}
 

@@ -12,6 +12,7 @@ from documents import (
     keras_model,
     of_characters,
     of_halves,
+    of_onnx,
     of_shipping,
     of_training,
     run,
@@ -210,6 +211,34 @@ def test_a_layer_norm(howto):
     dx, of_arrays = space["layer_norm_gradients"](space["layer_norm"](x)[1], dy)
     for array, found in ((x, dx), *((norm[name], of_arrays[name]) for name in norm)):
         assert_gradient(loss, array, found)
+
+
+USUAL = ["Sigmoid", "Tanh", "Tanh"]
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ({}, True),
+        (dict(input_forget=0, layout=0), True),  # torch's newer exporter writes them down
+        (dict(activations=USUAL * 2), True),
+        (dict(activations=[*USUAL, "Sigmoid", "Tanh", "Relu"]), False),
+        (dict(input_forget=1), False),
+        (dict(clip=3.0), False),
+        (dict(direction="reverse"), False),
+        (dict(inputs=["X", "W", "R", "B", "", "", "", "P"]), False),
+    ],
+    ids=str,
+)
+def test_the_onnx_recipe_refuses_what_is_not_available(howto, options, taken):
+    """and takes defaults that are written down"""
+    pytest.importorskip("onnx")
+    try:
+        run(howto[-2:-1], [of_onnx(**options)])
+    except AssertionError:
+        assert not taken
+    else:
+        assert taken
 
 
 def test_the_keras_recipe_reads_no_padding(howto):
