@@ -182,8 +182,10 @@ def keras_model():
         made.get_weights = lambda: [random(*shape) for shape in weights]
         return made
 
-    usual = dict(activation=SimpleNamespace(__name__="tanh"), go_backwards=False)
-    gru = layer("GRU", units=4, return_sequences=True, **usual)
+    functions = {name: SimpleNamespace(__name__=name) for name in ("tanh", "sigmoid")}
+    usual = dict(activation=functions["tanh"], recurrent_activation=functions["sigmoid"])
+    usual |= dict(go_backwards=False)
+    gru = layer("GRU", units=4, return_sequences=True, reset_after=True, **usual)
     twice = [(3, 12), (4, 12), (2, 12)] * 2
     both = layer("Bidirectional", *twice, forward_layer=gru, merge_mode="concat")
     lstm = layer("LSTM", (8, 20), (5, 20), (20,), units=5, return_sequences=False, **usual)

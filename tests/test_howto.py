@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -248,3 +249,23 @@ def test_the_keras_recipe_reads_no_padding(howto):
     y = space["predict"](x)
     assert y.shape == (2, 2)
     np.testing.assert_array_equal(y[1], space["predict"](x[1:, :4])[0])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(activation="relu"),
+        dict(recurrent_activation="hard_sigmoid"),
+        dict(reset_after=False),
+        dict(go_backwards=True),
+    ],
+    ids=str,
+)
+def test_the_keras_recipe_refuses_other_settings(howto, settings):
+    """of weights that look like those of any other layer"""
+    model = keras_model()
+    for name, value in settings.items():
+        value = SimpleNamespace(__name__=value) if isinstance(value, str) else value
+        setattr(model.layers[1].forward_layer, name, value)
+    with pytest.raises(AssertionError):
+        run(howto[-1:], [dict(keras_model=model)])
