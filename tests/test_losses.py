@@ -261,6 +261,8 @@ def test_bad_input():
     for wrong in (1.5, "1", True):
         with pytest.raises(TypeError, match="^ignore_index: expected an integer, got"):
             losses.cross_entropy(x, np.zeros(3, int), ignore_index=wrong)
-    for wrong in (4, -1):
-        with pytest.raises(ValueError, match=rf"^target: expected.*0\.\.3.*got {wrong}"):
+    for wrong, hint in ((4, ""), (-1, r"; did you mean ignore_index=-1\?")):
+        with pytest.raises(ValueError, match=rf"^target: expected.*0\.\.3, got {wrong}{hint}$"):
             losses.cross_entropy(x, np.array([0, wrong, 1]))
+    with pytest.raises(ValueError, match=r"^target: expected.*0\.\.3, got -1$"):
+        losses.cross_entropy(x, np.array([-2, -1, 1]), ignore_index=-2)

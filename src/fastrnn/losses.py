@@ -223,7 +223,8 @@ def _targets(
     wrong = counted & ((target < 0) | (target >= shape[-1]))
     if wrong.any():
         got = target[wrong].flat[0]
-        raise ValueError(f"target: expected classes in 0..{shape[-1] - 1}, got {got}")
+        hint = f"; did you mean ignore_index={got}?" if got < 0 and ignore_index is None else ""
+        raise ValueError(f"target: expected classes in 0..{shape[-1] - 1}, got {got}{hint}")
     return np.where(counted, target, 0), counted
 
 
