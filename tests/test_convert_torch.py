@@ -129,8 +129,9 @@ def wrong_modules():
     yield nn.Embedding(2, 3), TypeError, "got torch.nn.modules.sparse.Embedding$"
     yield nn.Bilinear(2, 3, 4), TypeError, "got torch.nn.modules.linear.Bilinear$"
     yield fastrnn.LSTM(2, 3), TypeError, "got fastrnn.layers.LSTM$"
-    yield nn.LSTM(2, 3).half(), TypeError, "weight_ih_l0: expected dtype float32 .* got float16"
-    yield nn.LSTM(2, 3).bfloat16(), TypeError, "weight_ih_l0: cannot read .* of torch.bfloat16"
+    short = r"weight_ih_l0: expected dtype float32 or float64, got {}; try module\.float\(\)"
+    yield nn.LSTM(2, 3).half(), TypeError, short.format("float16")
+    yield nn.LSTM(2, 3).bfloat16(), TypeError, short.format("bfloat16")
     elsewhere = nn.GRUCell(2, 3, device="meta")
     yield elsewhere, TypeError, "weight_ih: expected a tensor on the CPU, got one on meta; try mod"
     yield nn.LazyLinear(3), TypeError, "weight: cannot read this Uninit.*uninitialized parameter"
@@ -159,6 +160,13 @@ def test_what_is_none():
     for module in (None, 3, "LSTM", np.zeros(3)):
         with pytest.raises(TypeError, match="^module: expected a module of torch.nn, one of RNN,"):
             from_torch(module)
+
+
+def test_a_dtype_that_numpy_lacks_says_what_to_do():
+    torch = pytest.importorskip("torch")
+    state = torch.nn.Linear(2, 3).bfloat16().state_dict()
+    with pytest.raises(ValueError, match=r"bfloat16 as an array: .*; try weight\.float\(\)\n"):
+        fastrnn.Linear(2, 3).load_state_dict(state)
 
 
 def of_torch(kind, weights, **attributes):

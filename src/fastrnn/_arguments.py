@@ -108,7 +108,9 @@ def _import_array(name: str, value: Any) -> Array:
     if failure is not None:
         dtype = getattr(value, "dtype", None)  # bfloat16 is a dtype of torch's, but not of NumPy's
         shown = got if dtype is None else f"{got} of {dtype}"
-        raise TypeError(f"{name}: cannot read this {shown} as an array: {failure}") from failure
+        hint = f"; try {name}.float()" if str(dtype) == "torch.bfloat16" else ""
+        message = f"{name}: cannot read this {shown} as an array: {failure}{hint}"
+        raise TypeError(message) from failure
     raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
 
 

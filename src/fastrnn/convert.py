@@ -104,6 +104,11 @@ def _of_tensor(name: str, tensor: Any) -> Array:
         raise TypeError(
             f"module: {name}: expected a tensor on the CPU, got one on {device}; try module.cpu()"
         )
+    dtype = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
+    if dtype in ("float16", "bfloat16"):
+        raise TypeError(
+            f"module: {name}: expected dtype float32 or float64, got {dtype}; try module.float()"
+        )
     return as_floats(f"module: {name}", tensor)
 
 
