@@ -106,6 +106,33 @@ def assert_gradient(loss, array, found):
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(found[at], rel=1e-5, abs=1e-9)
 
 
+def test_a_table_tied_to_the_head(howto):
+    """its gradient has both parts, and the view follows the steps"""
+    space, _ = run(howto[6:7], list(of_characters())[:1])
+    lstm = fastrnn.LSTM(4, 4, seed=0, dtype=np.float64)
+    head = fastrnn.Linear(4, 6, seed=1, dtype=np.float64)
+    ids, table = np.arange(15).reshape(5, 3) % 6, head.parameters()["weight"]
+    space["own"] = {"embedding": table}
+
+    def parts(weight):
+        with head.edit() as p:
+            p["weight"][...] = weight
+        y, _, tape = lstm.forward(table[ids[:-1]])
+        logits, head_tape = head.forward(y)
+        return tape, head_tape, *fastrnn.losses.cross_entropy(logits, ids[1:])
+
+    weight = table.copy()
+    tape, head_tape, _, dlogits = parts(weight)
+    g_head = head.backward(head_tape, dlogits)
+    g_lstm = lstm.backward(tape, g_head.input)
+    g_head.weights["weight"] += space["table_gradient"](ids[:-1], g_lstm.input)
+    assert_gradient(lambda: parts(weight)[2], weight, g_head.weights["weight"])
+    parts(weight)
+    fastrnn.optim.SGD([lstm, head], lr=0.1).step([g_lstm, g_head])
+    np.testing.assert_array_equal(table, head.state_dict()["weight"])
+    assert (table != weight).any()
+
+
 def test_decay_of_matrices(howto):
     """one step is AdamW's for them, and Adam's for the rest"""
     given = list(of_characters())
