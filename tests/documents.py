@@ -100,6 +100,7 @@ def of_howto():
     yield {}
     yield {}
     yield {}
+    yield {}
     yield of_onnx() if find_spec("onnx") else "onnx"
     yield dict(keras_model=keras_model())
 

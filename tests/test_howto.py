@@ -241,6 +241,39 @@ def test_a_layer_norm(howto):
         assert_gradient(loss, array, found)
 
 
+def test_a_convolution(howto):
+    """is torch's, its gradients are the numerical ones, and a stream goes through it"""
+    space, _ = run(howto[-3:-2], [{}])
+    conv, gru, K, x = space["conv"], space["gru"], space["K"], random(9, 2, 6)
+    y, _ = space["forward"](x)
+    stream = gru.stream(2)
+    for t in range(K, len(x) + 1):
+        a = np.maximum(conv(space["windows"](x[t - K : t], K))[0], 0)
+        assert stream.step(a).tobytes() == y[t - K].tobytes()
+    if find_spec("torch"):
+        import torch
+
+        weights = {name: torch.from_numpy(w) for name, w in conv.state_dict().items()}
+        theirs = torch.nn.Conv1d(6, 16, K)
+        theirs.load_state_dict({**weights, "weight": weights["weight"].reshape(16, 6, K)})
+        wanted = theirs(torch.from_numpy(x).permute(1, 2, 0)).permute(2, 0, 1).detach().numpy()
+        np.testing.assert_allclose(conv(space["windows"](x, K)), wanted, atol=1e-6)
+
+    space["conv"] = fastrnn.Linear(6 * K, 16, dtype=np.float64, seed=0)
+    space["gru"] = fastrnn.GRU(16, 32, dtype=np.float64, seed=1)
+    x, dy = x.astype(np.float64), random(5, 2, 32).astype(np.float64)
+    weight = space["conv"].state_dict()["weight"]
+
+    def loss():
+        with space["conv"].edit() as p:
+            p["weight"][...] = weight
+        return np.vdot(space["forward"](x)[0], dy)
+
+    dx, (g_conv, _) = space["gradients"](space["forward"](x)[1], dy)
+    assert_gradient(loss, x, dx)
+    assert_gradient(loss, weight, g_conv.weights["weight"])
+
+
 USUAL = ["Sigmoid", "Tanh", "Tanh"]
 
 
