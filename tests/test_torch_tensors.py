@@ -9,7 +9,7 @@ from fastrnn import _core
 from fastrnn._spec import CELLS
 from fastrnn.torch._call import BATCH, PACKED, STEP, TIME, UNBATCHED, Call
 from fastrnn.torch._kernel import Kernel
-from torch_support import numbers
+from torch_support import LAYERS, leaves, numbers, twins
 
 T, B, I, H = 5, 3, 4, 6
 NAN = float("nan")
@@ -293,3 +293,23 @@ def test_backward_does_without_the_output_of_a_step_alone(cell, layout):
 def test_use_tensors_wants_a_class():
     with pytest.raises(TypeError, match="tensor_class"):
         _core.use_tensors(torch.zeros(1), True)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("layout", [PACKED, TIME, UNBATCHED])
+@pytest.mark.parametrize("name", LAYERS)
+def test_results_lie_as_those_of_torch(name, layout, batch_first, grad):
+    """but for the y of padded rows where the batch comes first"""
+    modules = twins(name, I, H, num_layers=2, bidirectional=True, batch_first=batch_first)
+    x = numbers(*((T, I) if layout == UNBATCHED else (B, T, I) if batch_first else (T, B, I)))
+    if layout == PACKED:
+        lengths = [T, T, T - 2] if batch_first else [T, T - 1, 2]
+        x = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first)
+    with torch.set_grad_enabled(grad):
+        theirs, ours = (leaves(module(x)) for module in modules)
+    if layout == TIME and batch_first:
+        rows = 2 * H
+        assert theirs.pop(0).stride() == (rows, B * rows, 1)
+        assert ours.pop(0).stride() == (T * rows, rows, 1)
+    assert [y.stride() for y in ours] == [y.stride() for y in theirs]
