@@ -160,6 +160,14 @@ def cells(state):
             lambda s: {"head.bias": s["bias_ih_l0"]} | {f"rnn.{k}": w for k, w in s.items()},
             "; some of these begin with 'rnn.'",
         ),
+        (
+            lambda s: {f"parametrizations.{k}.original1": w for k, w in s.items()},
+            "; torch.nn.utils.parametrize.remove_parametrizations(module, name) ends those",
+        ),
+        (
+            lambda s: {f"{k}_{end}": w for k, w in s.items() for end in "gv"},
+            "; torch.nn.utils.remove_weight_norm(module, name) ends those",
+        ),
         (lambda s: {f"rnn.{k}": w for k, w in s.items() if "bias" not in k}, ""),
         (lambda s: {k.upper(): w for k, w in s.items()}, ""),
         (lambda s: s | {"rnn.weight_ih_l0": s["weight_ih_l0"]}, ""),

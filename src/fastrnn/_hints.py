@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 
 def names_hint(of: str, missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    """Return a hint for a dict `of` whose names are a cell's, or a whole model's; "" for others."""
+    """Return a hint for a dict `of` whose names are a cell's, a whole model's or those of
+    reparametrized weights; "" for others."""
     if not missing:
         return ""
     cells = [name.removesuffix("_l0") for name in missing]
     if all(name in unexpected for name in cells):
         return f'a cell\'s names have no _l0: {{f"{{name}}_l0": w for name, w in {of}.items()}}'
+    for name in missing:  # what torch's two kinds of reparametrizations leave of a weight
+        if any(other.startswith(f"parametrizations.{name}.") for other in unexpected):
+            return "torch.nn.utils.parametrize.remove_parametrizations(module, name) ends those"
+        if f"{name}_g" in unexpected and f"{name}_v" in unexpected:
+            return "torch.nn.utils.remove_weight_norm(module, name) ends those"
     found = _prefixes(missing, unexpected) or _prefixes(cells, unexpected)
     if not found:
         return ""
