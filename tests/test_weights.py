@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 import fastrnn
-from support import DTYPES, KINDS, LAYERS, Net, assert_same_bits, clones, net_of, problem, run
+from support import (
+    DTYPES,
+    KINDS,
+    LAYERS,
+    Net,
+    assert_same_bits,
+    clones,
+    net_of,
+    problem,
+    rejects,
+    run,
+)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 NET = Net("lstm", 5, 7, layers=2, bidirectional=True)
@@ -221,12 +232,42 @@ def test_replacing_an_entry_instead_of_its_values_does_not_pass_unnoticed():
     assert not np.shares_memory(layer.parameters()["bias_ih_l0"], wanted)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.ones(28), "expected dtype float32, got float64; try bias_ih_l0.astype(np.float32)"),
+        (np.ones(28, int), "expected dtype float32, got int64"),
+        (np.ones(1, np.float32), "expected shape [28], got [1]"),
+        (np.ones((1, 28), np.float32), "expected shape [28], got [1, 28]"),
+        (1, "expected an array, got int"),
+        (np.ma.ones(28, np.float32), "expected a plain array, got a masked one"),
+    ],
+)
+def test_an_edit_neither_casts_nor_broadcasts(value, message):
+    """as load_state_dict does not"""
+    layer = NET.build()
+    before = layer.state_dict()
+    with rejects(ValueError, f"edit: bias_ih_l0: {message}"), layer.edit() as weights:
+        weights["bias_ih_l0"] = value
+    assert_same_bits(layer.state_dict(), before)
+
+
+def test_edit_is_a_mapping_in_the_order_of_parameters():
+    layer = NET.build()
+    with layer.edit() as weights:
+        assert list(weights) == list(layer.parameters()) and len(weights) == len(layer.parameters())
+
+
 def test_edit_of_no_weight_lists_what_there_is():
     layer = NET.build()
     for act in (lambda p: p["bias"], lambda p: p.__setitem__("bias", 1)):
         expected = pytest.raises(KeyError, match="edit: expected one of weight_ih_l0, .*got 'bias'")
-        with expected, layer.edit() as weights:
+        with expected as caught, layer.edit() as weights:
             act(weights)
+        assert caught.value.__suppress_context__, "the name alone, not the lookup's error before it"
+    with pytest.raises(KeyError) as caught, layer.edit() as weights:
+        _ = weights["bias" * 1000]
+    assert len(str(caught.value)) < 1000
     with layer.edit() as weights:
         assert "bias" not in weights and weights.get("bias") is None
 
