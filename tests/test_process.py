@@ -65,10 +65,17 @@ def test_bad_number_of_threads_is_a_clear_error_at_import(value):
     assert re.search(rf"FASTRNN_NUM_THREADS: expected an integer >= 1, got '{value}'", last)
 
 
+def test_more_threads_than_the_core_counts_is_a_clear_error_at_import():
+    done = python("-c", "import fastrnn", FASTRNN_NUM_THREADS=str(2**31))
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith("FASTRNN_NUM_THREADS: expected an integer <= 2147483647, got 2147483648")
+
+
 def test_number_of_threads():
     code = "import fastrnn; print(fastrnn.get_num_threads())"
     assert python("-c", code, FASTRNN_NUM_THREADS="3").stdout.strip() == "3"
-    default = python("-c", code, FASTRNN_NUM_THREADS=None, OMP_NUM_THREADS=None).stdout.strip()
+    # Blanks are unset, as nothing is.
+    default = python("-c", code, FASTRNN_NUM_THREADS=" ", OMP_NUM_THREADS=None).stdout.strip()
     assert int(default) == _core.available_threads() >= 1
     before = fastrnn.get_num_threads()
     try:
