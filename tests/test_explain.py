@@ -1,5 +1,8 @@
 """What explain() says: its entries agree with each other, and its text is a table."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -77,5 +80,13 @@ def test_the_text_of_a_real_one_is_narrow():
 def test_the_entries_are_among_the_attributes():
     answer = fastrnn.LSTM(3, 4).explain(2, 2)
     assert set(answer) <= set(dir(answer)) and "keys" in dir(answer)
-    with pytest.raises(AttributeError, match="^Explanation has no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="^Explanation has no attribute 'nonsense'") as caught:
         _ = answer.nonsense
+    assert caught.value.__suppress_context__, "not the lookup's error before it"
+
+
+def test_copies_and_pickles():
+    """made without the constructor, they are asked for attributes before they have entries"""
+    answer = fastrnn.LSTM(3, 4).explain(2, 2)
+    for twin in (copy.copy(answer), copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):
+        assert type(twin) is type(answer) and twin == answer and str(twin) == str(answer)
