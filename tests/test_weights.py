@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn._initial import orthogonal
 from support import (
     DTYPES,
     KINDS,
@@ -79,19 +80,39 @@ def test_an_orthogonal_matrix_is_as_likely_as_its_negative():
     assert {float(layer.state_dict()["weight_hh_l0"][0, 0]) for layer in draws} == {-1.0, 1.0}
 
 
+@pytest.mark.parametrize("shape", [(6, 6), (7, 4)])
+def test_an_orthogonal_matrix_is_the_factor_of_its_draw(shape):
+    """the one beside an R with a positive diagonal: with the signs of LAPACK it is not uniform"""
+    for seed in range(5):
+        q = orthogonal(*shape, np.random.default_rng(seed))
+        r = q.T @ np.random.default_rng(seed).standard_normal(shape)
+        np.testing.assert_allclose(np.tril(r, -1), 0, atol=1e-12)
+        assert q.shape == shape and (np.diag(r) > 0).all()
+
+
 def test_orthogonal_with_projection():
     layer = fastrnn.LSTM(5, 9, proj_size=4, orthogonal=True, seed=1, dtype=np.float64)
     for gate in layer.state_dict()["weight_hh_l0"].reshape(4, 9, 4):
         np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-12)
 
 
-def test_forget_bias():
-    weights = fastrnn.LSTM(5, 7, num_layers=2, forget_bias=1.5, seed=1).state_dict()
-    plain = fastrnn.LSTM(5, 7, num_layers=2, seed=1).state_dict()
-    for layer in range(2):
-        total = weights[f"bias_ih_l{layer}"] + weights[f"bias_hh_l{layer}"]
-        assert (total[7:14] == 1.5).all()
-        usual = plain[f"bias_ih_l{layer}"] + plain[f"bias_hh_l{layer}"]
+@each_kind
+def test_orthogonal_leaves_the_other_weights(kind):
+    net = net_of(kind, 5, 7, layers=2, bidirectional=True)
+    plain, made = (net.build(orthogonal=flag).state_dict() for flag in (False, True))
+    same = {name for name in plain if plain[name].tobytes() == made[name].tobytes()}
+    assert plain.keys() - same == {name for name in plain if name.startswith("weight_hh")}
+
+
+@pytest.mark.parametrize("value", [1.5, 0.0])
+def test_forget_bias(value):
+    options = dict(num_layers=2, bidirectional=True, seed=1)
+    weights = fastrnn.LSTM(5, 7, forget_bias=value, **options).state_dict()
+    plain = fastrnn.LSTM(5, 7, **options).state_dict()
+    for end in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        total = weights[f"bias_ih_{end}"] + weights[f"bias_hh_{end}"]
+        assert (total[7:14] == value).all()
+        usual = plain[f"bias_ih_{end}"] + plain[f"bias_hh_{end}"]
         assert (total[:7] == usual[:7]).all() and (total[14:] == usual[14:]).all()
 
 

@@ -17,15 +17,14 @@ def uniform(shape: Shape, bound: float, dtype: np.dtype[Any], rng: np.random.Gen
 
 
 def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Array:
-    """Draw a rows x columns matrix with orthonormal columns (rows, when there are fewer).
+    """Draw a rows x columns matrix, rows >= columns, with orthonormal columns.
 
     QR of a Gaussian matrix, with the signs of R's diagonal taken out so that the draw is uniform
     over orthogonal matrices (Saxe et al. 2014; torch.nn.init.orthogonal_).
     """
-    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
+    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)
-    return q if rows >= columns else q.T
+    return q
 
 
 def recurrent(
