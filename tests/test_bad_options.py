@@ -207,17 +207,20 @@ def test_a_forget_bias_that_its_dtype_does_not_hold():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("name", "make"),
     [
-        lambda n: fastrnn.LSTM(n, 1),
-        lambda n: fastrnn.Linear(1, n),
-        lambda n: fastrnn.GRU(2, 3).stream(n),
-        lambda n: fastrnn.StreamPool(fastrnn.GRU(2, 3), n),
+        ("input_size", lambda n: fastrnn.LSTM(n, 1)),
+        ("hidden_size", lambda n: fastrnn.LSTM(1, n)),
+        ("num_layers", lambda n: fastrnn.LSTM(1, 1, n)),
+        ("proj_size", lambda n: fastrnn.LSTM(1, 1, proj_size=n)),
+        ("out_features", lambda n: fastrnn.Linear(1, n)),
+        ("batch_size", lambda n: fastrnn.GRU(2, 3).stream(n)),
+        ("capacity", lambda n: fastrnn.StreamPool(fastrnn.GRU(2, 3), n)),
     ],
 )
-def test_sizes_above_the_cores(make):
+def test_sizes_above_the_cores(name, make):
     for n in (2**20 + 1, 2**40):  # the same limit, whatever came
-        with rejects(ValueError, "", f"expected an integer <= 1048576, got {n}"):
+        with rejects(ValueError, f"{name}: expected an integer <= 1048576, got {n}"):
             make(n)
 
 
