@@ -1,6 +1,8 @@
 """Weights on disk: save, load, load_tensors."""
 
 import os
+import re
+import secrets
 import stat
 import sys
 import warnings
@@ -224,10 +226,28 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    for name in ("fsync", "replace"):
+    def refused(source, target):
+        raise OSError(13, "Permission denied", source, None, target)
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    def gone(_):
+        for path in tmp_path.glob("*.tmp"):
+            path.unlink()
+        full()
+
+    named = re.escape(f"denied: {str(tmp_path / 'f')!r}") + "$"  # the temporary one is no matter
+    for name, fail, error, message in (
+        ("fsync", full, OSError, "No space"),
+        ("fsync", stopped, KeyboardInterrupt, None),
+        ("fsync", gone, OSError, "No space"),
+        ("replace", full, OSError, "No space"),
+        ("replace", refused, PermissionError, named),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(os, name, full)
-            with pytest.raises(OSError, match="No space"):
+            patch.setattr(os, name, fail)
+            with pytest.raises(error, match=message):
                 new.save(tmp_path / "f")
         assert [p.name for p in tmp_path.iterdir()] == ["f"], "no temporary file stays"
         assert_same_bits(fastrnn.load(tmp_path / "f").state_dict(), old.state_dict())
@@ -254,6 +274,61 @@ def test_a_name_as_long_as_may_be(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f" * most], "no temporary file stays"
 
 
+def test_the_whole_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """else there may be half a file after a power failure"""
+    seen, fsync, replace = [], os.fsync, os.replace
+
+    def synced(number):
+        seen.append(os.fstat(number).st_size)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", lambda *names: seen.append("replaced") or replace(*names))
+    fastrnn.Linear(3, 2).save(tmp_path / "f")
+    assert seen == [(tmp_path / "f").stat().st_size, "replaced"]
+
+
+def test_two_saves_at_once(tmp_path, monkeypatch):
+    """into files of their own: the one that ends last is what stays"""
+    first, second = fastrnn.Linear(3, 2, seed=1), fastrnn.Linear(3, 2, seed=2)
+    fsync, between = os.fsync, iter([second])
+
+    def late(number):
+        for module in between:
+            module.save(tmp_path / "f")
+            assert_same_bits(fastrnn.load(tmp_path / "f").state_dict(), second.state_dict())
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", late)
+    first.save(tmp_path / "f")
+    assert_same_bits(fastrnn.load(tmp_path / "f").state_dict(), first.state_dict())
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_of_somebody_elses_is_not_written_over(tmp_path, monkeypatch):
+    """one that has the name of the temporary file already"""
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "0" * size)
+    fastrnn.Linear(1, 1).save(tmp_path / "f")
+    before = (tmp_path / "f").read_bytes()
+    (tmp_path / "fastrnn-00000000.tmp").write_bytes(b"theirs")
+    with pytest.raises(FileExistsError) as caught:
+        fastrnn.Linear(2, 2).save(tmp_path / "f")
+    assert caught.value.filename == str(tmp_path / "f"), "the name that was given"
+    assert (tmp_path / "fastrnn-00000000.tmp").read_bytes() == b"theirs"
+    assert (tmp_path / "f").read_bytes() == before
+
+
+def test_a_file_system_without_modes(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    fastrnn.Linear(1, 1).save(tmp_path / "f")
+    monkeypatch.setattr(os, "chmod", refuse)
+    layer = fastrnn.Linear(2, 2)
+    layer.save(tmp_path / "f")
+    assert_same_bits(fastrnn.load(tmp_path / "f").state_dict(), layer.state_dict())
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_only_files_are_replaced(tmp_path):
     """nor a device, such as /dev/null"""
@@ -264,7 +339,8 @@ def test_only_files_are_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     before = sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir())
     for name in ("pipe", "link", "here", "folder"):
-        with pytest.raises(OSError, match="expected the name of a file.*" + str(tmp_path)):
+        error = IsADirectoryError if name == "folder" else FileExistsError
+        with pytest.raises(error, match="expected the name of a file.*" + str(tmp_path)):
             fastrnn.Linear(1, 1).save(tmp_path / name)
     assert sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir()) == before
 

@@ -102,7 +102,7 @@ def test_a_file_that_takes_a_part_at_a_time(save):
     for file in files:
         assert b"".join(file.parts) == buffer.getvalue()
     for file in (Part(0), Slow(0), Full()):
-        with pytest.raises(OSError, match=r"expected a file that takes \d+ more bytes"):
+        with pytest.raises(BlockingIOError, match=r"expected a file that takes \d+ more bytes"):
             save(file)
 
 

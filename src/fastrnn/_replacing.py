@@ -48,9 +48,9 @@ def _write(file: Any, data: memoryview) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path`, and its mode, when the block ends well."""
-    target = os.path.realpath(as_path(path))  # a link stays a link
+    target = os.path.realpath(path)  # a link stays a link
     if os.path.lexists(target) and not os.path.isfile(target):
         code = errno.EISDIR if os.path.isdir(target) else errno.EEXIST
         raise OSError(code, "expected the name of a file, or of none yet", target)
