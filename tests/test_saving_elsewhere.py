@@ -21,6 +21,7 @@ TENSORS = {
     "scalar": np.float64(3) * np.ones(()),
     "empty": np.zeros((0, 3), np.float32),
     "strided": random(4, 6)[::2, 1:4],
+    "deep": random(*32 * (1,)),
     "": random(1),
 }
 SAVES = {
@@ -148,6 +149,17 @@ def test_tensors_come_back(reader, tmp_path):
     assert buffer.getvalue() == content
 
 
+def test_a_prefix_is_the_start_of_a_name(reader, tmp_path):
+    arrays = {name: random(2, seed=k) for k, name in enumerate(("b", "b.a", "a.b", "bb.b"))}
+    fastrnn.save_tensors(tmp_path / "f", arrays)
+    assert_same_bits(
+        fastrnn.load_tensors(tmp_path / "f", "b"),
+        {"": arrays["b"], ".a": arrays["b.a"], "b.b": arrays["bb.b"]},
+    )
+    with pytest.raises(ValueError, match=r"got '\.b'"):
+        fastrnn.load_tensors(tmp_path / "f", ".b")
+
+
 def test_tensors_of_others(tmp_path):
     """what DLPack hands over is read as arguments of layers are"""
 
@@ -184,6 +196,7 @@ def test_metadata_of_modules(tmp_path):
         ({}, {"a": 1}, TypeError, "metadata: expected strings by name, got 'a': 1"),
         ({}, {1: "a"}, TypeError, "metadata: expected strings by name, got 1: 'a'"),
         ({}, {"a": "\ud800"}, ValueError, "metadata: expected strings of text, got"),
+        ({}, {"\ud800": "a"}, ValueError, "metadata: expected strings of text, got"),
     ],
 )  # fmt: skip
 def test_tensors_are_checked(tensors, metadata, error, message, tmp_path):

@@ -286,7 +286,7 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
 def write(
     path: Target,
     tensors: Mapping[str, Array],
-    metadata: Mapping[str, str],
+    metadata: dict[str, str],
     what: str = "modules",
     compact: bool = False,
 ) -> None:
@@ -299,7 +299,7 @@ def write(
     """
     stored = {name: _stored(array, compact) for name, array in tensors.items()}
     names = sorted(stored, key=lambda name: -stored[name][1].itemsize)
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name in names:
         dtype, array = stored[name]

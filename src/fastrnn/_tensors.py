@@ -128,7 +128,7 @@ def load_metadata(path: Source) -> dict[str, str]:
         TypeError: `path` is neither a name nor bytes.
         ValueError: it is no safetensors file or a damaged one; a `path` that is no name of a file.
     """
-    return dict(read_header(path).metadata)
+    return read_header(path).metadata
 
 
 def _prefixes(header: Header) -> str:
