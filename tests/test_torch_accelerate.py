@@ -134,8 +134,9 @@ def test_subclasses_of_ours_are_named():
         pass
 
     report = ours.restore(nn.Sequential(Own(3, 4)), made=True)
-    assert not report.replaced and [(e.path, e.reason) for e in report.left] == [
-        ("0", "a subclass: torch has no class for it")
+    cls = f"{__name__}.test_subclasses_of_ours_are_named.<locals>.Own"
+    assert not report.replaced and [(e.path, e.cls, e.reason) for e in report.left] == [
+        ("0", cls, "a subclass: torch has no class for it")
     ]
 
 

@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 import fastrnn.torch as ours
 from torch_models import Output, normed, tensor_of
@@ -20,6 +21,10 @@ AGING = pytest.mark.filterwarnings(  # torch's own words about its quantization 
 
 class Peephole(nn.LSTM):
     """a subclass may compute anything"""
+
+
+class LSTMHead(nn.Linear):
+    """whose name begins as a recurrent layer's does"""
 
 
 def with_own_forward():
@@ -62,6 +67,22 @@ def with_a_parametrization_on_meta():
     return module
 
 
+def with_a_parametrized_buffer():
+    module = nn.GRU(3, 4)
+    weight = module.weight_hh_l0.detach()
+    del module.weight_hh_l0
+    module.register_buffer("weight_hh_l0", weight)
+    parametrize.register_parametrization(module, "weight_hh_l0", nn.Identity())
+    module.parametrizations.weight_hh_l0.original = weight.bfloat16()
+    return module
+
+
+def without_a_weight():
+    module = nn.LSTM(3, 4)
+    del module.weight_hh_l0
+    return module
+
+
 LEFT = {
     "subclass": (lambda: Peephole(3, 4), "a subclass"),
     "parametrized subclass": (lambda: normed(Peephole(3, 4)), "a subclass"),
@@ -69,10 +90,15 @@ LEFT = {
     "meta": (lambda: nn.LSTM(3, 4, device="meta"), "weight_ih_l0 is on meta"),
     "bfloat16": (lambda: nn.GRU(3, 4, dtype=torch.bfloat16), "weight_ih_l0 is torch.bfloat16"),
     "half": (lambda: nn.GRUCell(3, 4).half(), "weight_ih is torch.float16"),
-    "mixed": (with_mixed_dtypes, "dtypes differ"),
+    "mixed": (
+        with_mixed_dtypes,
+        "dtypes differ: bias_hh is torch.float32, bias_ih is torch.float64",
+    ),
     "tensor subclass": (with_a_tensor_subclass, "weight_ih is a Tracked"),
     "None": (without_a_bias, "bias_hh is None"),
+    "deleted": (without_a_weight, "weight_hh_l0 is None"),
     "original": (with_a_parametrization_on_meta, "weight_hh_l0.original1 is on meta"),
+    "buffer": (with_a_parametrized_buffer, "weight_hh_l0.original is torch.bfloat16"),
     "sparse": (with_a_sparse_weight, "torch.sparse_coo"),
 }
 
@@ -135,7 +161,7 @@ def test_quantized_and_scripted_ones_are_left():
     report = ours.accelerate(quantized)
     assert not report.replaced and {e.reason for e in report.left} == {"quantized"}
     assert [e.path for e in report.left] == ["lstm", "cell"]
-    scripted = torch.jit.script(nn.Sequential(nn.LSTM(3, 4), Output()))
+    scripted = torch.jit.script(nn.Sequential(nn.LSTM(3, 4), Output(), LSTMHead(4, 2)))
     (entry,) = ours.accelerate(scripted).left
     assert entry.path == "0" and entry.cls == "scripted LSTM" and "TorchScript" in entry.reason
 
@@ -249,9 +275,15 @@ def test_a_report_has_a_line_for_each_module():
     model = nn.ModuleDict(
         {"encoder": nn.GRU(2, 2), "odd": Peephole(2, 2), "other": nn.Linear(2, 2)}
     )
+    model["again"] = Peephole(2, 2)
     odd = "test_torch_accelerate_left.Peephole"
     assert repr(ours.accelerate(model)).splitlines() == [
-        "accelerate: 1 replaced, 1 left",
+        "accelerate: 1 replaced, 2 left",
         f"  replaced  encoder  {'torch.nn.GRU':{len(odd)}}  now fastrnn.torch.GRU",
         f"  left      odd      {odd}  a subclass: it may compute something else",
+        f"  left      again    {odd}  a subclass: it may compute something else",
+    ]
+    assert repr(ours.restore(model)).splitlines() == [
+        "restore: 1 replaced, 0 left",
+        "  replaced  encoder  fastrnn.torch.GRU  now torch.nn.GRU",
     ]

@@ -71,9 +71,7 @@ class Report:
         wide_cls = max((len(e.cls) for _, e in rows), default=0)
         lines = [f"{self.action}: {len(self.replaced)} replaced, {len(self.left)} left"]
         for (verdict, entry), name in zip(rows, names, strict=True):
-            lines.append(
-                f"  {verdict:8}  {name:{wide}}  {entry.cls:{wide_cls}}  {entry.reason}".rstrip()
-            )
+            lines.append(f"  {verdict:8}  {name:{wide}}  {entry.cls:{wide_cls}}  {entry.reason}")
         return "\n".join(lines)
 
 
@@ -178,8 +176,7 @@ def _change(module: torch.nn.Module, cls: type[torch.nn.Module]) -> None:
     """
     if is_parametrized(module):
         own = type(module)
-        content = {k: v for k, v in vars(own).items() if k not in ("__dict__", "__weakref__")}
-        cls = type(own.__name__, (cls,), content)
+        cls = type(own.__name__, (cls,), dict(vars(own)))
     module.__class__ = cls
 
 
