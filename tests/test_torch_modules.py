@@ -126,6 +126,20 @@ def test_gradients_of_the_states_that_want_one(wanted, cell, frozen):
     assert_all_close(results[1], results[0])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_one_result_alone(name):
+    """as where a loss is computed from the last state, and y is of no interest"""
+    theirs, ours = twins(name, 4, 6, dtype=torch.float64)
+    x = torch.randn(2, 4) if name in CELLS else torch.randn(5, 2, 4)
+    x = x.double().requires_grad_()
+    for index in range(len(leaves(theirs(x)))):
+        results = []
+        for module in (theirs, ours):
+            out = leaves(module(x))[index : index + 1]
+            results.append(gradients(out, [x, *module.parameters()]))
+        assert_all_close(results[1], results[0])
+
+
 # ---- packed sequences
 
 
