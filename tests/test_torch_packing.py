@@ -132,6 +132,16 @@ def test_backward_uses_the_weights_of_forward():
     assert not torch.equal(layer(x)[0], y)
 
 
+def test_a_graph_that_is_gone_leaves_its_packed_weights_to_the_next_pass():
+    """though y, which refers to it, is kept"""
+    layer = fastrnn.torch.GRU(3, 5)
+    y = layer(torch.randn(4, 2, 3))[0]
+    for keep in (True, True, False):
+        assert y.grad_fn.call[-1] is not None
+        y.sum().backward(retain_graph=keep)
+    assert y.grad_fn.call[-1] is None
+
+
 def test_backward_refuses_weights_that_autograd_saw_change():
     layer = fastrnn.torch.RNN(3, 5)
     y = layer(torch.randn(4, 2, 3))[0]
