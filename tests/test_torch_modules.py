@@ -249,15 +249,17 @@ def test_a_child_forked_from_a_process_with_torchs_threads_does_not_wait_for_the
     subprocess.run(code, check=True, timeout=120)
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_bits_as_the_numpy_layers(name, fma_isa):
-    module = getattr(fastrnn.torch, name)(13, 20)
-    layer = getattr(fastrnn, name.removesuffix("Cell"))(13, 20)
+def test_the_same_bits_as_the_numpy_layers(name, bias, fma_isa):
+    module = getattr(fastrnn.torch, name)(13, 20, bias=bias)
+    layer = getattr(fastrnn, name.removesuffix("Cell"))(13, 20, bias=bias)
     end = "_l0" if name in CELLS else ""
     layer.load_state_dict({k + end: w.detach() for k, w in module.state_dict().items()})
     x = torch.randn(3, 13) if name in CELLS else torch.randn(4, 3, 13)
     with torch.inference_mode():
         ours = leaves(module(x))
+    assert "_kernel" in vars(module)
     y, state = layer(x[None] if name in CELLS else x)
     states = state if isinstance(state, tuple) else (state,)
     wanted = [s[0] for s in states] if name in CELLS else [y, *states]
