@@ -175,12 +175,16 @@ def test_many_gradients_at_once(name):
     cls, options = KINDS[name]
     _, ours = small_twins(cls, **options)
     x = numbers(5, 2, 3)
-    y = ours(x)[0]
-    upstream = torch.randn(4, *y.shape, dtype=torch.float64)
     wanted = [x, *ours.parameters()]
-    found = torch.autograd.grad(y, wanted, upstream, is_grads_batched=True, retain_graph=True)
-    one_by_one = [torch.autograd.grad(y, wanted, dy, retain_graph=True) for dy in upstream]
-    assert_close(found, [torch.stack(gs) for gs in zip(*one_by_one, strict=True)])
+    for result in leaves(ours(x)):  # each of them alone
+
+        def backward(dy, result=result, **options):
+            return torch.autograd.grad(result, wanted, dy, retain_graph=True, **options)
+
+        upstream = torch.randn(4, *result.shape, dtype=torch.float64)
+        one_by_one = [torch.stack(gs) for gs in zip(*map(backward, upstream), strict=True)]
+        assert_close(backward(upstream, is_grads_batched=True), one_by_one)
+        assert_close(torch.func.vmap(backward)(upstream), one_by_one)
     jacobian = torch.autograd.functional.jacobian
     assert_close(*([jacobian(lambda x: ours(x)[0], x, vectorize=v)] for v in (True, False)))
     hessian = torch.autograd.functional.hessian
