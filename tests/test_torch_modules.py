@@ -127,6 +127,20 @@ def test_gradients_of_the_states_that_want_one(wanted, cell, frozen):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_one_weight_alone(name):
+    """the others are frozen, and x wants none"""
+    theirs, ours = twins(name, 4, 6, dtype=torch.float64)
+    x = torch.randn(2, 4, dtype=torch.float64)
+    for which, _ in theirs.named_parameters():
+        results = []
+        for module in (theirs, ours):
+            for key, weight in module.named_parameters():
+                weight.requires_grad_(key == which)
+            results.append(gradients(leaves(module(x)), [module.get_parameter(which)]))
+        assert_all_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_one_result_alone(name):
     """as where a loss is computed from the last state, and y is of no interest"""
     theirs, ours = twins(name, 4, 6, dtype=torch.float64)
@@ -265,6 +279,18 @@ def test_the_same_bits_as_the_numpy_layers(name, bias, fma_isa):
     wanted = [s[0] for s in states] if name in CELLS else [y, *states]
     for a, b in zip(ours, wanted, strict=True):
         assert a.numpy().tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_row_without_its_axis_has_the_bits_of_a_batch(name, fma_isa):
+    cell = getattr(fastrnn.torch, name)(13, 20)
+    x, h, c = torch.randn(3, 13), torch.randn(3, 20), torch.randn(3, 20)
+    with torch.no_grad():
+        together = leaves(cell(x, (h, c) if name == "LSTMCell" else h))
+        for row in range(3):
+            state = (h[row], c[row]) if name == "LSTMCell" else h[row]
+            for part, whole in zip(leaves(cell(x[row], state)), together, strict=True):
+                assert part.numpy().tobytes() == whole[row].numpy().tobytes()
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4)])
