@@ -62,6 +62,17 @@ def test_what_the_constructors_refuse(name, options):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("nonlinearity", ["sigmoid", "TANH", None])
+def test_a_cell_of_another_nonlinearity(nonlinearity):
+    """torch's constructor takes any, and its forward refuses it"""
+    messages = []
+    for cell in twins("RNNCell", 3, 4, nonlinearity=nonlinearity):
+        with pytest.raises(RuntimeError) as refused:
+            cell(torch.zeros(2, 3))
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1] and "nonlinearity" in messages[0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_tensor_under_autocast(name):
     """torch's error, as without"""
