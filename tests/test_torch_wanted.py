@@ -59,6 +59,30 @@ def test_only_what_is_asked_for(name, asked, asks, computed):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_frozen_weights_want_none(name, computed):
+    _, module = twins(name, 3, 4)
+    module.requires_grad_(False)
+    x = input_of(name)
+    first(module(x)).sum().backward()
+    assert x.grad is not None and computed == [False]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_weights_are_not_asked(name, asks, computed):
+    x, results = input_of(name), []
+    for module in twins(name, 3, 4):
+        *others, last = module.parameters()
+        for weight in others:
+            weight.requires_grad_(False)
+        y = first(module(x)).square().sum()
+        (alone,) = torch.autograd.grad(y, x, retain_graph=True)
+        results.append([alone, *torch.autograd.grad(y, (x, last))])
+    for theirs, ours in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    assert computed == [False, True]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_that_come_from_others(name, asks, computed):
     """then their own nodes are reached, or not, instead of leaves"""
     _, module = twins(name, 3, 4)
