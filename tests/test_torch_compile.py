@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn.torch
@@ -230,6 +231,17 @@ def test_dropout_has_its_gradient():
         return layer(x)
 
     assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functionalize_sees_the_operator(name):
+    """the one transform of torch.func that needs no look into it"""
+    module, x = make(name)
+    run = torch.func.functionalize(lambda x: first(module(x)))
+    with torch.no_grad():
+        graph = make_fx(run)(x)
+        assert torch.equal(graph(x), first(module(x)))
+    assert any("fastrnn" in str(node.target) for node in graph.graph.nodes)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
