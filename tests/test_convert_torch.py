@@ -170,6 +170,15 @@ def test_a_dtype_that_numpy_lacks_says_what_to_do():
         fastrnn.Linear(2, 3).load_state_dict(state)
 
 
+def test_tensors_of_another_dtype_name_the_method_that_tensors_have():
+    torch = pytest.importorskip("torch")
+    state = torch.nn.Linear(2, 3).half().state_dict()
+    for dtype, method in (("float32", "float"), ("float64", "double")):
+        expected = rf"weight: expected dtype {dtype}, got float16; try weight\.{method}\(\)\n"
+        with pytest.raises(ValueError, match=expected):
+            fastrnn.Linear(2, 3, dtype=dtype).load_state_dict(state)
+
+
 def of_torch(kind, weights, **attributes):
     """as the class in torch.nn looks, without torch"""
     made = type(kind, (), attributes | {"__module__": "torch.nn.modules.any", "training": False})()

@@ -38,7 +38,8 @@ def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
             return value
     array = _import_array(name, value)
     if array.dtype != dtype:
-        raise TypeError(_dtype_message(name, array.dtype, dtype))
+        tensor = hasattr(value, "float") and not hasattr(value, "astype")  # torch's
+        raise TypeError(_dtype_message(name, array.dtype, dtype, tensor))
     return array if _readable(array) else np.array(array, order="C")
 
 
@@ -136,9 +137,14 @@ def as_writable(name: str, value: Any, hint: str = "") -> Array:
     return value
 
 
-def _dtype_message(name: str, got: np.dtype[Any], expected: np.dtype[Any]) -> str:
+def _dtype_message(
+    name: str, got: np.dtype[Any], expected: np.dtype[Any], tensor: bool = False
+) -> str:
     shown = got.name if got.isnative else f"{got.name} in foreign byte order"
-    hint = f"try {name}.astype(np.{expected.name})" if got.kind in "fiub" else ""
+    cast = f"astype(np.{expected.name})"
+    if tensor:
+        cast = "float()" if expected == np.float32 else "double()"
+    hint = f"try {name}.{cast}" if got.kind in "fiub" else ""
     return f"{name}: expected dtype {expected.name}, got {shown}" + (f"; {hint}" if hint else "")
 
 
