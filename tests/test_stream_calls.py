@@ -107,6 +107,21 @@ def test_what_came_instead_of_integers(ids, shown):
         pool.step(ids, random(1, 5))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_list_in_place_of_an_array_names_the_dtype(dtype):
+    layer = fastrnn.GRU(2, 3, dtype=dtype)
+    stream, pool = layer.stream(), fastrnn.StreamPool(layer, 1)
+    x, hint = [[1.0, 2.0]], rf"got list; try np\.asarray\({{}}, dtype=np\.{dtype}\)$"
+    for name, call in (
+        ("x", lambda: stream.step(x)),
+        ("block", lambda: stream.process(x)),
+        ("x", lambda: pool.step([pool.join()], x)),
+        ("x", lambda: layer([x])),
+    ):
+        with pytest.raises(TypeError, match=f"^{name}: expected an array, " + hint.format(name)):
+            call()
+
+
 @pytest.mark.parametrize("method", ["step", "process"])
 def test_what_is_wrong_with_out(method):
     stream, x = NET.build().stream(), random(1, 5)

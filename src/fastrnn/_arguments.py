@@ -36,7 +36,7 @@ def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
             return value
-    array = _import_array(name, value)
+    array = _import_array(name, value, f"np.{dtype.name}")
     if array.dtype != dtype:
         tensor = hasattr(value, "float") and not hasattr(value, "astype")  # torch's
         raise TypeError(_dtype_message(name, array.dtype, dtype, tensor))
@@ -93,7 +93,8 @@ def refuse_masked(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a plain array, got a masked one; use .filled(...)")
 
 
-def _import_array(name: str, value: Any) -> Array:
+def _import_array(name: str, value: Any, dtype: str = "...") -> Array:
+    """Return it as an ndarray, or raise; `dtype` is the one for the hint, where it is known."""
     refuse_masked(name, value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
@@ -107,12 +108,12 @@ def _import_array(name: str, value: Any) -> Array:
                 failure = failure or error
     got = type(value).__name__
     if failure is not None:
-        dtype = getattr(value, "dtype", None)  # bfloat16 is a dtype of torch's, but not of NumPy's
-        shown = got if dtype is None else f"{got} of {dtype}"
-        hint = f"; try {name}.float()" if str(dtype) == "torch.bfloat16" else ""
+        has = getattr(value, "dtype", None)  # bfloat16 is a dtype of torch's, but not of NumPy's
+        shown = got if has is None else f"{got} of {has}"
+        hint = f"; try {name}.float()" if str(has) == "torch.bfloat16" else ""
         message = f"{name}: cannot read this {shown} as an array: {failure}{hint}"
         raise TypeError(message) from failure
-    raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype=...)")
+    raise TypeError(f"{name}: expected an array, got {got}; try np.asarray({name}, dtype={dtype})")
 
 
 def _read_dlpack(value: Any) -> Array:
