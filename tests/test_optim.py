@@ -106,6 +106,23 @@ def test_bad_gradients_change_nothing():
     assert all(w.tobytes() == before[name].tobytes() for name, w in layer.parameters().items())
 
 
+def test_gradients_in_another_order_than_the_modules():
+    lstm, head = fastrnn.LSTM(3, 4), fastrnn.Linear(4, 2)
+    small, large = fastrnn.Linear(2, 3), fastrnn.Linear(4, 3)
+    hint = "; they are in the order of the modules$"
+    for modules, expected in (
+        ([lstm, head], r"the names of LSTM\(.*, differing in bias, .*"),
+        ([small, large], r"shape \[3, 2\] for weight, got \[3, 4\]"),
+    ):
+        first, second = ({n: np.zeros_like(w) for n, w in m.parameters().items()} for m in modules)
+        opt = optim.SGD(modules, lr=0.1)
+        with pytest.raises(ValueError, match=f"^grads: expected {expected}{hint}"):
+            opt.step([second, first])
+        opt.step([first, second])
+    with pytest.raises(ValueError, match="differing in bias_hh.*, weight_ih_l0$"):  # one of one
+        optim.SGD(lstm, lr=0.1).step({"weight": np.zeros((2, 4), np.float32)})
+
+
 @pytest.mark.parametrize("rule", ["SGD", "Adam", "AdamW"])
 def test_bad_hyper_parameters(rule):
     layer = fastrnn.Linear(2, 3)

@@ -86,7 +86,8 @@ class Optimizer(ABC):
             raise ValueError(
                 f"grads: expected {len(self.modules)} (one a module), got {len(dicts)}"
             )
-        dicts = [_checked(m, gradients) for m, gradients in zip(self.modules, dicts, strict=True)]
+        hint = "; they are in the order of the modules" if len(dicts) > 1 else ""
+        dicts = [_checked(m, given, hint) for m, given in zip(self.modules, dicts, strict=True)]
         for own in self._own:
             dicts = [own.apart(gradients) for gradients in dicts]
         with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
@@ -246,16 +247,17 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
     return tuple(found.values())
 
 
-def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Array]:
+def _checked(module: Trainable, gradients: Mapping[str, Array], hint: str = "") -> dict[str, Array]:
     """Return a module's gradients as plain arrays that a step leaves as they are, or raise.
 
+    `hint` is for those that another module's would look like.
     With a subclass's own idea of arithmetic a step might end half-way. What is read-only may be a
     view from `parameters` of a module that the step changes.
     """
     weights = module.parameters()
     if weights.keys() != gradients.keys():
         wrong = ", ".join(sorted(map(str, weights.keys() ^ gradients.keys())))
-        raise ValueError(f"grads: expected the names of {module!r}, differing in {wrong}")
+        raise ValueError(f"grads: expected the names of {module!r}, differing in {wrong}{hint}")
     for name, weight in weights.items():
         grad = gradients[name]
         refuse_masked(f"grads: {name}", grad)
@@ -266,7 +268,7 @@ def _checked(module: Trainable, gradients: Mapping[str, Array]) -> dict[str, Arr
         if np.shape(grad) != weight.shape:
             raise ValueError(
                 f"grads: expected shape {show_shape(weight.shape)} for {name}, "
-                f"got {show_shape(np.shape(grad))}"
+                f"got {show_shape(np.shape(grad))}{hint}"
             )
     plain = {name: np.asarray(gradients[name]) for name in weights}
     return {name: a if a.flags.writeable else a.copy() for name, a in plain.items()}
