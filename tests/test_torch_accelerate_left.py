@@ -27,6 +27,14 @@ class LSTMHead(nn.Linear):
     """whose name begins as a recurrent layer's does"""
 
 
+class OfOurs(ours.LSTM):
+    """what it calls of ours computes with fastrnn before accelerate() sees it"""
+
+
+class CellOfOurs(ours.GRUCell):
+    """our cells are subclasses of torch's, too"""
+
+
 def with_own_forward():
     module = nn.GRU(3, 4)
     module.forward = lambda *args: "own"
@@ -83,9 +91,12 @@ def without_a_weight():
     return module
 
 
+OF_OURS = "a subclass of fastrnn.torch.{}, which computes with fastrnn already"
 LEFT = {
     "subclass": (lambda: Peephole(3, 4), "a subclass"),
     "parametrized subclass": (lambda: normed(Peephole(3, 4)), "a subclass"),
+    "subclass of ours": (lambda: OfOurs(3, 4), OF_OURS.format("LSTM")),
+    "subclass of our cell": (lambda: CellOfOurs(3, 4), OF_OURS.format("GRUCell")),
     "forward": (with_own_forward, "forward was replaced"),
     "meta": (lambda: nn.LSTM(3, 4, device="meta"), "weight_ih_l0 is on meta"),
     "bfloat16": (lambda: nn.GRU(3, 4, dtype=torch.bfloat16), "weight_ih_l0 is torch.bfloat16"),

@@ -189,6 +189,9 @@ def _reason_to_leave(module: torch.nn.Module, cls: type[torch.nn.Module]) -> str
     if cls in _TORCHS:
         return f"is {_public(cls)} already"
     if cls not in _OURS:
+        for base in cls.__mro__:
+            if base in _TORCHS:
+                return f"a subclass of {_public(base)}, which computes with fastrnn already"
         return "a subclass: it may compute something else"
     if "forward" in vars(module) or cls.forward.__module__ != RNNBase.__module__:
         return "its forward was replaced"
