@@ -57,8 +57,13 @@ WRONG_STEPS = {
     "too many": (lambda i: [i[0]] * 9, (9, 5), ValueError, "at most capacity = 4, got 9"),
     "floats": (lambda i: [0.0, 1.0], (2, 5), TypeError, "ids: expected integers.*float64"),
     "bools": (lambda i: np.array([True]), (1, 5), TypeError, "ids: expected integers.*bool"),
-    "one number": (lambda i: i[0], (1, 5), ValueError, r"ids: expected shape \[n\]"),
-    "two axes": (lambda i: [[i[0]]], (1, 5), ValueError, r"ids: expected shape \[n\]"),
+    "one number": (
+        lambda i: i[0],
+        (1, 5),
+        ValueError,
+        r"ids: expected shape \[n\], got \[\]; try \[id\]$",
+    ),
+    "two axes": (lambda i: [[i[0]]], (1, 5), ValueError, r"ids: .* \[n\], got \[1, 1\]$"),
     "two axes of an array": (
         lambda i: np.array([i[:2], i[1:3]]),
         (2, 5),

@@ -23,8 +23,10 @@ constexpr const char* dtype_name() {
   return std::is_integral_v<T> ? "int64" : sizeof(T) == 4 ? "float32" : "float64";
 }
 
-[[noreturn]] inline void bad_shape(const char* name, const std::string& expected, const py::array& got) {
-  throw py::value_error(std::string(name) + ": expected shape " + expected + ", got " + shape_text(got));
+// hint: "; " and what to do, or "".
+[[noreturn]] inline void bad_shape(const char* name, const std::string& expected, const py::array& got,
+                                   const char* hint = "") {
+  throw py::value_error(std::string(name) + ": expected shape " + expected + ", got " + shape_text(got) + hint);
 }
 
 inline void need_array(py::handle object, const char* name) {

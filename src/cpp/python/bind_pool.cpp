@@ -54,7 +54,7 @@ py::array_t<int64_t> ids_of(py::handle object) {
   }
   const py::array a = integers(object, "ids", "ids: expected integers [n]");
   if (a.dtype().kind() == 'b' && a.size() > 0) throw py::type_error("ids: expected integers [n], got dtype bool");
-  if (a.ndim() != 1) bad_shape("ids", "[n]", a);
+  if (a.ndim() != 1) bad_shape("ids", "[n]", a, a.ndim() == 0 ? "; try [id]" : "");
   return as_int64(a, kUnknownIds);
 }
 
