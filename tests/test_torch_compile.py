@@ -1,5 +1,8 @@
 """fastrnn.torch under torch.compile, torch.export, autograd's checks and its modes."""
 
+import subprocess
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -282,6 +285,48 @@ def test_a_trace_of_packed_rows_takes_others(name, state):
             wanted = [given[0], *model.parameters()]
             results.append([*out, *torch.autograd.grad(sum(o.sum() for o in out), wanted)])
         assert all(map(torch.equal, *results))
+
+
+QUIET = """
+import warnings, torch, fastrnn.torch
+from torch.nn.utils.rnn import pack_padded_sequence
+
+class Model(torch.nn.Module):
+    def __init__(self, layer, looks=False):
+        super().__init__()
+        self.layer, self.looks = layer, looks
+
+    def forward(self, x, lengths):
+        if self.looks and x.shape[0] > 9:
+            return x
+        packed = self.layer(pack_padded_sequence(x, lengths, enforce_sorted=False))[0]
+        return packed.data, self.layer(x, lengths=lengths)[0]
+
+x, lengths = torch.randn(4, 3, 2), torch.tensor([4, 1, 2])
+for name in ("RNN", "LSTM", "GRU"):
+    cell, layer = (getattr(fastrnn.torch, name + kind) for kind in ("Cell", ""))
+    layer = layer(2, 3, 2, dropout=0.5).eval()
+    torch.jit.trace(cell(2, 3), (x[0],))
+    torch.jit.trace(layer, (x,))
+    torch.jit.trace(Model(layer), (x, lengths))
+    with torch.autocast("cpu"):
+        torch.jit.trace(layer, (x,), check_trace=False)
+    torch.jit.trace(layer.train(), (x,), check_trace=False)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.filterwarnings("default", module="__main__")
+    torch.jit.trace(Model(layer.eval(), looks=True), (x, lengths))
+print([warning.category.__name__ for warning in seen])
+"""
+
+
+def test_jit_trace_warns_of_no_look_of_ours():
+    """as it does not of torch's own modules', whatever warnings are"""
+    options = ["-W", "error", "-W", "ignore::DeprecationWarning"]  # torch's, of jit.trace itself
+    run = subprocess.run(
+        [sys.executable, *options, "-c", QUIET], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "['TracerWarning']\n"  # the model's own is seen
 
 
 @pytest.mark.parametrize(

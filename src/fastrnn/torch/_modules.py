@@ -22,6 +22,10 @@ Forward = TypeVar("Forward", bound=Any)
 FLOATS = (torch.float32, torch.float64)
 _warned: set[str] = set()
 
+# torch.jit.trace warns of every number of a tensor or its shape that Python looks at. What is
+# looked at here leaves a trace right for other shapes; torch ignores its own modules' so, too.
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"fastrnn\.torch\.")
+
 CELL_WEIGHTS = ("weight_ih", "weight_hh")
 CELL_BIASES = ("bias_ih", "bias_hh")
 
