@@ -161,9 +161,13 @@ Safetensors Safetensors::open(const std::string& path) {
   const std::streamoff bytes = stream.tellg();
   if (bytes < 0) throw IoError("path: cannot tell the size of '" + path + "'");
   stream.seekg(0);
-  return of(uint64_t(bytes), [&](char* to, size_t count) {
-    if (!stream.read(to, std::streamsize(count))) throw IoError("path: cannot read '" + path + "'");
-  });
+  try {
+    return of(uint64_t(bytes), [&](char* to, size_t count) {
+      if (!stream.read(to, std::streamsize(count))) throw IoError("path: cannot read '" + path + "'");
+    });
+  } catch (const FormatError& wrong) {  // of bytes, wherever they are
+    throw FormatError("path: '" + path + "' is not a valid safetensors file: " + wrong.what());
+  }
 }
 
 void Safetensors::read_header(const char* header, size_t bytes, uint64_t data_bytes) {

@@ -1,6 +1,7 @@
 // Files of weights: round trips, what is wrong with a file in words, and a hundred thousand damaged ones.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tests/api_check.h"
 #include "tests/stored.h"
@@ -169,6 +170,23 @@ void wrong_files() {
   }
 }
 
+// A program may open several.
+void wrong_files_are_named() {
+  const std::string path = scratch_file("wrong");
+  const std::pair<Bytes, const char*> wrong[] = {{Bytes(), "expected at least 8 bytes, got 0"},
+                                                 {file_of("", 0), "header: expected it to begin with '{'"}};
+  for (const auto& [bytes, reason] : wrong) {
+    std::FILE* const file = std::fopen(path.c_str(), "wb");
+    std::fwrite(bytes.data(), 1, bytes.size(), file);
+    std::fclose(file);
+    const auto opened = Weights::open(path.c_str());
+    CHECK(!opened && opened.error().status() == Status::format, "%s", reason);
+    const std::string expected = "path: '" + path + "' is not a valid safetensors file: " + reason;
+    CHECK(!opened && opened.error().message() == expected, "%s", opened ? "" : opened.error().message());
+  }
+  std::remove(path.c_str());
+}
+
 // Everything that reads a file: nothing may crash, and every error must say something.
 void use(const Bytes& file, long& accepted) {
   const auto said = [](const Error& error) {
@@ -248,6 +266,7 @@ Bytes damaged(Bytes file, uint64_t seed) {
 void test_files() {
   saved<float>("float.safetensors"), saved<double>("double.safetensors");
   wrong_files();
+  wrong_files_are_named();
   names();
   orders();
 }
