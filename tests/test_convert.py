@@ -120,6 +120,21 @@ def test_keras(cell, dtype):
 
 
 @each_cell
+def test_the_way_out_to_keras(cell):
+    """as docs/api.md has it"""
+    rng = np.random.default_rng(4)
+    layer, x = CLASSES[cell](I, H, seed=1), draw(rng, "float32", T, B, I)
+    weights = layer.state_dict()
+    if cell == "gru":
+        split = {name: np.split(w, 3) for name, w in weights.items()}
+        weights = {name: np.concatenate([z, r, n]) for name, (r, z, n) in split.items()}
+    biases = weights["bias_ih_l0"], weights["bias_hh_l0"]
+    bias = np.stack(biases) if cell == "gru" else sum(biases)
+    wanted = keras_steps(cell, x, weights["weight_ih_l0"].T, weights["weight_hh_l0"].T, bias)
+    np.testing.assert_allclose(layer(x)[0], wanted, atol=1e-6)
+
+
+@each_cell
 def test_keras_without_bias(cell):
     rng = np.random.default_rng(3)
     kernel, recurrent, bias = keras_arrays(rng, cell, "float32")

@@ -68,6 +68,21 @@ def inputs_of(name, state):
     return (x, (h, h / 2) if "LSTM" in name else h) if state else (x,)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_way_out_of_a_layer_without_torch(name):
+    """as docs/api.md has it: any T and B"""
+    layer = getattr(fastrnn, name)(4, 6, num_layers=2, dropout=0.5, seed=1).eval()
+    theirs, file = getattr(torch.nn, name)(4, 6, num_layers=2, dropout=0.5), io.BytesIO()
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state_dict().items()})
+    options = dict(dynamo=False, input_names=["x"], dynamic_axes={"x": [0, 1]})
+    torch.onnx.export(theirs.eval(), (numbers(5, 3, 4),), file, **options)
+    session = onnxruntime.InferenceSession(file.getvalue())
+    for shape in ((5, 3, 4), (9, 2, 4), (1, 1, 4)):
+        x = numbers(*shape).numpy()
+        found = session.run(None, {"x": x})[0]
+        torch.testing.assert_close(found, layer(x)[0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer(name, options, dynamo):
