@@ -4,11 +4,13 @@ import gc
 import os
 import pickle
 import threading
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import _memory
 from fastrnn._core import empty
 
 LARGE = (
@@ -116,3 +118,29 @@ def test_one_large_call_does_not_bind_its_memory(lengths):
         layer(small, lengths=lengths)
     assert kept > 64 << 20, "it did keep that memory for the next call"
     assert resident() - before < 16 << 20
+
+
+def some_views(rng, base):
+    """Pieces of one array: forwards, backwards, with steps, empty ones, transposed"""
+    for _ in range(rng.integers(1, 7)):
+        begin, end = sorted(rng.integers(0, len(base) + 1, 2))
+        view = base[begin:end][:: rng.choice([-3, -2, -1, 1, 2, 3])]
+        yield view[: len(view) // 2 * 2].reshape(2, -1).T if rng.integers(2) else view
+
+
+def test_arrays_that_share_memory_are_found():
+    rng, base, found = np.random.default_rng(0), np.zeros(60), []
+    for _ in range(500):
+        arrays = list(some_views(rng, base))
+        pairs = list(combinations(range(len(arrays)), 2))
+        wanted = [pair for pair in pairs if np.shares_memory(*(arrays[i] for i in pair))]
+        pair = _memory.sharing(arrays)
+        assert pair in wanted if wanted else pair is None
+        found.append(bool(wanted))
+    assert 100 < sum(found) < 400, "some of both"
+
+
+def test_arrays_apart_are_not_compared(monkeypatch):
+    monkeypatch.setattr(_memory, "overlap", lambda *_: pytest.fail("by their bounds"))
+    assert _memory.sharing([np.zeros(3) for _ in range(100)]) is None
+    assert _memory.sharing(list(np.zeros((100, 3)))) is None

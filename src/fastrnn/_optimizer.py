@@ -6,7 +6,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import combinations
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ._arguments import Array, as_real, as_size, as_weights, refuse_masked, show_shape
 from ._arrays import Arrays
 from ._clipping import Grads, as_dicts
-from ._memory import flat, overlap, owned
+from ._memory import flat, owned, sharing
 from ._packing import holding
 from ._trainable import Trainable
 
@@ -239,11 +238,9 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
     if len(set(map(id, found.values()))) < len(found):
         raise ValueError("modules: expected each once, got one of them twice")
     weights = [(f"{m}[{n!r}]", w) for m in found for n, w in found[m].parameters().items()]
-    for (name, weight), (other_name, other) in combinations(weights, 2):
-        if overlap(weight, other):
-            raise ValueError(
-                f"modules: expected arrays that share no memory, got {name} and {other_name}"
-            )
+    if pair := sharing([weight for _, weight in weights]):
+        name, other = (weights[place][0] for place in pair)
+        raise ValueError(f"modules: expected arrays that share no memory, got {name} and {other}")
     return tuple(found.values())
 
 
