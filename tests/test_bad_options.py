@@ -94,6 +94,23 @@ def test_what_is_no_number(value):
             call()
 
 
+@pytest.mark.parametrize("value", [np.True_, np.array(True), np.array([True])], ids=repr)
+def test_bools_of_arrays_are_no_numbers(value):
+    with rejects(TypeError, "hidden_size: expected an integer", "True"):
+        fastrnn.LSTM(8, value)
+    with rejects(TypeError, "lr: expected a number", "True"):
+        fastrnn.optim.SGD(fastrnn.Linear(1, 1), lr=value)
+
+
+def test_bools_of_torch_are_no_numbers():
+    torch = pytest.importorskip("torch")
+    with rejects(TypeError, "hidden_size: expected an integer", "got tensor(True)"):
+        fastrnn.LSTM(8, torch.tensor(True))
+    with rejects(TypeError, "dropout: expected a number", "got tensor(True)"):
+        fastrnn.LSTM(8, 5, num_layers=2, dropout=torch.tensor(True))
+    assert fastrnn.LSTM(8, torch.tensor(5)).hidden_size == 5
+
+
 @pytest.mark.parametrize("value", [5, 6, -1])
 def test_proj_size(value):
     with rejects(ValueError, "proj_size: expected", f"got {value}"):

@@ -201,7 +201,7 @@ MOST_INT = (1 << 31) - 1  # that of a C++ int
 def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = MOST_INT) -> int:
     """Return an integer in minimum..maximum; a float or a bool is a TypeError."""
     try:
-        if isinstance(value, (bool, np.bool_)):
+        if _is_bool(value):
             raise TypeError
         size = operator.index(value)
     except TypeError:
@@ -211,6 +211,12 @@ def as_size(name: str, value: Any, minimum: int = 1, maximum: int | None = MOST_
     if maximum is not None and size > maximum:
         raise ValueError(f"{name}: expected an integer <= {maximum}, got {_show(size)}")
     return size
+
+
+def _is_bool(value: Any) -> bool:
+    """Whether it is a bool, or what NumPy or torch has of one, which Python reads as a number."""
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, bool) or (dtype is not None and str(dtype) in ("bool", "torch.bool"))
 
 
 def _show(value: Any) -> str:
@@ -228,7 +234,7 @@ def as_flag(name: str, value: Any) -> bool:
 
 
 # float() takes them: text that is read, complex numbers without their imaginary part, durations.
-_NO_REALS = (bool, np.bool_, str, bytes, np.complexfloating, np.timedelta64)
+_NO_REALS = (str, bytes, np.complexfloating, np.timedelta64)
 
 
 def as_real(
@@ -242,7 +248,7 @@ def as_real(
 ) -> float:
     """Return a finite float, with `infinite` maybe inf, in low..high (without, if `open_high`)."""
     try:
-        if isinstance(value, _NO_REALS):
+        if _is_bool(value) or isinstance(value, _NO_REALS):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError):  # the last is what torch's complex tensors raise
