@@ -166,6 +166,18 @@ def test_training_resumes_from_a_state_dict(rule, steps, dtype):
     assert parts == (wanted if steps else set())
 
 
+@pytest.mark.parametrize("rule", OPTIONS)
+def test_no_count_of_steps_is_too_large_to_resume_from(rule):
+    layer = fastrnn.Linear(2, 3, seed=1)
+    opt = getattr(optim, rule)(layer, **OPTIONS[rule])
+    first, second = random_gradients(layer, 2)
+    opt.step(first)
+    opt.load_state_dict(opt.state_dict() | {"steps": 2**53})
+    opt.step(second)
+    opt.load_state_dict(opt.state_dict())
+    assert opt.state_dict()["steps"] == 2**53
+
+
 def test_a_state_dict_shares_nothing():
     """with the optimizer that it is of, nor with those that load it"""
     layer = fastrnn.Linear(2, 3, seed=1)

@@ -104,7 +104,7 @@ class Optimizer(ABC):
                 for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True)
                 for name, weight in weights.items()
             ]
-            self._steps += 1
+            self._steps = min(self._steps + 1, _MOST_STEPS)
             for change in changes:
                 self._make(change)
 
