@@ -345,6 +345,16 @@ def test_only_files_are_replaced(tmp_path):
     assert sorted((p.name, p.lstat().st_mode) for p in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("end", ["", ".", ".."])
+def test_the_name_of_a_folder_is_none_of_a_file(tmp_path, end):
+    """nor would one be made that is named as the folder that is not there"""
+    path = os.path.join(tmp_path, "folder", end)
+    for use in (fastrnn.Linear(1, 1).save, fastrnn.load):
+        with pytest.raises(ValueError, match="^path: expected the name of a file, got '"):
+            use(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
 def test_links_and_modes(tmp_path):
     (tmp_path / "real").write_bytes(b"")

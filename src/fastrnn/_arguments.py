@@ -288,7 +288,8 @@ def as_path(value: Any, expected: str = "str or os.PathLike[str]") -> str:
     if not isinstance(path, str):
         raise TypeError(f"path: expected {expected}, got {type(value).__name__}")
     try:
-        nameable = path != "" and b"\0" not in os.fsencode(path)
+        # Folders' names end so. realpath drops such ends, and a file would get what is left.
+        nameable = os.path.basename(path) not in ("", ".", "..") and b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         nameable = False
     if not nameable:
