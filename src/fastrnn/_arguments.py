@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from ._hints import names_hint
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -194,7 +195,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(message) from None
 
 
-MOST_SIZE = 1 << 20  # of inputs, units, layers, features: the core's limit
+MOST_SIZE = _core.max_size
 MOST_INT = (1 << 31) - 1  # that of a C++ int
 
 

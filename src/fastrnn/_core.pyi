@@ -21,6 +21,10 @@ _Indices = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[
 
 __version__: str
 max_threads: int
+max_size: int  # of inputs, units, layers, features, and the rows of a stream or a pool
+pad: int  # elements that rows of internal arrays are padded to
+align: int  # bytes that what the core carves from a block is aligned to
+huge_block: int  # bytes from which memory of the core's asks for pages of 2 MB
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

@@ -30,9 +30,6 @@ def flat(array: Array) -> Array:
     return (array if array.flags.carray else array.copy()).reshape(-1)
 
 
-_HUGE = 3 << 19  # bytes, kHugeBlock of system/memory.h
-
-
 def in_large_pages(array: Array) -> Array:
     """Return a copy in memory as large results have it, in pages of 2 MB; a small array itself.
 
@@ -40,7 +37,7 @@ def in_large_pages(array: Array) -> Array:
     from memory of NumPy's and from here: RNN H1024 337 and 250 us, LSTM H1024 1,750 and 1,400. (It
     may be the memory of a result that is gone, up to twice as large.)
     """
-    if array.nbytes < _HUGE:
+    if array.nbytes < _core.huge_block:
         return array
     copy = _core.empty(array.shape, array.dtype)
     copy[...] = array

@@ -11,6 +11,8 @@
 #include "python/results.h"
 #include "registry.h"
 #include "system/limits.h"
+#include "system/memory.h"
+#include "tasks.h"
 #include "threads/threads.h"
 
 namespace fastrnn {
@@ -113,6 +115,10 @@ PYBIND11_MODULE(_core, m) {
   py::detail::npy_api::get();
   m.attr("__version__") = FASTRNN_VERSION;
   m.attr("max_threads") = kMaxThreads;
+  m.attr("max_size") = kMaxSize;
+  m.attr("pad") = kPad;
+  m.attr("align") = kAlign;
+  m.attr("huge_block") = kHugeBlock;
   m.def("isas", &usable_isas);
   m.def("isa", [] { return current_backend().name; });
   m.def("set_isa", &set_isa);

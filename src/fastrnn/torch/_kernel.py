@@ -14,8 +14,6 @@ from ._call import Call, Tensor, state_shape
 
 _core.use_tensors(torch.Tensor, True)
 
-_PAD = 16  # kPad of tasks.h
-_ALIGN = 64  # kAlign of memory.h
 _lock = threading.Lock()
 
 
@@ -116,12 +114,12 @@ class Kernel:
     def reserve_size(self, steps: Any, batch: Any, rows: Any, dropout: float, item: int) -> Any:
         """Elements, of `item` bytes, of the tape of `rows` live rows; as the core lays it out."""
         cell, _, hidden, layers, _, _, proj = self.config
-        per_line = _ALIGN // item
+        pad, per_line = _core.pad, _core.align // item
 
         def lines(size: Any) -> Any:
             return (size + per_line - 1) // per_line * per_line
 
-        pitch = (hidden + _PAD - 1) // _PAD * _PAD
+        pitch = (hidden + pad - 1) // pad * pad
         per_row = (CELLS[cell].saved + self.has_c + (proj > 0)) * pitch
         cells = batch * pitch if self.has_c else 0  # no product with a bool: may be symbolic
         per_sweep = rows * per_row + cells + lines(batch * self.output_size)
