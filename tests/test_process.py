@@ -65,10 +65,10 @@ def test_bad_number_of_threads_is_a_clear_error_at_import(value):
     assert re.search(rf"FASTRNN_NUM_THREADS: expected an integer >= 1, got '{value}'", last)
 
 
-def test_more_threads_than_the_core_counts_is_a_clear_error_at_import():
-    done = python("-c", "import fastrnn", FASTRNN_NUM_THREADS=str(2**31))
+def test_more_threads_than_the_core_takes_is_a_clear_error_at_import():
+    done = python("-c", "import fastrnn", FASTRNN_NUM_THREADS="1025")
     last = done.stderr.strip().splitlines()[-1]
-    assert last.endswith("FASTRNN_NUM_THREADS: expected an integer <= 2147483647, got 2147483648")
+    assert last.endswith("FASTRNN_NUM_THREADS: expected an integer <= 1024, got 1025")
 
 
 def test_number_of_threads():
@@ -106,6 +106,27 @@ def test_threads_of_a_layer():
     assert layer.num_threads is None
     with pytest.raises(ValueError, match="^num_threads: expected an integer >= 1, got 0"):
         layer.num_threads = 0
+
+
+def test_most_threads():
+    """the same wherever they are given"""
+    layer, x = fastrnn.RNN(3, 4, num_threads=_core.max_threads), np.zeros((2, 3), np.float32)
+    assert layer.stream(num_threads=None).num_threads == _core.max_threads
+    weights, before = layer.state_dict(), fastrnn.get_num_threads()
+    for name, use in (
+        ("num_threads", lambda n: fastrnn.RNN(3, 4, num_threads=n)),
+        ("num_threads", lambda n: fastrnn.Linear(3, 4, num_threads=n)),
+        ("num_threads", lambda n: layer.stream(num_threads=n)),
+        ("num_threads", lambda n: fastrnn.StreamPool(layer, 2, num_threads=n)),
+        ("num_threads", lambda n: setattr(layer, "num_threads", n)),
+        ("num_threads", lambda n: fastrnn.functional.rnn(x, weights, num_threads=n)),
+        ("n", fastrnn.set_num_threads),
+    ):
+        for given in (_core.max_threads + 1, 2**31 - 1):
+            message = f"^{name}: expected an integer <= {_core.max_threads}, got {given}$"
+            with pytest.raises(ValueError, match=message):
+                use(given)
+    assert layer.num_threads == _core.max_threads and fastrnn.get_num_threads() == before
 
 
 # info and explain

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import __version__, _core, info
-from ._arguments import MOST_INT
+from ._arguments import MOST_INT, MOST_THREADS
 from ._explain import show
 from ._latency import CELLS
 
@@ -83,7 +84,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument(
         "--threads",
-        type=_positive,
+        type=partial(_positive, most=MOST_THREADS),
         metavar="N",
         help="threads to use at most (all of this process)",
     )
@@ -147,15 +148,13 @@ def _latency(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     return 0
 
 
-def _positive(text: str) -> int:
+def _positive(text: str, most: int = MOST_INT) -> int:
     try:
         number = int(text)
     except ValueError:
         number = 0
-    if not 1 <= number <= MOST_INT:
-        raise argparse.ArgumentTypeError(
-            f"expected an integer from 1 to {MOST_INT}, got {text!r:.80}"
-        )
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(f"expected an integer from 1 to {most}, got {text!r:.80}")
     return number
 
 

@@ -196,6 +196,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
 
 
 MOST_SIZE = _core.max_size
+MOST_THREADS = _core.max_threads
 MOST_INT = (1 << 31) - 1  # that of a C++ int
 
 
@@ -299,8 +300,8 @@ def as_path(value: Any, expected: str = "str or os.PathLike[str]") -> str:
 
 
 def as_threads(name: str, value: Any) -> int:
-    """Return a thread count, 0 standing for None: the library's default."""
-    return 0 if value is None else as_size(name, value)
+    """Return a number of threads, 1 to 1,024, or 0 for None: the library's default."""
+    return 0 if value is None else as_size(name, value, 1, MOST_THREADS)
 
 
 def forms(arrays: Mapping[str, Array]) -> dict[str, Form]:

@@ -51,7 +51,7 @@ class Linear(Module):
         dtype: np.float32 or np.float64, of weights, inputs and results alike.
         seed: integer >= 0 for the initial weights, U(-1/sqrt(I), 1/sqrt(I)) with I = in_features
             as in torch; None draws a fresh one.
-        num_threads: threads a call may use at most, 1 or more; None: `fastrnn.get_num_threads()`.
+        num_threads: threads a call may use at most, 1 to 1,024; None: `fastrnn.get_num_threads()`.
 
     Weights: weight [out_features, in_features], bias [out_features].
 

@@ -39,7 +39,10 @@ class Module(Trainable):
 
     @property
     def num_threads(self) -> int | None:
-        """Threads a call may use at most; None: `fastrnn.get_num_threads()`. May be assigned."""
+        """Threads a call may use at most, 1 to 1,024, or None: `fastrnn.get_num_threads()`.
+
+        May be assigned.
+        """
         return self._threads or None
 
     @num_threads.setter

@@ -194,8 +194,7 @@ class Recurrent(Module, Generic[S]):
 
     def _stream_threads(self, num_threads: int | None) -> int:
         asked = as_threads("num_threads", num_threads)
-        usual = self._threads or _threads.get_num_threads()
-        return asked or min(usual, _core.max_threads)  # a call asked for more takes as many
+        return asked or self._threads or _threads.get_num_threads()
 
     def explain(self, T: int, B: int, training: bool = False) -> Explanation:
         """Say how T steps of B rows would be computed: kernel, split, threads, bytes, floor.

@@ -35,8 +35,8 @@ class StreamPool(_core.StreamPool):
     Args:
         layer: an RNN, LSTM or GRU, not bidirectional.
         capacity: how many streams it can hold, 1 to 1,048,576; their memory is taken now.
-        num_threads: threads that a step may use at most; small steps run on one. None: as many as
-            a call of the layer.
+        num_threads: threads that a step may use at most, 1 to 1,024; small steps run on one. None:
+            as many as a call of the layer.
 
     Raises:
         TypeError: `layer` is no recurrent layer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _core
-from ._arguments import as_size
+from ._arguments import MOST_THREADS, as_threads
 
 _VARIABLE = "FASTRNN_NUM_THREADS"
 
@@ -20,7 +20,7 @@ def _from_environment() -> int:
         count = 0
     if count < 1:
         raise ValueError(f"{_VARIABLE}: expected an integer >= 1, got {text!r}")
-    return as_size(_VARIABLE, count)
+    return as_threads(_VARIABLE, count)
 
 
 _at_import = default = _from_environment()  # 0: all that the process may use
@@ -34,12 +34,13 @@ def set_num_threads(n: int | None) -> None:
     it was then.
 
     Raises:
-        TypeError, ValueError: `n` is no integer, or not in 1..2^31 - 1.
+        TypeError, ValueError: `n` is no integer, or not in 1..1,024, what every `num_threads` of
+            this package takes.
     """
     global default
-    default = _at_import if n is None else as_size("n", n)
+    default = as_threads("n", n) or _at_import
 
 
 def get_num_threads() -> int:
     """Return how many threads a call may use at most; at first, all cores of this process."""
-    return default or _core.available_threads()
+    return default or min(_core.available_threads(), MOST_THREADS)

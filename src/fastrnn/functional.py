@@ -71,7 +71,7 @@ def rnn(
         dropout: probability in 0..1 between layers; with one layer a UserWarning says that it does
             nothing.
         seed: integer >= 0 for the masks of dropout; None draws a fresh one.
-        num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
+        num_threads: threads to use at most, 1 to 1,024; None: `fastrnn.get_num_threads()`.
 
     Returns:
         y [T, B, D * H] (in x's layout) and the final h, shaped like `state`.
@@ -217,7 +217,7 @@ def backward(
         input_grad: whether to compute the gradient of x; False where x is data, which saves time.
         step_norms: whether to tell how large the gradient is at each step, float64 [L * D, T, B],
             as the layers' `backward` does.
-        num_threads: threads to use at most; None: `fastrnn.get_num_threads()`.
+        num_threads: threads to use at most, 1 to 1,024; None: `fastrnn.get_num_threads()`.
 
     Raises:
         TypeError: a wrong dtype; a tape that is none of these; an `input_grad` or `step_norms` that

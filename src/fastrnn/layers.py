@@ -36,7 +36,7 @@ _OPTIONS = """
     orthogonal: make each gate's block of weight_hh orthogonal (Saxe et al. 2014,
         arXiv:1312.6120) instead of torch's default U(-1/sqrt(H), 1/sqrt(H)), which all the rest
         keeps.
-    num_threads: threads a call may use at most, 1 or more; None: `fastrnn.get_num_threads()`.
+    num_threads: threads a call may use at most, 1 to 1,024; None: `fastrnn.get_num_threads()`.
 
 Raises:
     TypeError: an option of a wrong type.

@@ -279,7 +279,7 @@ std::string describe(const Config& c, const char* dtype) {
 
 int threads_of(int asked) {
   if (asked < 0) throw py::value_error("threads: expected 0 or more, got " + std::to_string(asked));
-  return asked ? std::min(asked, kMaxThreads) : available_threads();
+  return std::min(asked ? asked : available_threads(), kMaxThreads);
 }
 
 constexpr Signature<4> kPlainCall = {"plain_call", {"x", "state", "batch_first", "threads"}, 4};
