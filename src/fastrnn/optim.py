@@ -19,7 +19,9 @@ by name, and their gradients, a dict too, at the same place::
 They are NumPy arrays of float32 or float64 that can be written to, of any shape and strides, and
 share no memory with each other. A step changes them where they lie, so the dict has to keep the
 same arrays: assign by `own["embedding"][...] = other`. Pickles and deep copies of an optimizer
-have its arrays, too; put `own` into the same pickle, and both go on with the same ones.
+have its arrays, too; put `own` into the same pickle, and both go on with the same ones. Two
+optimizers of the same arrays do not wait for each other, as two of one layer do: step both in one
+thread.
 
 Options such as `lr` are plain attributes: assign to them for a schedule. To resume training, pickle
 an optimizer together with its modules, or keep its `state_dict` beside theirs (and, with dropout,
