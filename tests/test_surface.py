@@ -1,6 +1,7 @@
 """What the package shows of itself: names, type hints, stated keys."""
 
 import inspect
+import pickle
 import pydoc
 import re
 import typing
@@ -19,6 +20,11 @@ def test_a_star_brings_what_the_module_is_for(module):
     assert found.keys() - {"__builtins__"} == set(getattr(fastrnn, module).__all__)
     assert all(getattr(v, "__module__", "").startswith("fastrnn.") for v in
                (found[name] for name in found if name != "__builtins__"))  # fmt: skip
+
+
+def test_a_stream_is_named_as_it_is_imported():
+    assert repr(type(fastrnn.GRU(2, 3).stream())) == "<class 'fastrnn.Stream'>"
+    assert pickle.loads(pickle.dumps(fastrnn.Stream)) is fastrnn.Stream
 
 
 def test_every_cell_is_everywhere():

@@ -26,6 +26,7 @@ from ._tensors import load_metadata, load_tensors, save_tensors
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
 
+Stream.__module__ = __name__  # what type() and help show; unlike others it has no source to look up
 _core.isa()  # a FASTRNN_ISA that cannot be used is an error now, not in the middle of things
 
 __all__ = [
