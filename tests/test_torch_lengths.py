@@ -113,7 +113,8 @@ def test_a_row_without_steps_keeps_its_state(name):
 @pytest.mark.parametrize(
     "given",
     [list, tuple, np.array, lambda n: np.array(n[::-1], ">i4")[::-1],
-     lambda n: torch.tensor(n, dtype=torch.int32),
+     lambda n: torch.tensor(n, dtype=torch.int32), lambda n: torch.tensor(n, dtype=torch.uint64),
+     lambda n: np.array(n, ">u8"),
      lambda n: torch.tensor(n).repeat_interleave(2)[::2]],
 )  # fmt: skip
 def test_lengths_come_as_anything_with_integers(given):
@@ -138,6 +139,8 @@ def test_lengths_come_as_anything_with_integers(given):
         ),
         ([1, 2, 6], ValueError, r"lengths: expected values in 0..T = 5, got 6 at row 2"),
         ([1, -1, 5], ValueError, r"lengths: expected values in 0..T = 5, got -1 at row 1"),
+        (np.array([1, 2**63, 3], ">u8"), ValueError, f"values <= {2**63 - 1}, got {2**63}"),
+        (torch.tensor([2**64 - 1], dtype=torch.uint64), ValueError, f"lengths: .* got {2**64 - 1}"),
         ([1.0, 2.0, 3.0], TypeError, "lengths: expected integers, got torch.float32"),
         ([True, True, False], TypeError, "lengths: expected integers, got torch.bool"),
         ("123", TypeError, r"lengths: expected integers \[B\], got str"),

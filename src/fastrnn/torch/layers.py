@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from .._arguments import refuse_masked
 from ._autocast import entered, is_autocast_enabled, left
-from ._autograd import exporting, taken_apart, transformed
+from ._autograd import exporting, recording, taken_apart, transformed
 from ._call import BATCH, PACKED, TIME, UNBATCHED, Call
 from ._modules import (
     ForeignTensorsError,
@@ -194,7 +194,12 @@ def _as_lengths(value: Any, input: Any) -> Any:
             "lengths: expected None, except for a padded batch [T, B, input] or [B, T, input]"
         )
     refuse_masked("lengths", value)
+    if type(value) is torch.Tensor and value.dtype is torch.uint64 and value.is_cpu:
+        value = value if recording() else value.numpy()
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        most = int(value.max(initial=0))
+        if most > 2**63 - 1:  # a cast would make it negative
+            raise ValueError(f"lengths: expected values <= {2**63 - 1}, got {most}")
         value = value.astype(np.int64)  # any byte order and strides
     try:
         lengths = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
