@@ -2,7 +2,7 @@
 //
 // A pass comes in by one of three ways, each of which checks whatever it is given:
 // - plain_call.cpp: arrays that are read as they lie, without lengths and dropout. None is returned for all others.
-// - bind_network.cpp: what Python then made of them (fastrnn/_engine.py): sequences [T, B, n] of any strides, arrays
+// - bind_network.cpp: what Python then made of them (fastrnn/_binding.py): sequences [T, B, n] of any strides, arrays
 //   for the results, lengths, dropout.
 // - bind_follower.cpp: tensors of torch, and weights that are somebody else's.
 // Steps come in by bind_stream.cpp and bind_pool.cpp, products by bind_dense.cpp.
