@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _safetensors
+from fastrnn import _safetensors_writer
 from support import DTYPES, KINDS, assert_same_bits, net_of, problem, run
 from weight_files import assemble, entry, header_of
 
@@ -91,7 +91,7 @@ def test_several_modules(reader, tmp_path):
 
 
 def test_a_file_without_tensors(tmp_path):
-    _safetensors.write(tmp_path / "empty", {}, {})
+    _safetensors_writer.write(tmp_path / "empty", {}, {})
     assert fastrnn.load_tensors(tmp_path / "empty") == {}
     with pytest.raises(ValueError, match=r"^prefix: expected the start .*, got 'lstm\.'"):
         fastrnn.load_tensors(tmp_path / "empty", "lstm.")
@@ -134,13 +134,13 @@ def test_every_tensor_is_aligned(tmp_path):
 
 
 def test_as_many_axes_as_numpy_has(tmp_path):
-    _safetensors.write(tmp_path / "deep", {"x": np.ones(32 * (1,), np.float32)}, {})
+    _safetensors_writer.write(tmp_path / "deep", {"x": np.ones(32 * (1,), np.float32)}, {})
     assert fastrnn.load_tensors(tmp_path / "deep")["x"].shape == 32 * (1,)
 
 
 def test_a_file_of_other_origin(reader, tmp_path):
     layer = fastrnn.RNN(2, 3)
-    _safetensors.write(tmp_path / "bare", layer.state_dict(), {})
+    _safetensors_writer.write(tmp_path / "bare", layer.state_dict(), {})
     with pytest.raises(ValueError, match=r"bare: .*no architecture.*load_tensors"):
         fastrnn.load(tmp_path / "bare")
     again = fastrnn.RNN(2, 3)
@@ -213,7 +213,7 @@ def test_names_that_are_not_text(tmp_path):
 
 def test_a_header_nobody_could_read(tmp_path, monkeypatch):
     layer = fastrnn.Linear(2, 2)
-    monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)
+    monkeypatch.setattr(_safetensors_writer, "MOST_HEADER", 64)
     with pytest.raises(ValueError, match="^modules: expected names that fit a header of 64 bytes"):
         layer.save(tmp_path / "f")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn import _safetensors
+from fastrnn import _safetensors, _safetensors_writer
 from weight_files import assemble, entry
 
 HUGE = 2**62
@@ -103,7 +103,7 @@ def saved(tmp_path, edit):
     metadata = {"format": "fastrnn", "format_version": "1"} | layer._architecture()
     tensors = layer.state_dict()
     edit(metadata, tensors)
-    _safetensors.write(path, tensors, metadata)
+    _safetensors_writer.write(path, tensors, metadata)
     return path
 
 
@@ -282,6 +282,6 @@ def test_bytes_are_told_to_the_last(tmp_path):
 
 @pytest.mark.parametrize("tensors", [{}, {"weight": np.ones((1, 1), np.float32)}])
 def test_metadata_of_no_module(tensors, tmp_path):
-    fastrnn.save_tensors(tmp_path / "f", tensors, _safetensors.FORMAT)
+    fastrnn.save_tensors(tmp_path / "f", tensors, _safetensors_writer.FORMAT)
     with pytest.raises(ValueError, match="f: expected at least one module in the metadata, got no"):
         fastrnn.load(tmp_path / "f")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _safetensors
+from fastrnn import _safetensors_writer
 from support import assert_same_bits, random
 from weight_files import header_of
 
@@ -265,9 +265,9 @@ def test_too_many_names(monkeypatch):
     buffer = io.BytesIO()
     fastrnn.save_tensors(buffer, TENSORS)
     size = int.from_bytes(buffer.getvalue()[:8], "little")
-    monkeypatch.setattr(_safetensors, "MOST_HEADER", size)
+    monkeypatch.setattr(_safetensors_writer, "MOST_HEADER", size)
     fastrnn.save_tensors(io.BytesIO(), TENSORS)
-    monkeypatch.setattr(_safetensors, "MOST_HEADER", size - 1)
+    monkeypatch.setattr(_safetensors_writer, "MOST_HEADER", size - 1)
     expected = f"^tensors: expected names that fit a header of {size - 1} bytes, got {size}$"
     with pytest.raises(ValueError, match=expected):
         fastrnn.save_tensors(io.BytesIO(), TENSORS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _safetensors, _saving
+from fastrnn import _safetensors_writer, _saving
 from support import assert_same_bits, random
 from weight_files import assemble, entry, header_of
 
@@ -199,6 +199,6 @@ def test_names_made_to_take_time():
 
 
 def test_a_header_nobody_could_read(monkeypatch):
-    monkeypatch.setattr(_safetensors, "MOST_HEADER", 64)
+    monkeypatch.setattr(_safetensors_writer, "MOST_HEADER", 64)
     with pytest.raises(ValueError, match="^modules: expected names that fit a header of 64 bytes"):
         fastrnn.save(io.BytesIO(), {"a": NORM})

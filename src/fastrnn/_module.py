@@ -15,7 +15,7 @@ from ._arguments import Array, as_flag, as_threads
 from ._memory import owned, read_only
 from ._packing import Packing
 from ._replacing import Target
-from ._safetensors import FORMAT, write
+from ._safetensors_writer import FORMAT, write
 from ._trainable import Editable, Trainable
 
 M = TypeVar("M", bound="Module")  # typing.Self, which Python 3.10 has not

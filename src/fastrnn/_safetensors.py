@@ -6,9 +6,7 @@ Little-endian throughout. The JSON maps each tensor's name to its dtype, shape a
 Nothing in a file is believed: every number is checked before memory is taken for it, by the code
 below, whoever reads the bytes afterwards. Those of F32 and F64 in a file the `safetensors` package
 reads where it is installed (it maps the file); all others one read per tensor straight into its
-array. Writing is always done here:
-the package keeps metadata in a hash map, so that its files differ from run to run, and its
-signature differs between versions.
+array. _safetensors_writer.py writes files.
 """
 
 from __future__ import annotations
@@ -24,18 +22,15 @@ from typing import IO, Any, NoReturn, TypeAlias
 import numpy as np
 
 from ._arguments import Array, Shape, as_path
-from ._halves import HALVES, halved, widened
-from ._replacing import Target, writing
+from ._halves import HALVES, widened
 
 Path: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Path | bytes | bytearray | memoryview  # a file, or what one holds
 
-FORMAT = {"format": "fastrnn", "format_version": "1"}  # metadata of the files written here
 MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
 _MOST_BYTES = 2**63 - 1
 MOST_AXES = 32  # NumPy 1's
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
-_WRITTEN = {8: "F64", 4: "F32", 2: "F16"}  # by the bytes of a value
 # What other dtypes of the format weigh, so that a file that also holds them is still understood.
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16,
@@ -281,46 +276,3 @@ def _read_plain(header: Header, wanted: Mapping[str, Entry]) -> dict[str, Array]
                     raise ValueError(f"{header.path}: {name!r}: the file ends in its middle")
                 left = left[count:]
     return arrays
-
-
-def write(
-    path: Target,
-    tensors: Mapping[str, Array],
-    metadata: dict[str, str],
-    what: str = "modules",
-    compact: bool = False,
-) -> None:
-    """Write a safetensors file: the same bytes for the same content, and all of it or nothing.
-
-    For a path it is written beside its place and renamed, so that a reader, a full disk or a crash
-    never leaves half a file there. The widest come first: every tensor is then aligned.
-    `compact`: float32 in two bytes a value where nothing is lost. `what` is the argument that the
-    names come from.
-    """
-    stored = {name: _stored(array, compact) for name, array in tensors.items()}
-    names = sorted(stored, key=lambda name: -stored[name][1].itemsize)
-    entries: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    at = 0
-    for name in names:
-        dtype, array = stored[name]
-        end = at + array.nbytes
-        entries[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > MOST_HEADER:  # nobody could read it
-        raise ValueError(
-            f"{what}: expected names that fit a header of {MOST_HEADER} bytes, got {len(text)}"
-        )
-    with writing(path) as put:
-        put(memoryview(len(text).to_bytes(8, "little") + text))
-        for name in names:
-            array = stored[name][1]
-            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            put(little.reshape(-1).view(np.uint8).data)
-
-
-def _stored(array: Array, compact: bool) -> tuple[str, Array]:
-    """Return the dtype that an array has in a file, and its values as they lie there."""
-    dtype = _WRITTEN[array.itemsize]
-    return halved(array) if compact and dtype == "F32" else (dtype, array)

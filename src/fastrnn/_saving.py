@@ -12,16 +12,8 @@ from ._linear import Linear
 from ._module import Module
 from ._recurrent import Recurrent
 from ._replacing import Target
-from ._safetensors import (
-    FORMAT,
-    Entry,
-    Header,
-    Source,
-    dtype_read,
-    read_header,
-    read_tensors,
-    write,
-)
+from ._safetensors import Entry, Header, Source, dtype_read, read_header, read_tensors
+from ._safetensors_writer import FORMAT, write
 from ._spec import Spec
 from ._tensors import as_metadata, as_tensors, check_text
 from .layers import GRU, LSTM, RNN

@@ -10,7 +10,8 @@ import numpy as np
 
 from ._arguments import FLOATS, Array, as_flag, as_floats
 from ._replacing import Target
-from ._safetensors import MOST_AXES, Header, Source, read_header, read_tensors, write
+from ._safetensors import MOST_AXES, Header, Source, read_header, read_tensors
+from ._safetensors_writer import write
 
 _FLOATS = (np.dtype(np.float16), *FLOATS)
 
