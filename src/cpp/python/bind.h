@@ -110,13 +110,6 @@ void check_tape(const AnyNetwork& any, const AnyTape& tape);
 // Refuses a network that cannot be streamed.
 void check_streams(const AnyNetwork& any);
 
-// Refuses more steps or rows than the core counts.
-void check_size(const char* name, int64_t steps, int64_t batch);
-
-// A copy of lengths [batch], each in 0..steps. Copied before they are looked at: another thread may write to them.
-std::vector<int64_t> checked_lengths(const int64_t* given, int64_t steps, int64_t batch);
-double checked_dropout(double p);
-
 // T of a pointer to a Network<T>, a Tape<T> or a Dense<T>.
 template <template <class> class Typed, class T>
 T element_in(const Typed<T>&);
@@ -130,17 +123,5 @@ auto with_dtype(const std::string& name, Visit visit) {
   if (name == "float64") return visit(double{});
   throw pybind11::value_error("dtype: expected float32 or float64, got '" + name + "'");
 }
-
-// A value_error names what is wrong.
-Config checked_config(const std::string& cell, int input, int hidden, int layers, bool bias, bool bidirectional,
-                      int projection);
-
-bool same(const Config& a, const Config& b);
-
-// What a message calls a network: "lstm(64, 128, num_layers=2) in float32".
-std::string describe(const Config& c, const char* dtype);
-
-// The threads a call asked for; 0: all that the process may use.
-int threads_of(int asked);
 
 }  // namespace fastrnn

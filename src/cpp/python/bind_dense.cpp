@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "python/bind.h"
+#include "python/checks.h"
 #include "python/in_out.h"
 #include "python/method.h"
 #include "python/plain.h"

@@ -2,15 +2,15 @@
 // is checked here, since operators may be called with anything; modules look again only when this refuses.
 #include <pybind11/stl.h>
 
-#include <cstring>
 #include <optional>
 
 #include "network/unpacked.h"
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/checks.h"
 #include "python/followed.h"
 #include "python/method.h"
-#include "python/results.h"
+#include "python/reserve.h"
 #include "python/torch_call.h"
 #include "python/unlocked.h"
 #include "registry.h"
@@ -67,7 +67,7 @@ class Pass {
   py::list backward(py::handle output, const Tensor& saved, const py::sequence& weights, const py::tuple& upstream,
                     const py::tuple& wanted, const Lease* lease) {
     take_output(output);
-    const Tensor reserve = aligned(saved);
+    const Tensor reserve = aligned_tape<T>(saved);
     if (!lease) take_weights(weights);
     Gradients<T> g = {};
     g.threads = call_.threads;
@@ -87,11 +87,11 @@ class Pass {
     std::vector<T*> gradients;
     each_shape(config_, cell().gates, [&](const Shape& shape) {
       py::object dw = py::none();
-      if (all) gradients.push_back(placed(gradient(shape), dw));
+      if (all) gradients.push_back(placed(fresh_gradient<T>(x_, shape), dw));
       results.append(std::move(dw));
     });
     g.weights = all ? gradients.data() : nullptr;
-    check_reserve(reserve);
+    check_reserve(reserve, reserve_bytes(config_, cell(), sequence_));
     const char* const tape = reserve.data<const char>();
     const Unlocked unlocked;
     if (lease) {
@@ -120,8 +120,8 @@ class Pass {
     // nobody touches takes no page.
     Sequence<T> whole = sequence_;
     if (call_.lengths) whole.lengths = nullptr;
-    const Tensor reserve = tape(reserve_bytes(config_, cell(), whole) / sizeof(T));
-    check_reserve(reserve);
+    const Tensor reserve = fresh_tape<T>(x_, reserve_bytes(config_, cell(), whole) / sizeof(T));
+    check_reserve(reserve, reserve_bytes(config_, cell(), sequence_));
     std::shared_ptr<const Network<T>> network;
     {
       const Unlocked unlocked;
@@ -139,30 +139,6 @@ class Pass {
     return reserve.object();
   }
 
-  // A large tape or gradient of a weight lies in memory of ours, in pages of 2 MB, which is there since the step
-  // before. ms in torch's memory / in ours. The tape of LSTM T100 B64 H256 (Emerald Rapids), more than called with
-  // NumPy: where the two take turns 0.8 to 3.0 / 0.3 to 0.9, where torch's own layer does as well, which gives memory
-  // back to the system, 5.5 and 7.2 / 1.4 and 4.4. Gradients of twenty steps of LSTMCell 1024, 33 MB each (Zen 4, one
-  // thread): two rows 492 / 227, 64 rows 903 / 660. y and dx, which somebody may want to resize, gained nothing.
-  Tensor tape(size_t n) const {
-    return n * sizeof(T) < kHugeBlock ? x_.fresh({1, {int64_t(n)}}) : tensor_in(tape_array<T>(n));
-  }
-  Tensor gradient(const Shape& shape) const {
-    const auto rows = shape.size[0], columns = shape.dims == 2 ? shape.size[1] : 1;
-    if (size_t(rows) * size_t(columns) * sizeof(T) < kHugeBlock) return x_.fresh(shape);
-    return tensor_in(gradient_array<T>({shape.dims, {ssize_t(rows), ssize_t(columns)}}));
-  }
-
-  // A tape where forward would have put it: hooks of saved tensors may bring it back from a file, to any place.
-  Tensor aligned(const Tensor& saved) const {
-    const bool there = reinterpret_cast<uintptr_t>(saved.data<char>()) % kAlign == 0;
-    if (there || saved.dims() != 1 || !saved.contiguous() || !saved.is(Tensor::Kind::floating, 8 * sizeof(T)))
-      return saved;
-    Tensor copy = tape(size_t(saved.size(0)));
-    std::memcpy(copy.data<char>(), saved.data<const char>(), size_t(saved.size(0)) * sizeof(T));
-    return copy;
-  }
-
   std::shared_ptr<const Network<T>> leased(const Lease& lease) const {
     const Config& theirs = *visit_made(lease.network, "lease", [](const auto& network) { return &network->config(); });
     const auto* const network = std::get_if<std::shared_ptr<const Network<T>>>(&lease.network);
@@ -174,17 +150,6 @@ class Pass {
 
   std::shared_ptr<const Network<T>> follow() {
     return any_.of<T>().follow(backend_, weights_->data(), sequence_.steps, sequence_.batch, call_.threads);
-  }
-
-  void check_reserve(const Tensor& reserve) const {
-    const size_t needed = reserve_bytes(config_, cell(), sequence_);
-    const bool placed = reinterpret_cast<uintptr_t>(reserve.data<char>()) % kAlign == 0;
-    const bool flat = reserve.dims() == 1 && reserve.contiguous();
-    const size_t bytes = flat ? size_t(reserve.size(0)) * size_t(reserve.bits() / 8) : 0;
-    if (!flat || !placed || bytes < needed) {
-      throw std::invalid_argument("reserve: expected " + std::to_string(needed) + " bytes, got " +
-                                  std::to_string(bytes) + (placed ? "" : " at a place that is no multiple of 64"));
-    }
   }
 
   const CellKernels<T>& cell() const { return kernels_of<T>(backend_).cells[int(config_.cell)]; }

@@ -5,6 +5,7 @@
 
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/checks.h"
 #include "python/unlocked.h"
 #include "registry.h"
 #include "system/kernel_mode.h"

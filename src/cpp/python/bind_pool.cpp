@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "python/bind.h"
+#include "python/checks.h"
 #include "python/claim.h"
 #include "python/integers.h"
 #include "python/method.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "python/bind.h"
+#include "python/checks.h"
 #include "python/claim.h"
 #include "python/integers.h"
 #include "python/method.h"

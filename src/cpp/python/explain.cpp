@@ -3,6 +3,7 @@
 
 #include "python/arrays.h"
 #include "python/bind.h"
+#include "python/checks.h"
 
 namespace fastrnn {
 namespace {

@@ -1,6 +1,6 @@
 // Tensors of PyTorch without its headers: read by the table of functions that torch hands out for DLPack 1.3 (55 ns for
 // all there is to know; data_ptr() alone takes 100), by a tensor's attributes where torch is older than 2.10; made by
-// its new_empty, but for large tapes (bind_follower.cpp).
+// its new_empty, but for large tapes (reserve.h).
 #pragma once
 
 #include <pybind11/pybind11.h>

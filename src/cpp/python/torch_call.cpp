@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "python/bind.h"
+#include "python/checks.h"
 #include "python/refuse.h"
 
 namespace fastrnn {
