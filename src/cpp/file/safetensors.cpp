@@ -32,14 +32,14 @@ uint64_t element_bytes(const std::string& dtype) {
   return 0;
 }
 
-std::string called(const std::string& name) { return "tensor '" + shown(name, 200) + "'"; }
+std::string name_text(const std::string& name) { return "tensor '" + shown(name, 200) + "'"; }
 
 uint64_t bytes_of(const StoredTensor& t) {
   uint64_t bytes = element_bytes(t.dtype);
-  if (!bytes) throw FormatError(called(t.name) + ": unknown dtype '" + shown(t.dtype, 32) + "'");
+  if (!bytes) throw FormatError(name_text(t.name) + ": unknown dtype '" + shown(t.dtype, 32) + "'");
   for (const int64_t n : t.shape) {
     if (n && bytes > UINT64_MAX / uint64_t(n))
-      throw FormatError(called(t.name) + ": its shape has more than 2^64 bytes");
+      throw FormatError(name_text(t.name) + ": its shape has more than 2^64 bytes");
     bytes *= uint64_t(n);
   }
   return bytes;
@@ -73,7 +73,7 @@ StoredTensor read_tensor(JsonReader& json, std::string name) {
   } while (json.take(','));
   json.expect('}');
   if (!has_dtype || !has_shape || !has_offsets) {
-    throw FormatError(called(tensor.name) + ": expected dtype, shape and data_offsets");
+    throw FormatError(name_text(tensor.name) + ": expected dtype, shape and data_offsets");
   }
   return tensor;
 }
@@ -194,7 +194,8 @@ void Safetensors::read_header(const char* header, size_t bytes, uint64_t data_by
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (!by_name_.emplace(tensors_[i].name, i).second) throw FormatError(called(tensors_[i].name) + ": a second time");
+    if (!by_name_.emplace(tensors_[i].name, i).second)
+      throw FormatError(name_text(tensors_[i].name) + ": a second time");
   }
   check_layout(data_bytes);
 }
@@ -202,7 +203,7 @@ void Safetensors::read_header(const char* header, size_t bytes, uint64_t data_by
 void Safetensors::check_layout(uint64_t data_bytes) const {
   uint64_t end = 0;
   for (const StoredTensor& t : tensors_) {
-    const std::string where = called(t.name) + ": bytes " + std::to_string(t.begin) + " to " + std::to_string(t.end);
+    const std::string where = name_text(t.name) + ": bytes " + std::to_string(t.begin) + " to " + std::to_string(t.end);
     if (t.end < t.begin) throw FormatError(where + " end before they begin");
     if (t.end > data_bytes)
       throw FormatError(where + " of " + std::to_string(data_bytes) + ": past the end of the file");

@@ -34,9 +34,10 @@ void product_part(const Kernels<T>& kernels, ProductTask<T> task, Rows<const T> 
   }
 }
 
-// sums[j] of `rows` rows, for j in [begin, end): in blocks, as every sum over rows. `block`: as long as sums.
+// sums[j] of `rows` rows, for j in [begin, end): in blocks, as every sum over rows. `block`: as long as sums. The
+// kernel column_sums adds in the same order, but whole vectors alone: rows of dy, not padded, may end within one.
 template <class T>
-void column_sums(const T* values, int columns, int rows, int begin, int end, T* block, T* sums) {
+void unpadded_column_sums(const T* values, int columns, int rows, int begin, int end, T* block, T* sums) {
   std::fill(sums + begin, sums + end, T(0));
   for (ptrdiff_t first = 0; first < rows; first += kSumBlock) {
     std::fill(block + begin, block + end, T(0));
@@ -67,14 +68,14 @@ void Dense<T>::pack(const T* weight, const T* bias) {
 
 template <class T>
 bool Dense<T>::take(const T* weight, const T* bias, int64_t rows) {
-  if (!suits_unpacked(rows)) return false;
+  if (!reads_unpacked(rows)) return false;
   set(weight, bias);
   return true;
 }
 
 // (Smaller weights are packed in no time, and have too few columns for all threads.)
 template <class T>
-bool Dense<T>::suits_unpacked(int64_t rows) const {
+bool Dense<T>::reads_unpacked(int64_t rows) const {
   if (rows < 1 || output_ < kPad) return false;
   return rows <= kernels_.group_rows || (rows <= kMostUnpackedRows && weight_bytes() >= kWorthReadingTogether);
 }
@@ -139,7 +140,7 @@ void Dense<T>::product(const ProductTask<T>& task, const T* in, T* out, int rows
 
 template <class T>
 void Dense<T>::run(const T* x, T* y, int rows, int threads) const {
-  if (!forward_ready_ && suits_unpacked(rows)) return run_unpacked(x, y, rows, threads);
+  if (!forward_ready_ && reads_unpacked(rows)) return run_unpacked(x, y, rows, threads);
   pack_forward();
   product(forward_task(), x, y, rows, threads);
 }
@@ -230,7 +231,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
   if (dx) {
     const int offset = 0;
     ProductTask<T> task = {nullptr, nullptr, 1, output_, &offset, nullptr, nullptr, input_, false};
-    if (!backward_ready_ && suits_unpacked(rows)) {
+    if (!backward_ready_ && reads_unpacked(rows)) {
       task.unpacked = raw_;
     } else {
       pack_backward();
@@ -254,7 +255,7 @@ void Dense<T>::backward(const T* x, const T* dy, T* dx, T* dweight, T* dbias, in
     task.rows = rows, task.right = &right, task.rights = 1;
     task.bytes = sizeof(T) * size_t(output_) * size_t(input_);
     task.scratch = scratch + size_t(team.rank) * kOuterScratch<T>;
-    if (dbias) column_sums(dy, output_, rows, task.row_begin, task.row_end, sums, dbias);
+    if (dbias) unpadded_column_sums(dy, output_, rows, task.row_begin, task.row_end, sums, dbias);
     kernels_.outer(task);
   });
 }

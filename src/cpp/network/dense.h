@@ -32,7 +32,7 @@ class Dense {
   int output() const { return output_; }
 
  private:
-  bool suits_unpacked(int64_t rows) const;
+  bool reads_unpacked(int64_t rows) const;
   size_t weight_bytes() const { return size_t(input_) * size_t(output_) * sizeof(T); }
   void set(const T* weight, const T* bias);
   void pack_bias(T* bias) const;  // [padded(O)]

@@ -15,12 +15,12 @@ namespace fastrnn {
 namespace {
 
 // Elements that are worth a thread of their own: a region costs 1 to 5 us, and Adam takes some 30 for so many.
-constexpr ptrdiff_t kWorthAThread = ptrdiff_t(1) << 15;
+constexpr ptrdiff_t kWorthAnotherThread = ptrdiff_t(1) << 15;
 
 // part(begin, end) of n elements, by several threads if there are many.
 template <class Part>
 void in_parts(ptrdiff_t n, int threads, Part part) {
-  const int workers = int(std::clamp<ptrdiff_t>(n / kWorthAThread, 1, threads_of(threads)));
+  const int workers = int(std::clamp<ptrdiff_t>(n / kWorthAnotherThread, 1, threads_of(threads)));
   const Unlocked unlocked;
   parallel(workers, [&](const Team& team) {
     const OptimizerMode mode;
@@ -69,12 +69,12 @@ double all_squares(const py::array& values, int threads) {
     const ssize_t n = values.size();
     const T* const data = contiguous<T>(values, "values", {n});
     const auto sum_of_squares = kernels_of<T>(current_backend()).sum_of_squares;
-    std::vector<double> sums(size_t(n / kWorthAThread + 1));
-    in_parts(ptrdiff_t(sums.size()) * kWorthAThread, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
-      const ptrdiff_t last = (end + kWorthAThread - 1) / kWorthAThread;
-      for (ptrdiff_t b = (begin + kWorthAThread - 1) / kWorthAThread; b < last; ++b) {
-        const ptrdiff_t from = b * kWorthAThread;
-        sums[size_t(b)] = sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAThread, n - from));
+    std::vector<double> sums(size_t(n / kWorthAnotherThread + 1));
+    in_parts(ptrdiff_t(sums.size()) * kWorthAnotherThread, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
+      const ptrdiff_t last = (end + kWorthAnotherThread - 1) / kWorthAnotherThread;
+      for (ptrdiff_t b = (begin + kWorthAnotherThread - 1) / kWorthAnotherThread; b < last; ++b) {
+        const ptrdiff_t from = b * kWorthAnotherThread;
+        sums[size_t(b)] = sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAnotherThread, n - from));
       }
     });
     return std::accumulate(sums.begin(), sums.end(), 0.0);

@@ -181,7 +181,7 @@ void restore(StreamPool<T>& pool, const std::vector<int64_t>& ids, const std::ve
 }
 
 // By any thread: the number of streams changes only where the GIL is held.
-std::string shown(const AnyPool& any) {
+std::string repr_of(const AnyPool& any) {
   if (!any.network) return "<StreamPool, never initialised>";
   return looked_at(any, [&](auto& p) {
     return "<StreamPool of " + describe(any.network->config(), any.network->dtype()) + ": " + std::to_string(p.size()) +
@@ -278,7 +278,7 @@ void bind_pool(py::module_& m) {
            })
       .def_property_readonly(
           "ids", [](AnyPool& any) { return claimed(any, [](auto& p) { return ids_in(p); }); }, kIdsDoc)
-      .def("__repr__", [](const AnyPool& any) { return shown(any); })
+      .def("__repr__", [](const AnyPool& any) { return repr_of(any); })
       .def("__len__", [](AnyPool& any) { return claimed(any, [](auto& p) { return p.size(); }); })
       .def("__contains__",
            [](AnyPool& any, int64_t id) { return claimed(any, [&](auto& p) { return p.find(id) >= 0; }); })

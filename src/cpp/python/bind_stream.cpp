@@ -139,7 +139,7 @@ py::array_t<int64_t> step_times(Stream<T>& s, const py::object& block, int64_t c
   return times;
 }
 
-std::string shown(const AnyStream& any) {
+std::string repr_of(const AnyStream& any) {
   if (!any.network) return "<Stream, never initialised>";
   const int batch = looked_at(any, [](auto& s) { return s.batch(); });
   return "<Stream of " + describe(any.network->config(), any.network->dtype()) +
@@ -253,7 +253,7 @@ void bind_stream(py::module_& m) {
           kStateDoc)
       .def("__copy__", &copy)
       .def("__deepcopy__", [](AnyStream& any, const py::handle&) { return copy(any); })
-      .def("__repr__", [](const AnyStream& any) { return shown(any); })
+      .def("__repr__", [](const AnyStream& any) { return repr_of(any); })
       .def("_step_times",
            [](AnyStream& any, const py::object& block, int64_t count) {
              return claimed(any, [&](auto& s) { return step_times(s, block, count); });
