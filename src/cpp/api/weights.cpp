@@ -9,12 +9,6 @@ namespace {
 
 [[noreturn]] void wrong(const std::string& message) { throw Failure{FASTRNN_FORMAT, message}; }
 
-std::string shape_text(const int64_t* shape, size_t rank) {
-  std::string text = "[";
-  for (size_t i = 0; i < rank && i < 8; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + (rank > 8 ? ", ...]" : "]");
-}
-
 void view(const Safetensors& file, const StoredTensor& t, fastrnn_tensor* out) {
   *out = {t.name.c_str(), t.dtype.c_str(), file.data(t), size_t(t.bytes()), t.shape.data(), int32_t(t.shape.size())};
 }
@@ -94,7 +88,7 @@ const StoredTensor& stored(const Safetensors& file, const std::string& name, int
   }
   if (t.shape.size() != size_t(rank) || std::memcmp(t.shape.data(), shape, size_t(rank) * sizeof *shape) != 0) {
     wrong(name + ": expected shape " + shape_text(shape, size_t(rank)) + ", got " +
-          shape_text(t.shape.data(), t.shape.size()));
+          shape_text(t.shape.data(), t.shape.size(), 8));
   }
   return t;
 }

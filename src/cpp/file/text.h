@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,5 +14,13 @@ size_t utf8_bytes(std::string_view text);
 // What a message shows of a text: at most `most` bytes of it, up to the end of a character.
 size_t shown_bytes(const char* text, size_t bytes, size_t most);
 std::string shown(const std::string& text, size_t most);
+
+// What a message calls a shape: "[3, 4]". At most `most` sizes of it, since a file may say thousands.
+template <class Size>
+std::string shape_text(const Size* sizes, size_t n, size_t most = SIZE_MAX) {
+  std::string text = "[";
+  for (size_t i = 0; i < n && i < most; ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
+  return text + (n > most ? ", ...]" : "]");
+}
 
 }  // namespace fastrnn

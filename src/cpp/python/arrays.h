@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 
+#include "file/text.h"
 #include "python/refuse.h"
 #include "tasks.h"
 

@@ -17,13 +17,6 @@ inline std::string type_name(py::handle object) { return py::str(py::type::of(ob
   throw py::type_error(expected + ", got " + type_name(got));
 }
 
-template <class Size>
-std::string shape_text(const Size* sizes, size_t n) {
-  std::string text = "[";
-  for (size_t i = 0; i < n; ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
-  return text + "]";
-}
-
 inline int within(int value, int least, int most, const char* name) {
   if (value >= least && value <= most) return value;
   throw py::value_error(std::string(name) + ": expected an integer from " + std::to_string(least) + " to " +

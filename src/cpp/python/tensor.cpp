@@ -1,5 +1,6 @@
 #include "python/tensor.h"
 
+#include "file/text.h"
 #include "python/refuse.h"
 
 namespace fastrnn {
