@@ -1,6 +1,8 @@
 // The weights of one direction of one layer, packed for the sweep. Packing for backward waits until a backward asks.
 #pragma once
 
+#include <atomic>
+
 #include "network/bf16.h"
 #include "network/config.h"
 #include "system/memory.h"
@@ -45,7 +47,9 @@ struct PackedWeights {
   T *w, *u, *bias, *projection;                 // as in ForwardTask
   T *wt, *ut, *projection_t;                    // as in BackwardTask; wt is W as pack_columns leaves it
   uint32_t *w_bf16, *u_bf16, *projection_bf16;  // as in Bf16Weights
-  bool is_bf16 = false;                         // which are then packed and used
+  // Whether these are packed and used. How many threads may pack is planned before the lock is taken, when another
+  // thread may be packing already: what it finds may come too late for that plan, not for those of the pass.
+  std::atomic<bool> is_bf16{false};
 
   Bf16Weights bf16() const { return is_bf16 ? Bf16Weights{w_bf16, u_bf16, projection_bf16} : Bf16Weights{}; }
 
