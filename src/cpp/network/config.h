@@ -53,6 +53,14 @@ inline double multiply_adds(const Config& c, int gates, int layer) {
          (double(gates) * c.hidden * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden);
 }
 
+// A task that has the sizes of a layer and nothing else.
+template <class T>
+ForwardTask<T> sized_task(const Config& c, int layer) {
+  ForwardTask<T> task = {};
+  task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = padded(c.hidden);
+  return task;
+}
+
 // visit(weight, rows, columns) for each weight of one sweep, in torch's order. A bias has 0 columns.
 template <class Visit>
 void each_weight_of(const Config& c, int gates, int sweep, Visit visit) {

@@ -111,9 +111,7 @@ template <class T>
 ForwardTask<T> Network<T>::forward_task(int sweep) const {
   pack_forward(1);  // for streams of weights that were taken
   const PackedWeights<T>& p = weights(sweep);
-  ForwardTask<T> task = {};
-  task.input = config_.input_of_sweep(sweep), task.hidden = config_.hidden;
-  task.output = config_.output(), task.pitch = padded(config_.hidden);
+  ForwardTask<T> task = sized_task<T>(config_, config_.layer_of(sweep));
   task.near = core_.l1_bytes;
   task.w = p.w, task.bias = p.bias, task.u = p.u, task.projection = p.projection;
   task.bf16 = p.bf16();

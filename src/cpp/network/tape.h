@@ -99,11 +99,10 @@ struct Tape {
   Loan memory;
 };
 
-// Where a pass forward finds and leaves the values of one direction of a layer, and their sizes.
+// Where a pass forward finds and leaves the values of one direction of a layer.
 template <class T>
 void lay_task(const Config& c, const Tape<T>& tape, int layer, int direction, ForwardTask<T>& task) {
   const Trace<T>& t = tape.sweeps[size_t(c.sweep(layer, direction))];
-  task.input = c.input_of(layer), task.hidden = c.hidden, task.output = c.output(), task.pitch = padded(c.hidden);
   task.schedule = tape.order.schedule(direction == 1);
   task.x = tape.layers[size_t(layer)].input;
   task.y = tape.layers[size_t(layer)].output;

@@ -74,8 +74,9 @@ class UnpackedStep {
 
   void by_pieces(int layer) {
     const Pieces pieces = pieces_of(layer);
-    ForwardTask<T> tasks[2] = {};
+    ForwardTask<T> tasks[2];
     for (int d = 0; d < c_.directions(); ++d) {
+      tasks[d] = sized_task<T>(c_, layer);
       lay_task(c_, tape_, layer, d, tasks[d]);
       tasks[d].step_end = 1, tasks[d].bias = biases_[d];
     }
