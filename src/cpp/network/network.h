@@ -82,7 +82,10 @@ class Network {
   const PackedWeights<T>& weights(int sweep) const { return packed_[size_t(sweep)]; }
   RawWeights<const T> raw(int sweep) const { return raw_weights(config_, raw_.data(), sweep); }
   ForwardTask<T> forward_task(int sweep) const;  // its sizes and weights; the rest is the caller's
-  size_t packed_bytes() const { return packed_bytes_ + bf16_block_.bytes(); }
+  size_t packed_bytes() const {
+    const std::lock_guard<std::mutex> lock(mutex_);  // another thread may be packing
+    return packed_bytes_ + bf16_block_.bytes();
+  }
 
  private:
   void pass(const Tape<T>& tape) const;
