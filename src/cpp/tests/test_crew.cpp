@@ -1,5 +1,9 @@
 // Every part of a job is run once, whoever asks and whatever helpers do; every step of a walk by all of a team; every
 // chunk of a pipeline is prepared once, and stays where it is until it has been used.
+#if !defined(_WIN32)
+#include <signal.h>
+#endif
+
 #include <chrono>
 #include <functional>
 #include <numeric>
@@ -125,6 +129,31 @@ void walk_slowly_with(Crew& crew, const std::function<void()>& here) {
   });
 }
 
+#if !defined(_WIN32)
+bool blocks(int signal) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+  return sigismember(&mask, signal) == 1;
+}
+
+// A helper takes no signal to the process, and those that it raises itself; its starter takes what it took before.
+void helpers_take_no_signals() {
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> wrong{0};
+  const bool before[] = {blocks(SIGTERM), blocks(SIGUSR1)};
+  helpers_come([&](Crew& crew, const std::function<void()>& here) {
+    share_with(crew, [&] {
+      here();
+      if (std::this_thread::get_id() == caller) return;
+      wrong += !blocks(SIGTERM) || !blocks(SIGINT) || !blocks(SIGUSR1) || blocks(SIGSEGV) || blocks(SIGFPE);
+    });
+  });
+  CHECK(wrong == 0, "%d parts were run by a helper that takes signals, or not its own", wrong.load());
+  CHECK(before[0] == blocks(SIGTERM) && before[1] == blocks(SIGUSR1), "the caller's mask has changed");
+}
+#endif
+
 // Helpers that spin are timed as they answer, and what they answered is forgotten after a while.
 void answers_are_timed() {
   const std::shared_ptr<Crew> crew = Crew::shared();
@@ -204,6 +233,9 @@ void test_crew() {
   helpers_come(share_with);
   helpers_come(walk_with);
   helpers_come(walk_slowly_with);
+#if !defined(_WIN32)
+  helpers_take_no_signals();
+#endif
   answers_are_timed();
   barriers_are_timed();
   after_a_pause();

@@ -3,6 +3,7 @@
 #include <system_error>
 
 #include "system/clock.h"
+#include "threads/signals.h"
 
 namespace fastrnn {
 namespace {
@@ -177,6 +178,7 @@ bool Crew::call_for(int helpers, double ns) noexcept {
 bool Crew::start(Helper& helper) noexcept {
   try {
     note_threads();
+    const SignalsElsewhere scope;
     helper.thread = new std::thread([this, &helper] { serve(helper); });
     helper.place.begin(*helper.thread);
     return true;
