@@ -250,7 +250,7 @@ def as_real(
 ) -> float:
     """Return a finite float, with `infinite` maybe inf, in low..high (without, if `open_high`)."""
     try:
-        if _is_bool(value) or isinstance(value, _NO_REALS):
+        if type(value) is not float and (_is_bool(value) or isinstance(value, _NO_REALS)):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError):  # the last is what torch's complex tensors raise

@@ -79,7 +79,6 @@ class Optimizer(ABC):
         after any of these, nor where there is no memory. All modules are edited together, as in
         nested `edit` blocks; while another thread edits one of them it waits, holding none up.
         """
-        self._options(vars(self))
         dicts = as_dicts(grads)
         if len(dicts) != len(self.modules):
             raise ValueError(
@@ -89,7 +88,7 @@ class Optimizer(ABC):
         dicts = [_checked(m, given, hint) for m, given in zip(self.modules, dicts, strict=True)]
         for own in self._own:
             dicts = [own.apart(gradients) for gradients in dicts]
-        with ExitStack() as held, np.errstate(all="ignore"):  # an error would leave half a step
+        with ExitStack() as held:
             held.enter_context(holding([module._lock for module in self.modules]))
             # Behind those of the modules: who holds it waits for nobody. A copy of the state takes
             # it alone, and is safe inside an edit block, too.
