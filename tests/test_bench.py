@@ -1,5 +1,6 @@
 """The benchmarks' tables, without timing anything: they are what the kept results say."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "bench").is_dir():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 
-from bench import readme, report, test_speed  # noqa: E402
+from bench import readme, report, sample, test_speed  # noqa: E402
 from bench.__main__ import Place  # noqa: E402
 from bench.cases import TABLE, select  # noqa: E402
 
@@ -89,3 +90,13 @@ def test_the_readme_marks_what_the_page_marks():
     assert "†" not in readme.fill(empty, {"rows": [steady]})
     found = readme.fill(empty, {"rows": [torn]})
     assert "| **1.00**† | 3.00 |" in found and "\n\n† The slowest round" in found
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_shapes_drawn_at_random_are_those_of_their_seed(training):
+    """and few enough of them come twice for a cliff to be found"""
+    first, again, other = (list(islice(sample.drawn(n, training), 200)) for n in (1, 1, 2))
+    assert first == again != other
+    assert len({case.name for case in first}) > 190
+    assert all(case.training is training and case.beside is None for case in first)
+    assert {case.cell for case in first} == {"lstm", "gru", "rnn"}
