@@ -37,10 +37,9 @@ def drawn(seed: int, training: bool) -> Iterator[Case]:
         steps, rows = random.choice(STEPS), random.choice(ROWS)
         layers, bidirectional = random.choice(LAYERS), random.random() < 1 / 3
         ragged = random.random() < 1 / 6 and steps >= 10 and rows > 1
-        odd_one = (
-            ragged and layers > 1 and bidirectional
-        )  # OpenVINO's answer differs from the others'
-        peers = PEERS[:1] if training else PEERS[:2] if odd_one else PEERS
+        # Where all three meet OpenVINO's answer is not that of the others.
+        disputed = ragged and layers > 1 and bidirectional
+        peers = PEERS[:1] if training else PEERS[:2] if disputed else PEERS
         case = Case(
             group="training" if training else "batch",
             cell=random.choice(("lstm", *GATES)),

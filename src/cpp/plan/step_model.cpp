@@ -90,7 +90,6 @@ bool hoists(const LayerShape& s, double rows, double part) {
   return saved > passing(s, rows, outputs);
 }
 
-// (What it takes to pass W x on is not counted for few rows, whose splits were timed without.)
 StepTime step_time(const LayerShape& s, double rows, double part) {
   const double units = s.hidden * part, outputs = s.gates * units;
   const double hoisted = hoists(s, rows, part) ? s.input : 0, depth = s.output + s.input - hoisted;
@@ -102,7 +101,7 @@ StepTime step_time(const LayerShape& s, double rows, double part) {
   const double cycles = rows < 2 ? kCellAlone : kCell + kGate * s.gates;
   const double cell = rows * units / s.lanes * cycles / kCoreGhz;
   return {
-      2 * rows * outputs * hoisted / peak + (hoisted > 0 && !outrun_weights(s, rows) ? passing(s, rows, outputs) : 0),
+      2 * rows * outputs * hoisted / peak, hoisted > 0 ? passing(s, rows, outputs) : 0,
       kStepOverhead + cell + std::max(2 * rows * outputs * depth / peak, reading) + awaited(s, rows, outputs, depth)};
 }
 

@@ -34,9 +34,10 @@ struct ReadTime {
 };
 ReadTime read_time(const LayerShape& shape, double bytes, double l2_gbs = kL2);
 
-// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, and the rest.
+// Nanoseconds of one step of `rows` rows over `part` of the units: its input part where that is hoisted, what it takes
+// to write it and to read it once more, and the rest.
 struct StepTime {
-  double input, rest;
+  double input, passing, rest;
 };
 StepTime step_time(const LayerShape& shape, double rows, double part);
 

@@ -169,7 +169,9 @@ void test_plan() {
         "eight steps of one row are no pipeline");
   check_split(64, 16, Use::inference, Split::rows, true);
   check_split(128, 6, Use::inference, Split::units, true);  // three rows each would wait for all weights
-  check_split(64, 6, Use::inference, Split::rows, true);
+  check_split(64, 8, Use::inference, Split::rows, true);
+  check_split(256, 8, Use::inference, Split::rows, true);
+  check_split(256, 9, Use::inference, Split::units, true);   // five rows and four
   check_split(512, 64, Use::inference, Split::rows, false);  // too long for the crew
   // Eight blocks of units: two each for four, and for six no fewer.
   const Plan six = plan(lstm(128), 1, 6, Use::inference);
