@@ -15,10 +15,13 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   const bool once =
       few_unpacked(config_, backend_, tape.call) || (!forward_ready_ && suits_unpacked(config_, tape.call));
   const bool unpacked = !backward_ready_ && !tape.order.ragged() && once;
-  if (!unpacked) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
-  const std::vector<Plan> plans =
-      unpacked ? unpacked_plans(config_, kernels(), batch, call.threads)
-               : this->plans({steps, batch, tape.order.rows(), call.threads, Use::backward, regions_distance()});
+  if (!unpacked && !backward_ready_) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
+  const PlannedPass pass = {steps,        batch,         tape.order.rows(),
+                            call.threads, Use::backward, planned_distance(regions_distance())};
+  const KeptPlans::Plans kept =
+      unpacked ? std::make_shared<const std::vector<Plan>>(unpacked_plans(config_, kernels(), batch, call.threads))
+               : kept_plans(pass);
+  const std::vector<Plan>& plans = *kept;
   const BackwardMemory<T> memory(*this, tape, call, plans, *pool_);
   if (memory.together()) {
     std::deque<BackwardLayer<T>> stack;

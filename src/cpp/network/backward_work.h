@@ -128,10 +128,10 @@ class BackwardMemory {
   const Tape<T>& tape_;
   const Gradients<T>& call_;
   const std::vector<Plan>& plans_;
-  std::vector<size_t> begins_;  // of each layer's work
+  Few<size_t, 2> begins_;  // of each layer's work
   const Loan works_;
-  std::vector<T*> between_;  // dx of all layers but the first
-  const Loan gradients_;     // where they lie
+  Few<T*, 2> between_;    // dx of all layers but the first
+  const Loan gradients_;  // where they lie
 };
 
 }  // namespace fastrnn

@@ -28,14 +28,15 @@ void Network<T>::pass(const Tape<T>& tape) const {
     return forward_unpacked(config_, backend_, raw_.data(), tape, *pool_);
   }
   const Use use = tape.keeps || call.regions ? Use::training : Use::inference;
-  const double distance = use == Use::inference ? crew_->distance(call.threads) : regions_distance();
-  pack_forward(packing_threads(use, call.steps, call.batch, call.threads));
+  const double distance = planned_distance(use == Use::inference ? crew_->distance(call.threads) : regions_distance());
+  if (!forward_ready_) pack_forward(packing_threads(use, call.steps, call.batch, call.threads));
   const bool in_place = call.dropout > 0 && !tape.keeps;  // a layer reads what it wrote once more, at the next step
-  const std::vector<Plan> plans =
-      this->plans({call.steps, call.batch, tape.order.rows(), call.threads, use, distance}, !in_place);
+  const KeptPlans::Plans kept =
+      kept_plans({call.steps, call.batch, tape.order.rows(), call.threads, use, distance, !in_place});
+  const std::vector<Plan>& plans = *kept;
   const bool together = plans.front().split == Split::layers;
   // All that may fail comes first: the final states may be written where the initial ones lie.
-  std::vector<ForwardWork<T>> works(plans.size());
+  Few<ForwardWork<T>, 2> works(plans.size());
   const Loan memory = carved(*pool_, [&](Arena& arena) {
     const Arena begin = arena;
     for (size_t i = 0; i < plans.size(); ++i) {

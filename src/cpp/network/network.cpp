@@ -87,6 +87,7 @@ void Network<T>::find_bf16() const {
     }
     packed_[size_t(sweep)].is_bf16 = found && bf16_block_.data();
   }
+  for (KeptPlans& kept : kept_plans_) kept.forget();
 }
 
 template <class T>
@@ -120,8 +121,8 @@ ForwardTask<T> Network<T>::forward_task(int sweep) const {
 
 template <class T>
 int Network<T>::packing_threads(Use use, int64_t steps, int batch, int threads) const {
-  const double distance = regions_distance();
-  if (distance <= 1) return threads;
+  const double distance = planned_distance(regions_distance());
+  if (distance == 1) return threads;
   int most = 1;
   for (int layer = 0; layer < config_.layers; ++layer) {
     most = std::max(most, plan(layer, {steps, batch, steps * batch, threads, use, distance}).threads);
@@ -148,8 +149,9 @@ Plan Network<T>::plan(int layer, const PlannedPass& pass) const {
 }
 
 template <class T>
-std::vector<Plan> Network<T>::plans(const PlannedPass& pass, bool together) const {
+std::vector<Plan> Network<T>::plans(const PlannedPass& pass) const {
   std::vector<Plan> plans;
+  bool together = pass.stacks;
   plans.reserve(size_t(config_.layers));
   for (int layer = 0; layer < config_.layers; ++layer) {
     plans.push_back(plan(layer, pass));
@@ -183,8 +185,8 @@ template int Network<float>::packing_threads(Use, int64_t, int, int) const;
 template int Network<double>::packing_threads(Use, int64_t, int, int) const;
 template LayerShape Network<float>::shape(int, Use) const;
 template LayerShape Network<double>::shape(int, Use) const;
-template std::vector<Plan> Network<float>::plans(const PlannedPass&, bool) const;
-template std::vector<Plan> Network<double>::plans(const PlannedPass&, bool) const;
+template std::vector<Plan> Network<float>::plans(const PlannedPass&) const;
+template std::vector<Plan> Network<double>::plans(const PlannedPass&) const;
 template Plan Network<float>::plan(int, const PlannedPass&) const;
 template Plan Network<double>::plan(int, const PlannedPass&) const;
 template ForwardTask<float> Network<float>::forward_task(int) const;

@@ -12,7 +12,7 @@
 #include "network/share.h"
 #include "network/tape.h"
 #include "network/weights.h"
-#include "plan/plan.h"
+#include "plan/kept_plans.h"
 #include "threads/crew.h"
 #include "threads/threads.h"
 #include "threads/wavefront.h"
@@ -53,9 +53,8 @@ class Network {
   void backward(const Sequence<T>& call, const char* reserve, const Gradients<T>& gradients) const;
 
   Plan plan(int layer, const PlannedPass& pass) const;
-  // Of all layers, which may be at work together where that is allowed.
-  std::vector<Plan> plans(const PlannedPass& pass, bool together = true) const;
-  LayerShape shape(int layer, Use use) const;  // what plans know of it
+  std::vector<Plan> plans(const PlannedPass& pass) const;  // of all layers
+  LayerShape shape(int layer, Use use) const;              // what plans know of it
   Crew& crew() const { return *crew_; }
   // body(team) for each of a plan's threads, in a region or by the crew; ns: roughly what all of it takes.
   template <class Body>
@@ -89,6 +88,9 @@ class Network {
 
  private:
   void pass(const Tape<T>& tape) const;
+  KeptPlans::Plans kept_plans(const PlannedPass& pass) const {
+    return kept_plans_[int(pass.use)].of(pass, [&] { return plans(pass); });
+  }
   void lay_out_forward(Arena& arena) const;
   void find_bf16() const;
   // pack(packed, input, raw, team) for each sweep, by every thread of a team.
@@ -107,6 +109,7 @@ class Network {
   mutable std::atomic<bool> forward_ready_{false}, backward_ready_{false};
   mutable Block forward_block_, backward_block_, bf16_block_;  // the last from the first weights that are bfloat16
   mutable std::vector<PackedWeights<T>> packed_;
+  mutable KeptPlans kept_plans_[3];  // by Use
 };
 
 }  // namespace fastrnn

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <vector>
 
+#include "system/few.h"
 #include "tasks.h"
 
 namespace fastrnn {
@@ -14,7 +14,8 @@ class RowOrder {
  public:
   // lengths: [batch], each in [0, steps], or null: every row has `steps`.
   RowOrder(int64_t steps, int batch, const int64_t* lengths)
-      : ragged_(lengths != nullptr), order_(batch), length_(batch, int32_t(steps)), first_(steps + 1, 0) {
+      : ragged_(lengths != nullptr), order_(size_t(batch)), length_(size_t(batch)), first_(size_t(steps) + 1) {
+    std::fill(length_.begin(), length_.end(), int32_t(steps));
     std::iota(order_.begin(), order_.end(), 0);
     if (lengths) {
       std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return lengths[a] > lengths[b]; });
@@ -39,8 +40,8 @@ class RowOrder {
 
  private:
   bool ragged_;
-  std::vector<int32_t> order_, length_;
-  std::vector<int64_t> first_;
+  Few<int32_t, 8> order_, length_;
+  Few<int64_t, 17> first_;  // of 16 steps
 };
 
 }  // namespace fastrnn

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <memory>
-#include <vector>
 
 #include "network/call.h"
 #include "network/config.h"
 #include "network/schedule.h"
+#include "system/few.h"
 #include "system/memory.h"
 
 namespace fastrnn {
@@ -92,10 +92,10 @@ struct Tape {
   RowOrder order;
   Sequence<T> call;
   bool keeps;
-  T* zeros = nullptr;                // [zero_count], null with a tape
-  std::vector<Trace<T>> sweeps;      // [L*D]
-  std::vector<LayerRows<T>> layers;  // [L]; the first reads call.x, the last writes call.y
-  std::shared_ptr<BlockPool> pool;   // lives as long as what it lends
+  T* zeros = nullptr;               // [zero_count], null with a tape
+  Few<Trace<T>, 2> sweeps;          // [L*D]
+  Few<LayerRows<T>, 2> layers;      // [L]; the first reads call.x, the last writes call.y
+  std::shared_ptr<BlockPool> pool;  // lives as long as what it lends
   Loan memory;
 };
 

@@ -161,7 +161,7 @@ Plan plan_layer(const LayerShape& s, const PlannedPass& pass) {
   const int threads = pass.threads;
   const bool backward = use == Use::backward;
   const double steps = double(pass.steps);
-  const Work work = {s, pass.steps, pass.batch, double(pass.rows) / steps, std::max(1.0, pass.distance), backward};
+  const Work work = {s, pass.steps, pass.batch, double(pass.rows) / steps, pass.distance, backward};
   split_times(work, threads, plan.step_ns);
   for (double& ns : plan.step_ns) ns *= s.directions;
   plan.planned_ns = plan.step_ns[0];
@@ -199,7 +199,7 @@ double stacked_ns(const std::vector<Plan>& plans, const PlannedPass& pass) {
     longest = std::max(longest, p.step_ns[0]), all += p.step_ns[0], planned += p.planned_ns;
   }
   if (all * double(pass.steps) < (pass.use == Use::inference ? kWorthHelp : kWorthAThread)) return 0;
-  const double awaited = kHandOver + kAwaited * (std::max(1.0, pass.distance) - 1);
+  const double awaited = kHandOver + kAwaited * (pass.distance - 1);
   const double late = double(layers - 1) * double(chunk) / double(pass.steps);  // the topmost one begins
   const double ns = (std::max(longest, all / workers) + awaited) * (1 + late);
   return ns < kStackedMayTake * planned ? ns : 0;

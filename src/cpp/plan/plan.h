@@ -1,6 +1,7 @@
 // How a layer is spread over threads: the times of the splits by the model of a step, and the choice between them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -34,6 +35,9 @@ struct Plan {
 // of the pass back a thread makes dx of the steps that another has swept.
 enum class Use { inference, training, backward };
 
+// Of another core's answers, as plans count it: they last as long as it stays the same.
+inline double planned_distance(double measured) { return std::max(1.0, double(int64_t(4 * measured + 0.5)) / 4); }
+
 // What is to be planned.
 struct PlannedPass {
   int64_t steps;
@@ -41,10 +45,15 @@ struct PlannedPass {
   int64_t rows;  // live (step, row) pairs, steps * batch when nothing is ragged
   int threads;
   Use use;
-  // How many times as long another core takes to see what this one wrote as one that shares a cache with it
-  // (Crew::distance, regions_distance); less than 1 counts as 1.
-  double distance = 0;
+  // How many times as long another core takes to see what this one wrote as one that shares a cache with it: a
+  // planned_distance of Crew::distance or regions_distance.
+  double distance = 1;
+  bool stacks = true;  // layers may be at work at the same time
 };
+inline bool operator==(const PlannedPass& a, const PlannedPass& b) {
+  return a.steps == b.steps && a.batch == b.batch && a.rows == b.rows && a.threads == b.threads && a.use == b.use &&
+         a.distance == b.distance && a.stacks == b.stacks;
+}
 
 Plan plan_layer(const LayerShape& shape, const PlannedPass& pass);
 

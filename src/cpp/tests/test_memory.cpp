@@ -6,6 +6,7 @@
 
 #include "network/tape.h"
 #include "registry.h"
+#include "system/few.h"
 #include "system/memory.h"
 #include "tests/check.h"
 
@@ -23,6 +24,17 @@ void check_block(size_t bytes) {
   if (bytes == 0) return;
   std::memset(block.data(), 7, bytes);
   CHECK(block.data()[0] == 7 && block.data()[bytes - 1] == 7, "%zu bytes written", bytes);
+}
+
+// As many values as were asked for, zero at first, in the object itself where they are few.
+void check_few(size_t size) {
+  Few<int64_t, 3> few(size);
+  const auto *begin = reinterpret_cast<const char*>(&few), *data = reinterpret_cast<const char*>(few.data());
+  const bool own = begin <= data && data < begin + sizeof(few);
+  CHECK(own == (size <= 3) && few.size() == size && few.end() - few.begin() == ptrdiff_t(size), "%zu values", size);
+  int64_t sum = 0;
+  for (size_t i = 0; i < size; ++i) sum += few[i], few[i] = int64_t(i) + 1;
+  CHECK(sum == 0 && (size == 0 || (few.front() == 1 && few.back() == int64_t(size))), "%zu values", size);
 }
 
 // A later block is of the same memory where that is large enough, and not twice as large.
@@ -121,6 +133,7 @@ void test_memory() {
                              3 * kMiB / 2, 2 * kMiB, 2 * kMiB + 1, 7 * kMiB / 2 - 1, 7 * kMiB / 2, 9 * kMiB + 5}) {
     check_block(bytes);
   }
+  for (const size_t size : {0, 1, 3, 4, 100}) check_few(size);
   check_pool(3 * kMiB, 3 * kMiB, true);
   check_pool(3 * kMiB, 2 * kMiB, true);
   check_pool(3 * kMiB, 4 * kMiB, false);

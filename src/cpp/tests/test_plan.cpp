@@ -1,8 +1,9 @@
 // What no result shows: how a layer is spread over threads.
 #include <initializer_list>
 #include <string>
+#include <vector>
 
-#include "plan/plan.h"
+#include "plan/kept_plans.h"
 #include "tests/check.h"
 #include "tests/problem.h"
 
@@ -23,7 +24,7 @@ LayerShape lstm(int hidden, int directions = 1, const Core& core = kFast) {
 
 constexpr double kNear = 1, kFar = 3;  // how far the other core is
 
-Plan plan(const LayerShape& shape, int batch, int threads, Use use, double distance = 0) {
+Plan plan(const LayerShape& shape, int batch, int threads, Use use, double distance = kNear) {
   return plan_layer(shape, {kSteps, batch, int64_t(kSteps) * batch, threads, use, distance});
 }
 
@@ -77,6 +78,34 @@ void check_distance(int hidden, int batch, Use use, Split near, Split far) {
   const Split found[] = {plan(lstm(hidden), batch, 2, use, kNear).split, plan(lstm(hidden), batch, 2, use, kFar).split};
   CHECK(found[0] == near && found[1] == far, "B%d H%d, use %d: near split %d, far %d", batch, hidden, int(use),
         int(found[0]), int(found[1]));
+}
+
+// Plans last as long as nothing of what is planned changes, nor the weights.
+void check_kept() {
+  KeptPlans kept;
+  int made = 0;
+  const auto ask = [&](const PlannedPass& pass) {
+    const KeptPlans::Plans plans = kept.of(pass, [&] { return std::vector<Plan>{plan_layer(lstm(64), pass)}; });
+    ++made;
+    return plans;
+  };
+  const PlannedPass usual = {kSteps, 4, 4 * kSteps, 2, Use::inference, kNear, true};
+  const KeptPlans::Plans first = ask(usual);
+  CHECK(ask(usual) == first, "the same pass was planned twice");
+  PlannedPass others[7] = {usual, usual, usual, usual, usual, usual, usual};
+  ++others[0].steps, ++others[1].batch, --others[2].rows, ++others[3].threads, others[4].use = Use::training;
+  others[5].distance = kFar, others[6].stacks = false;
+  for (const PlannedPass& other : others) {
+    const KeptPlans::Plans before = ask(usual);
+    CHECK(ask(other) != before, "%d passes: another one took the plans of the usual one", made);
+  }
+  CHECK(first->front().threads == plan_layer(lstm(64), usual).threads, "plans that are still held have changed");
+  const KeptPlans::Plans last = ask(usual);
+  kept.forget();
+  CHECK(ask(usual) != last, "plans of other weights were kept");
+  for (const double near : {0.0, 0.7, 1.0, 1.1}) CHECK(planned_distance(near) == 1, "%g is far", near);
+  CHECK(planned_distance(2.1) == 2 && planned_distance(2.2) == 2.25, "%g, %g", planned_distance(2.1),
+        planned_distance(2.2));
 }
 
 // What plans ask of the kernels: each cell has its own tiles. With AVX-512 rows are cut into sixes, GRU's into eights.
@@ -183,6 +212,7 @@ void test_plan() {
   check_split(256, 64, Use::backward, Split::rows, false);
   for (const Backend* backend : usable_backends()) check_row_tiles(*backend);
   check_measured();
+  check_kept();
 }
 
 }  // namespace fastrnn::tests
