@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "python/in_out.h"
 
@@ -50,14 +49,15 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
     if (!in) refuse_rows<T>(copy, "x", batch, n, false);
   }
   py::object result;
+  T* y;
   if (out.is_none()) {
     const bool flat = py::detail::array_proxy((copy ? copy : x).ptr())->nd == 1;
-    result = flat ? py::array_t<T>(m) : py::array_t<T>({batch, m});
+    result = fresh_array(flat ? ArrayShape{1, {m}} : ArrayShape{2, {batch, m}}, y);
   } else {
+    y = step_rows<T>(out, batch, m, true);
+    if (!y) refuse_rows<T>(out, "out", batch, m, true);
     result = py::reinterpret_borrow<py::object>(out);
   }
-  T* const y = step_rows<T>(result, batch, m, true);
-  if (!y) refuse_rows<T>(result, "out", batch, m, true);
   if (overlap(in, size_t(batch * n) * sizeof(T), y, size_t(batch * m) * sizeof(T))) {
     throw py::value_error("out: overlaps x in memory; pass an array of its own");
   }
@@ -70,16 +70,17 @@ py::object step_rows_with(ssize_t batch, ssize_t n, ssize_t m, py::handle x, py:
 template <class T, class Run>
 py::object block_with(ssize_t batch, ssize_t n, ssize_t m, const char* name, py::handle block, py::handle out,
                       Run run) {
+  age_results();
   const py::array x = as_input<T>(block, name);
   const bool flat = x.ndim() == 2 && batch == 1;
-  const std::string lead = batch == 1 ? "[T, " : "[T, " + std::to_string(batch) + ", ";
   if ((!flat && x.ndim() != 3) || x.shape(x.ndim() - 1) != n || (!flat && x.shape(1) != batch)) {
+    const std::string lead = batch == 1 ? "[T, " : "[T, " + std::to_string(batch) + ", ";
     bad_shape(name, lead + std::to_string(n) + "]", x);
   }
   const ssize_t steps = x.shape(0);
-  std::vector<ssize_t> shape = flat ? std::vector<ssize_t>{steps, m} : std::vector<ssize_t>{steps, batch, m};
-  py::object result = out.is_none() ? py::object(py::array_t<T>(shape)) : py::reinterpret_borrow<py::object>(out);
-  T* const to = checked_output<T>(result, shape.data(), shape.size(), x, name);
+  const ArrayShape shape = flat ? ArrayShape{2, {steps, m}} : ArrayShape{3, {steps, batch, m}};
+  T* to;
+  py::object result = result_or<T>(out, shape, x, name, to);
   run(steps, Rows<const T>{static_cast<const T*>(x.data()), batch * n, n}, Rows<T>{to, batch * m, m});
   return result;
 }
