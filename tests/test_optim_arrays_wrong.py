@@ -203,7 +203,7 @@ def test_gradients_of_a_subclass(rule):
 
 
 @each_rule
-@pytest.mark.parametrize("where", [(_optimizer, "flat"), (np, "zeros")], ids=["copies", "first"])
+@pytest.mark.parametrize("where", [(_optimizer, "dense"), (np, "zeros")], ids=["copies", "first"])
 def test_where_there_is_no_memory_nothing_changes(rule, where, monkeypatch):
     """be it for copies of strided weights or for what the first step leaves"""
     layer, own = fastrnn.Linear(2, 3, seed=1), some()

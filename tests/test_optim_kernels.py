@@ -155,7 +155,7 @@ def test_arrays_of_any_layout(rule):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_norm(size, dtype, isa):
     values = random(size, dtype=dtype)
-    sums = {_core.sum_of_squares(values, threads) for threads in (1, 2, 3, 7)}
+    sums = {_core.sum_of_squares([values], threads) for threads in (1, 2, 3, 7)}
     assert len(sums) == 1
     wanted = math.fsum(np.square(values, dtype=np.float64))
     np.testing.assert_allclose(sums.pop(), wanted, rtol=1e-13)
@@ -166,24 +166,90 @@ def test_the_norm_has_the_same_bits_everywhere():
     before = _core.isa()
     for name in _core.isas():
         _core.set_isa(name)
-        sums.add(_core.sum_of_squares(values, 2))
+        sums.add(_core.sum_of_squares([values], 2))
     _core.set_isa(before)
     assert len(sums) == 1
 
 
+def test_the_norm_of_several_arrays_is_the_sum_of_theirs(isa):
+    arrays = [random(n, dtype=t) for n, t in zip((40_000, 0, 7, 98_309), DTYPES * 2, strict=True)]
+    one_by_one = [_core.sum_of_squares([a], 1) for a in arrays]
+    assert len(set(one_by_one)) == 4 and _core.sum_of_squares([], 2) == 0.0
+    wanted = 0.0
+    for each in one_by_one:  # (Python's sum() is another one since 3.12)
+        wanted += each
+    assert {_core.sum_of_squares(arrays, threads) for threads in (1, 2, 3, 7)} == {wanted}
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+def test_arrays_of_both_types_share_the_threads(rule, isa):
+    """each as if it were alone, whatever part of which array a thread has"""
+    sizes = {"a": 70_001, "b": 0, "c": 1, "d": 33_000, "e": 98_309}
+    types = dict(
+        zip(sizes, [np.float32, np.float32, np.float64, np.float64, np.float32], strict=True)
+    )
+    own = {name: random(n, dtype=types[name]) for name, n in sizes.items()}
+    grads = {name: random(n, dtype=types[name], seed=1) for name, n in sizes.items()}
+    alone = {name: w.copy() for name, w in own.items()}
+    options = {"momentum": 0.9} if rule is optim.SGD else {}
+    together, single = (rule(arrays, lr=0.1, **options) for arrays in (own, alone))
+    for threads, opt in ((3, together), (1, single)):
+        fastrnn.set_num_threads(threads)
+        for _ in range(2):
+            opt.step(grads)
+    fastrnn.set_num_threads(None)
+    for name, w in own.items():
+        assert w.tobytes() == alone[name].tobytes(), name
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_arrays_are_scaled(data, isa, threads):
+    first, arrays = drawn(data)
+    factor = data.draw(st.sampled_from([0.0, 1e-3, 0.3, math.nan]))
+    arrays = [first, *arrays, np.array(2.0), random(3, 4, dtype=np.float64), np.empty((0, 2))]
+    with np.errstate(all="ignore"):
+        wanted = [np.multiply(a, factor, dtype=a.dtype) for a in arrays]
+    assert _core.scale(arrays, factor, 0) is True
+    for array, same in zip(arrays, wanted, strict=True):
+        np.testing.assert_array_equal(array, same)
+        assert array.tobytes() == same.tobytes() or np.isnan(same).any()
+
+
+@pytest.mark.parametrize("how", ["twice", "a part", "gaps", "misplaced"])
+def test_what_is_not_scaled_is_left_as_it_is(how):
+    whole = random(64)
+    others = {
+        "twice": [whole[:32], whole[:32]],
+        "a part": [whole[:33], whole[32:]],
+        "gaps": [whole[::2]],
+        "misplaced": [np.frombuffer(bytearray(9), np.uint8)[1:].view(np.float32)],
+    }[how]
+    before = whole.copy()
+    assert _core.scale([random(8), *others], 0.5, 1) is False and (whole == before).all()
+    assert _core.scale([whole[:32], whole[32:]], 0.5, 1) is True and (whole == before / 2).all()
+
+
 def test_the_core_refuses_what_does_not_fit():
     w, g = random(8), random(8)
-    for name, arguments in {
-        "grad": (w, g[:7], None),
-        "velocity": (w, g, random(9)),
-        "weight": (random(4, 2), g, None),
-    }.items():
-        with pytest.raises(ValueError, match=f"^{name}: expected "):
-            _core.sgd(*arguments, 0.1, 0.0, 0.0, 0.0, False, True, 1)
+
+    def sgd(*change, momentum=0.9):
+        _core.sgd([(w.copy(), g, [g.copy()], True), change], 0.1, momentum, 0.0, 0.0, False, 1)
+
+    for name, arrays in {"grad": (w, g[:7], [w]), "velocity": (w, g, [random(9)])}.items():
+        with pytest.raises(ValueError, match=f"^{name}: expected shape of 8 values, got"):
+            sgd(*arrays, True)
+    with pytest.raises(ValueError, match="^weight: expected a C-contiguous aligned array"):
+        sgd(random(16)[::2], g, [w], True)
+    with pytest.raises(TypeError, match="^weight: expected an array, got list"):
+        sgd([1.0], g, [w], True)
     with pytest.raises(TypeError, match="^grad: expected dtype float32, got float64"):
-        _core.adam(w, g.astype(np.float64), w, w, *[0.5] * 7, 1)
+        _core.adam([(w, g.astype(np.float64), [w, w], True)], *[0.5] * 7, 1)
     with pytest.raises(TypeError, match="^grad: expected an array, got None"):
-        _core.sgd(w, None, None, 0.1, 0.0, 0.0, 0.0, False, True, 1)
+        sgd(w, None, [w], True)
+    with pytest.raises(TypeError, match="^change: expected a tuple"):
+        sgd_of_a_list = [[w, g, [w], True]]
+        _core.sgd(sgd_of_a_list, 0.1, 0.9, 0.0, 0.0, False, 1)
     w.flags.writeable = False
     with pytest.raises(ValueError, match="^weight: expected a writable array"):
-        _core.sgd(w, g, None, 0.1, 0.0, 0.0, 0.0, False, True, 1)
+        sgd(w, g, [], True, momentum=0.0)

@@ -42,6 +42,7 @@ struct Kernels {
   void (*sgd)(const SgdTask<T>&, ptrdiff_t begin, ptrdiff_t end);
   void (*adam)(const AdamTask<T>&, ptrdiff_t begin, ptrdiff_t end);
   double (*sum_of_squares)(const T* values, ptrdiff_t n);
+  void (*scale)(T* values, T factor, ptrdiff_t begin, ptrdiff_t end);
   void (*exp)(const T* x, T* y, ptrdiff_t n);
   void (*sigmoid)(const T* x, T* y, ptrdiff_t n);
   void (*tanh)(const T* x, T* y, ptrdiff_t n);

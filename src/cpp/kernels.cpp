@@ -71,7 +71,7 @@ constexpr Kernels<T> kernels() {
   k.column_sums = column_sums<T>;
   k.sgd = sgd<T>;
   k.adam = adam<T>;
-  k.sum_of_squares = sum_of_squares<T>;
+  k.sum_of_squares = sum_of_squares<T>, k.scale = scale<T>;
   k.exp = map<T, exp<vec<T>>>;
   k.sigmoid = map<T, sigmoid<vec<T>>>;
   k.tanh = map<T, tanh<vec<T>>>;

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ._arguments import Array, as_writable
 from ._memory import detached, overlaps_itself, read_only
 from ._trainable import Editable, Trainable
+
+V = TypeVar("V")
 
 
 class Arrays(Trainable):
@@ -55,7 +57,7 @@ class Arrays(Trainable):
 
     def parameters(self) -> dict[str, Array]:
         """Return a read-only view of every array, by name; raises as `edit`."""
-        return read_only(self._writable())
+        return read_only(self._present())
 
     def edit(self) -> AbstractContextManager[Editable]:
         """Give writable views of all arrays, by name; no optimizer's step begins in the block.
@@ -64,12 +66,15 @@ class Arrays(Trainable):
             ValueError: the dict has other arrays by now, or one that has become read-only. This
                 call raises it: entering the block cannot fail.
         """
-        return self._editing(self._writable())
+        return self._editing(Editable(self._present()))
+
+    def _changing(self) -> AbstractContextManager[Mapping[str, Array]]:
+        return self._editing(self._present())
 
     @contextmanager
-    def _editing(self, views: dict[str, Array]) -> Iterator[Editable]:
+    def _editing(self, views: V) -> Iterator[V]:
         with self._lock:
-            yield Editable(views)
+            yield views
 
     def apart(self, gradients: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return gradients that do not change with these arrays: copies of those that would.
@@ -78,7 +83,7 @@ class Arrays(Trainable):
         """
         return detached(gradients, self._arrays.values())
 
-    def _writable(self) -> dict[str, Array]:
+    def _present(self) -> dict[str, Array]:
         """Return plain views of what was given, or raise unless all of it is still there."""
         given, arrays, shapes = self._given, self._arrays, self._shapes
         moved = [n for n in given if n not in arrays]

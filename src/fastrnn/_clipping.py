@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core, _threads
 from ._arguments import Array, as_flag, as_real, as_writable
-from ._memory import entangled, flat
+from ._memory import dense, entangled
 from ._tape import Gradients
 
 Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
@@ -46,17 +46,18 @@ def clip_grad_norm_(
         for gradients in as_dicts(grads)
         for name, array in gradients.items()
     ]
-    total = math.sqrt(sum(_core.sum_of_squares(flat(a), _threads.default) for a in arrays))
+    total = math.sqrt(_core.sum_of_squares([dense(a) for a in arrays], _threads.default))
     if strict and not math.isfinite(total):
         raise ValueError(f"grads: expected a finite norm, got {total}")
     scale = max_norm / (total + 1e-6) if max_norm < math.inf else 1.0
-    if not scale >= 1.0:  # NaN scales too, as in torch: a broken step must show
+    # NaN scales too, as in torch: a broken step must show.
+    if not (scale >= 1.0 or _core.scale(arrays, scale, _threads.default)):
         with np.errstate(invalid="ignore", under="ignore"):  # Inf times zero
-            _scale(arrays, scale)
+            _scale_entangled(arrays, scale)
     return total
 
 
-def _scale(arrays: Sequence[Array], scale: float) -> None:
+def _scale_entangled(arrays: Sequence[Array], scale: float) -> None:
     """Multiply each in place by `scale`; what several of them share, once."""
     products = {i: np.multiply(arrays[i], scale, dtype=arrays[i].dtype) for i in entangled(arrays)}
     for array in arrays:  # what they share may be multiplied more than once, until the next lines

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 _Array = npt.NDArray[Any]
 _Tensor = Any  # torch.Tensor
+# (weight, grad, memory, first): arrays of one size, C-contiguous; `first`: the memory has no values
+_Change = tuple[_Array, _Array, list[_Array], bool]
 _Indices = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 __version__: str
@@ -207,22 +209,16 @@ class Follower:
 def use_tensors(tensor_class: type, by_table: bool) -> None: ...
 def fingerprint(data: int, size: int) -> int: ...
 def sgd(
-    weight: _Array,
-    grad: _Array,
-    velocity: _Array | None,
+    changes: list[_Change],  # memory: velocity, or without momentum nothing
     rate: float,
     momentum: float,
     dampening: float,
     decay: float,
     nesterov: bool,
-    first: bool,
     threads: int,
 ) -> None: ...
 def adam(
-    weight: _Array,
-    grad: _Array,
-    mean: _Array,
-    square: _Array,
+    changes: list[_Change],  # memory: mean and square
     first: float,
     second: float,
     correction: float,
@@ -232,7 +228,8 @@ def adam(
     shrink: float,
     threads: int,
 ) -> None: ...
-def sum_of_squares(values: _Array, threads: int) -> float: ...
+def sum_of_squares(arrays: list[_Array], threads: int) -> float: ...
+def scale(arrays: list[_Array], factor: float, threads: int) -> bool: ...
 
 class Dense:
     """The packed weights of y = x W^T + b."""

@@ -25,9 +25,9 @@ def owned(array: Array) -> Array:
     return array if flags.writeable and flags.owndata else array.copy()
 
 
-def flat(array: Array) -> Array:
-    """Return its elements in a row: where they lie, if the core can read and write them there."""
-    return (array if array.flags.carray else array.copy()).reshape(-1)
+def dense(array: Array) -> Array:
+    """Return it, if the core can read and write its elements where they lie; otherwise a copy."""
+    return array if array.flags.carray else array.copy()
 
 
 def in_large_pages(array: Array) -> Array:

@@ -6,7 +6,7 @@ import copy
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -78,6 +78,12 @@ class Module(Trainable):
         """
         return read_only(self._weights)
 
+    def _present(self) -> dict[str, Array]:
+        return self._weights
+
+    def _changing(self) -> AbstractContextManager[dict[str, Array]]:
+        return self._packing.editing(self._weights)
+
     @property
     def _lock(self) -> threading.RLock:
         return self._packing.lock
@@ -104,9 +110,9 @@ class Module(Trainable):
         `parameters()`, and computations do not notice until the next edit. Keep none.
         """
         views = {name: weight.view() for name, weight in self._weights.items()}
-        with self._packing.editing():
+        with self._packing.editing(Editable(views)) as editable:
             try:
-                yield Editable(views)
+                yield editable
             finally:
                 for view in views.values():  # one kept must not write unnoticed; its slices may
                     view.flags.writeable = False

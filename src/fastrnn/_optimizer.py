@@ -6,31 +6,24 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
 from ._arguments import Array, as_real, as_size, as_weights, refuse_masked, show_shape
 from ._arrays import Arrays
 from ._clipping import Grads, as_dicts
-from ._memory import flat, owned, sharing
-from ._packing import holding
+from ._memory import dense, owned, sharing
+from ._packing import Holding
 from ._trainable import Trainable
 
 O = TypeVar("O", bound="Optimizer")  # typing.Self, which Python 3.10 has not
 ModuleOrArrays: TypeAlias = Trainable | Mapping[str, Array]  # Mapping: arrays of the caller's own
 _Memory: TypeAlias = dict[str, list[Array]]  # of a module: none or all parts, by weight
+# Of a weight, for the core: its values where they lie, or a copy, the gradient, what the rule
+# remembers, and whether that has no values yet.
+Change: TypeAlias = tuple[Array, Array, list[Array], bool]
 _MOST_STEPS = 2**53  # a double counts no further
-
-
-class _Change(NamedTuple):
-    """What it takes to change a weight."""
-
-    weight: Array
-    values: Array  # flat: where they lie, or a copy
-    grad: Array  # flat
-    memory: list[Array]  # the weight's own: empty before its first step
-    parts: list[Array]  # what that will be
 
 
 class Optimizer(ABC):
@@ -88,24 +81,15 @@ class Optimizer(ABC):
         dicts = [_checked(m, given, hint) for m, given in zip(self.modules, dicts, strict=True)]
         for own in self._own:
             dicts = [own.apart(gradients) for gradients in dicts]
-        with ExitStack() as held:
-            held.enter_context(holding([module._lock for module in self.modules]))
-            # Behind those of the modules: who holds it waits for nobody. A copy of the state takes
-            # it alone, and is safe inside an edit block, too.
-            held.enter_context(self._lock)
+        # The optimizer's own behind those of the modules: who holds it waits for nobody. A copy of
+        # the state takes it alone, and is safe inside an edit block, too.
+        locks = Holding(module._lock for module in self.modules)
+        with locks, self._lock, ExitStack() as held:
             options = self._options(vars(self))  # as they are now, after all that waiting
-            edits = [module.edit() for module in self.modules]  # the last that may be refused
+            edits = [module._changing() for module in self.modules]  # the last that may be refused
             edited = [held.enter_context(edit) for edit in edits]
             vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
-            # All memory first: where there is none for one of them, none has changed.
-            changes = [
-                self._prepared(weight, gradients[name], memory[name])
-                for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True)
-                for name, weight in weights.items()
-            ]
-            self._steps = min(self._steps + 1, _MOST_STEPS)
-            for change in changes:
-                self._make(change)
+            self._change_all(edited, dicts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
@@ -198,28 +182,40 @@ class Optimizer(ABC):
         """Return the options among these values, as plain Python's numbers, or raise."""
         return {name: as_real(name, given[name], 0.0) for name in ("lr", "weight_decay")}
 
-    def _prepared(self, weight: Array, grad: Array, memory: list[Array]) -> _Change:
-        """Return the change of a weight; `memory` holds what its earlier steps left."""
-        parts = memory
-        if not memory and self._remembers():
-            parts = [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
-        return _Change(weight, flat(weight), flat(grad), memory, parts)
+    def _change_all(
+        self, edited: list[Mapping[str, Array]], dicts: list[Mapping[str, Array]]
+    ) -> None:
+        """Change every weight by its gradient. Where there is no memory, nothing has changed."""
+        places = [
+            (weight, gradients[name], memory[name])
+            for weights, gradients, memory in zip(edited, dicts, self._memory, strict=True)
+            for name, weight in weights.items()
+        ]
+        changes = [self._change(*place) for place in places]
+        steps = min(self._steps + 1, _MOST_STEPS)
+        self._update(changes, steps)
+        self._steps = steps
+        for place, change in zip(places, changes, strict=True):
+            (weight, _, memory), (values, _, parts, first) = place, change
+            if first:
+                memory[:] = parts
+            if values is not weight:
+                weight[...] = values
 
-    def _make(self, change: _Change) -> None:
-        """Change one weight in place."""
-        weight, values, grad, memory, parts = change
-        self._update(values, grad, [part.reshape(-1) for part in parts], not memory)
-        memory[:] = parts
-        if not weight.flags.carray:
-            weight[...] = values.reshape(weight.shape)
+    def _change(self, weight: Array, grad: Array, memory: list[Array]) -> Change:
+        """Return the change of a weight; `memory` holds what its earlier steps left."""
+        first = not memory
+        if first and self._remembers():
+            memory = [np.zeros(np.atleast_1d(weight).shape, weight.dtype) for _ in self._parts]
+        return dense(weight), dense(grad), memory, first
 
     def _remembers(self) -> bool:
         """Whether a step leaves something for the next."""
         return self._always
 
     @abstractmethod
-    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
-        """Change a weight; all are flat arrays. At the first step `memory` is zeros, or empty."""
+    def _update(self, changes: list[Change], steps: int) -> None:
+        """Change the values of all weights, or raise before any; `steps` counts this one."""
 
 
 def _trainables(modules: Any) -> tuple[Trainable, ...]:
@@ -250,12 +246,15 @@ def _checked(module: Trainable, gradients: Mapping[str, Array], hint: str = "") 
     With a subclass's own idea of arithmetic a step might end half-way. What is read-only may be a
     view from `parameters` of a module that the step changes.
     """
-    weights = module.parameters()
+    weights = module._present()
     if weights.keys() != gradients.keys():
         wrong = ", ".join(sorted(map(str, weights.keys() ^ gradients.keys())))
         raise ValueError(f"grads: expected the names of {module!r}, differing in {wrong}{hint}")
+    plain: dict[str, Array] = {}
     for name, weight in weights.items():
-        grad = gradients[name]
+        plain[name] = grad = gradients[name]
+        if type(grad) is np.ndarray and grad.dtype == weight.dtype and grad.shape == weight.shape:
+            continue
         refuse_masked(f"grads: {name}", grad)
         got = getattr(grad, "dtype", None)
         if got is None or got != weight.dtype:  # None == np.dtype(np.float64)
@@ -266,5 +265,5 @@ def _checked(module: Trainable, gradients: Mapping[str, Array], hint: str = "") 
                 f"grads: expected shape {show_shape(weight.shape)} for {name}, "
                 f"got {show_shape(np.shape(grad))}{hint}"
             )
-    plain = {name: np.asarray(gradients[name]) for name in weights}
+        plain[name] = np.asarray(grad)
     return {name: a if a.flags.writeable else a.copy() for name, a in plain.items()}

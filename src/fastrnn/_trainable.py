@@ -54,6 +54,14 @@ class Trainable(ABC):
         """Return a read-only view of every weight, by name; see `edit` for changing them."""
 
     @abstractmethod
+    def _present(self) -> dict[str, Array]:
+        """Return the weights themselves, by name; raises as `edit`."""
+
+    @abstractmethod
+    def _changing(self) -> AbstractContextManager[Mapping[str, Array]]:
+        """Give the weights themselves for one change of all, which ends with the block."""
+
+    @abstractmethod
     def edit(self) -> AbstractContextManager[Editable]:
         """Give writable arrays of all weights, by name, to be changed inside a with block."""
 

@@ -35,9 +35,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _core, _threads
-from ._arguments import Array, as_flag, as_real
+from ._arguments import as_flag, as_real
 from ._clipping import clip_grad_norm_
-from ._optimizer import ModuleOrArrays, Optimizer
+from ._optimizer import Change, ModuleOrArrays, Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_"]
 
@@ -104,10 +104,9 @@ class SGD(Optimizer):
     def _remembers(self) -> bool:
         return self.momentum != 0.0
 
-    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
-        velocity = memory[0] if self.momentum else None
+    def _update(self, changes: list[Change], steps: int) -> None:
         numbers = self.lr, self.momentum, self.dampening, self.weight_decay
-        _core.sgd(weight, grad, velocity, *numbers, self.nesterov, first, _threads.default)
+        _core.sgd(changes, *numbers, self.nesterov, _threads.default)
 
 
 class Adam(Optimizer):
@@ -165,14 +164,11 @@ class Adam(Optimizer):
         """Return what is added to the gradient times w, and what w is multiplied by before."""
         return self.weight_decay, 1.0
 
-    def _update(self, weight: Array, grad: Array, memory: list[Array], first: bool) -> None:
-        (mean, square), (b1, b2) = memory, self.betas
-        correction, rate = math.sqrt(1.0 - b2**self._steps), self.lr / (1.0 - b1**self._steps)
-        decay, shrink = self._decays()
-        threads = _threads.default
-        _core.adam(
-            weight, grad, mean, square, b1, b2, correction, self.eps, rate, decay, shrink, threads
-        )
+    def _update(self, changes: list[Change], steps: int) -> None:
+        b1, b2 = self.betas
+        correction, rate = math.sqrt(1.0 - b2**steps), self.lr / (1.0 - b1**steps)
+        decays = self._decays()
+        _core.adam(changes, b1, b2, correction, self.eps, rate, *decays, _threads.default)
 
 
 class AdamW(Adam):

@@ -71,6 +71,14 @@ void adam(const AdamTask<T>& task, ptrdiff_t begin, ptrdiff_t end) {
   });
 }
 
+// Elements [begin, end) times the factor.
+template <class T>
+void scale(T* values, T factor, ptrdiff_t begin, ptrdiff_t end) {
+  each_vector<T>(begin, end, [&](ptrdiff_t at, int lanes) {
+    store_first(values + at, load_first(values + at, lanes) * broadcast(factor), lanes);
+  });
+}
+
 // Of the elements, in float64, by sums that need not wait for each other, and are as many on every ISA. (The compiler
 // makes vectors of them.)
 template <class T>

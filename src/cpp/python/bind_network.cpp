@@ -116,7 +116,7 @@ struct PassArguments {
 
 // lengths: where the sequence's lie.
 template <class T>
-Sequence<T> sequence_of(const Network<T>& net, const PassArguments& a, std::vector<int64_t>& lengths) {
+Sequence<T> bound_sequence(const Network<T>& net, const PassArguments& a, std::vector<int64_t>& lengths) {
   const Config& c = net.config();
   const py::array x = as_array<T>(a.x, "x");
   if (x.ndim() != 3) bad_shape("x", "[T, B, I]", x);
@@ -148,7 +148,7 @@ void run(const AnyNetwork& any, py::object x, py::object h0, py::object c0, py::
   std::visit(
       [&](const auto& net) {
         std::vector<int64_t> kept;
-        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
+        const auto s = bound_sequence(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
         const Unlocked unlocked;
         net->run(s);
       },
@@ -162,7 +162,7 @@ AnyTape forward(const std::shared_ptr<AnyNetwork>& any, py::object x, py::object
   return std::visit(
       [&](const auto& net) {
         std::vector<int64_t> kept;
-        const auto s = sequence_of(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
+        const auto s = bound_sequence(*net, {x, h0, c0, lengths, y, hn, cn, dropout, seed, threads}, kept);
         AnyTape tape;
         tape.network = any, tape.batched = batched, tape.batch_first = batched && batch_first;
         tape.arrays = {x, y};

@@ -1,11 +1,16 @@
-// Optimizers' steps on flat arrays, and the norm of gradients.
+// Optimizers' steps, and the norm of gradients: of all weights in one call.
 #include <algorithm>
 #include <numeric>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "python/arrays.h"
 #include "python/bind.h"
 #include "python/checks.h"
+#include "python/method.h"
 #include "python/unlocked.h"
 #include "registry.h"
 #include "system/kernel_mode.h"
@@ -29,56 +34,186 @@ void in_parts(ptrdiff_t n, int threads, Part part) {
   });
 }
 
-void sgd_step(const py::array& weight, py::object grad, py::object velocity, double rate, double momentum,
-              double dampening, double decay, bool nesterov, bool first, int threads) {
-  with_type(weight, [&](auto zero) {
-    using T = decltype(zero);
-    const ssize_t n = weight.size();
+// Tasks of arrays of either type, one behind the other: threads share all of their elements.
+template <template <class> class Task>
+class Tasks {
+ public:
+  template <class T>
+  void add(ptrdiff_t size, const Task<T>& task) {
+    parts_.push_back({size, task});
+    size_ += size;
+  }
+  // step(task, begin, end) for elements of each.
+  template <class Step>
+  void run(int threads, Step step) const {
+    in_parts(size_, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
+      ptrdiff_t before = 0;
+      for (const Part& part : parts_) {
+        const ptrdiff_t from = std::max<ptrdiff_t>(begin - before, 0), to = std::min(end - before, part.size);
+        if (from < to) std::visit([&](const auto& task) { step(task, from, to); }, part.task);
+        before += part.size;
+      }
+    });
+  }
+
+ private:
+  struct Part {
+    ptrdiff_t size;
+    std::variant<Task<float>, Task<double>> task;
+  };
+  std::vector<Part> parts_;
+  ptrdiff_t size_ = 0;
+};
+
+// Where the n values of a C-contiguous array of any shape lie.
+template <class T>
+const T* values_of(py::handle object, const char* name, ssize_t n) {
+  need_array(object, name);
+  const py::array a = as_array<T>(object, name);
+  if (a.size() != n) bad_shape(name, "of " + std::to_string(n) + " values", a);
+  need_dense(name, a);
+  return static_cast<const T*>(a.data());
+}
+template <class T>
+T* writable_values(py::handle object, const char* name, ssize_t n) {
+  const T* const data = values_of<T>(object, name, n);
+  need_writable(name, py::reinterpret_borrow<py::array>(object));
+  return const_cast<T*>(data);
+}
+
+py::array array_given(const py::object& given, const char* name) {
+  if (!py::isinstance<py::array>(given)) refuse_type(std::string(name) + ": expected an array", given);
+  return given;
+}
+
+// visit(weight, n, grad, memory, first) for each of `changes`, a tuple (weight, grad, memory, first): the memory is
+// a list of arrays, which have no values yet at the first step.
+template <class Visit>
+void each_change(const py::list& changes, Visit visit) {
+  for (const py::handle given : changes) {
+    const py::tuple change = tuple_of(given, "change", 4);
+    const py::array weight = array_given(change[0], "weight");
+    const py::object grad = change[1], memory = change[2];
+    with_type(weight, [&](auto zero) {
+      using T = decltype(zero);
+      const ssize_t n = weight.size();
+      visit(writable_values<T>(weight, "weight", n), n, values_of<T>(grad, "grad", n), sequence_of(memory, "memory"),
+            change[3].cast<bool>());
+    });
+  }
+}
+
+void sgd_step(const py::list& changes, double rate, double momentum, double dampening, double decay, bool nesterov,
+              int threads) {
+  Tasks<SgdTask> tasks;
+  each_change(changes, [&](auto* weight, ssize_t n, const auto* grad, const py::sequence& memory, bool first) {
+    using T = std::remove_pointer_t<decltype(weight)>;
     SgdTask<T> task = {};
-    task.weight = writable<T>(weight, "weight", {n}), task.grad = contiguous<T>(grad, "grad", {n});
-    task.velocity = writable<T>(velocity, "velocity", {n});
-    need_array(grad, "grad");
+    task.weight = weight, task.grad = grad;
+    if (momentum != 0) task.velocity = writable_values<T>(memory[0], "velocity", n);
     task.rate = T(rate), task.momentum = T(momentum), task.undamped = T(1 - dampening), task.decay = T(decay);
     task.nesterov = nesterov, task.first = first;
-    const auto step = kernels_of<T>(current_backend()).sgd;
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { step(task, begin, end); });
+    tasks.add(n, task);
+  });
+  const Backend& backend = current_backend();
+  tasks.run(threads, [&](const auto& task, ptrdiff_t begin, ptrdiff_t end) {
+    kernels_of<std::remove_pointer_t<decltype(task.weight)>>(backend).sgd(task, begin, end);
   });
 }
 
-void adam_step(const py::array& weight, py::object grad, py::object mean, py::object square, double first,
-               double second, double correction, double eps, double rate, double decay, double shrink, int threads) {
-  with_type(weight, [&](auto zero) {
-    using T = decltype(zero);
-    const ssize_t n = weight.size();
+void adam_step(const py::list& changes, double first, double second, double correction, double eps, double rate,
+               double decay, double shrink, int threads) {
+  Tasks<AdamTask> tasks;
+  each_change(changes, [&](auto* weight, ssize_t n, const auto* grad, const py::sequence& memory, bool) {
+    using T = std::remove_pointer_t<decltype(weight)>;
     AdamTask<T> task = {};
-    task.weight = writable<T>(weight, "weight", {n}), task.grad = contiguous<T>(grad, "grad", {n});
-    task.mean = writable<T>(mean, "mean", {n}), task.square = writable<T>(square, "square", {n});
-    need_array(grad, "grad"), need_array(mean, "mean"), need_array(square, "square");
+    task.weight = weight, task.grad = grad;
+    task.mean = writable_values<T>(memory[0], "mean", n), task.square = writable_values<T>(memory[1], "square", n);
     task.first = T(first), task.rest_first = T(1 - first), task.second = T(second), task.rest_second = T(1 - second);
     task.correction = T(correction), task.eps = T(eps), task.rate = T(rate);
     task.decay = T(decay), task.shrink = T(shrink);
-    const auto step = kernels_of<T>(current_backend()).adam;
-    in_parts(n, threads, [&](ptrdiff_t begin, ptrdiff_t end) { step(task, begin, end); });
+    tasks.add(n, task);
+  });
+  const Backend& backend = current_backend();
+  tasks.run(threads, [&](const auto& task, ptrdiff_t begin, ptrdiff_t end) {
+    kernels_of<std::remove_pointer_t<decltype(task.weight)>>(backend).adam(task, begin, end);
   });
 }
 
-// In blocks, so that the threads make no difference.
-double all_squares(const py::array& values, int threads) {
-  return with_type(values, [&](auto zero) {
-    using T = decltype(zero);
-    const ssize_t n = values.size();
-    const T* const data = contiguous<T>(values, "values", {n});
-    const auto sum_of_squares = kernels_of<T>(current_backend()).sum_of_squares;
-    std::vector<double> sums(size_t(n / kWorthAnotherThread + 1));
-    in_parts(ptrdiff_t(sums.size()) * kWorthAnotherThread, threads, [&](ptrdiff_t begin, ptrdiff_t end) {
-      const ptrdiff_t last = (end + kWorthAnotherThread - 1) / kWorthAnotherThread;
-      for (ptrdiff_t b = (begin + kWorthAnotherThread - 1) / kWorthAnotherThread; b < last; ++b) {
-        const ptrdiff_t from = b * kWorthAnotherThread;
-        sums[size_t(b)] = sum_of_squares(data + from, std::min<ptrdiff_t>(kWorthAnotherThread, n - from));
-      }
+// Of one array, in blocks, so that the threads make no difference.
+template <class T>
+struct SquaresTask {
+  const T* values;
+  ptrdiff_t size, first_block;  // its place among the blocks of all arrays
+};
+constexpr ptrdiff_t kSquaresBlock = kWorthAnotherThread;
+ptrdiff_t blocks_of(ptrdiff_t size) { return (size + kSquaresBlock - 1) / kSquaresBlock; }
+
+double sum_of_squares(const py::list& arrays, int threads) {
+  Tasks<SquaresTask> tasks;
+  std::vector<ptrdiff_t> ends;  // of each array's blocks
+  for (const py::handle item : arrays) {
+    const auto given = py::reinterpret_borrow<py::object>(item);
+    const py::array values = array_given(given, "values");
+    const ptrdiff_t first = ends.empty() ? 0 : ends.back();
+    with_type(values, [&](auto zero) {
+      using T = decltype(zero);
+      tasks.add(values.size(), SquaresTask<T>{values_of<T>(values, "values", values.size()), values.size(), first});
     });
-    return std::accumulate(sums.begin(), sums.end(), 0.0);
+    ends.push_back(first + blocks_of(values.size()));
+  }
+  std::vector<double> sums(size_t(ends.empty() ? 0 : ends.back()));
+  const Backend& backend = current_backend();
+  tasks.run(threads, [&](const auto& task, ptrdiff_t begin, ptrdiff_t end) {  // blocks that begin there
+    const auto sum =
+        kernels_of<std::remove_const_t<std::remove_pointer_t<decltype(task.values)>>>(backend).sum_of_squares;
+    for (ptrdiff_t b = blocks_of(begin); b < blocks_of(end); ++b) {
+      const ptrdiff_t from = b * kSquaresBlock;
+      sums[size_t(task.first_block + b)] = sum(task.values + from, std::min(kSquaresBlock, task.size - from));
+    }
   });
+  double total = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    total += std::accumulate(sums.begin() + (i ? ends[i - 1] : 0), sums.begin() + ends[i], 0.0);
+  }
+  return total;
+}
+
+// Whether no two of these ranges of bytes have one in common.
+bool lie_apart(std::vector<std::pair<const char*, const char*>> ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  for (size_t i = 1; i < ranges.size(); ++i) {
+    if (ranges[i].first < ranges[i - 1].second) return false;
+  }
+  return true;
+}
+
+template <class T>
+struct ScaleTask {
+  T *values, factor;
+};
+
+// Multiplies arrays in place; false, and nothing is done, where one has gaps or two share memory.
+bool scale(const py::list& arrays, double factor, int threads) {
+  Tasks<ScaleTask> tasks;
+  std::vector<std::pair<const char*, const char*>> ranges;
+  for (const py::handle item : arrays) {
+    const py::array values = array_given(py::reinterpret_borrow<py::object>(item), "values");
+    if (!(values.flags() & py::array::c_style) || !aligned(values)) return false;
+    const auto* const begin = static_cast<const char*>(values.data());
+    ranges.emplace_back(begin, begin + values.nbytes());
+    with_type(values, [&](auto zero) {
+      using T = decltype(zero);
+      const ssize_t n = values.size();
+      tasks.add(n, ScaleTask<T>{writable_values<T>(values, "values", n), T(factor)});
+    });
+  }
+  if (!lie_apart(std::move(ranges))) return false;
+  const Backend& backend = current_backend();
+  tasks.run(threads, [&](const auto& task, ptrdiff_t begin, ptrdiff_t end) {
+    kernels_of<std::remove_pointer_t<decltype(task.values)>>(backend).scale(task.values, task.factor, begin, end);
+  });
+  return true;
 }
 
 }  // namespace
@@ -86,7 +221,8 @@ double all_squares(const py::array& values, int threads) {
 void bind_optim(py::module_& m) {
   m.def("sgd", &sgd_step);
   m.def("adam", &adam_step);
-  m.def("sum_of_squares", &all_squares);
+  m.def("sum_of_squares", &sum_of_squares);
+  m.def("scale", &scale);
 }
 
 }  // namespace fastrnn
