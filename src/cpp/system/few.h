@@ -1,7 +1,6 @@
 // An array that needs no allocation as long as it is short.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <type_traits>
