@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="of drawing; then again")
     parser.add_argument("--training", action="store_true")
     options = parser.parse_args(arguments)
+    if not options.seconds > 0:
+        parser.error(f"--seconds: expected a number > 0, got {options.seconds:g}")
     limits, end = roofline.probe(), monotonic() + options.seconds
     print("ratio to the best peer, share of the limit, microseconds a call")
     found = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _optimizer, optim
+from fastrnn import _core, _optimizer, optim
 from optim_support import each_rule, kept, optimizer, some
 from support import assert_same_bits, random, random_gradients, rejects
 
@@ -227,6 +227,24 @@ def test_where_there_is_no_memory_nothing_changes(rule, where, monkeypatch):
     twins = [fastrnn.Linear(2, 3, seed=1), some()]
     optimizer(rule, twins).step(grads)
     assert_same_bits(own | layer.state_dict(), twins[1] | twins[0].state_dict())
+
+
+@each_rule
+def test_a_step_that_the_core_cannot_make_is_none(rule, monkeypatch):
+    """neither counted nor remembered"""
+    layer = fastrnn.Linear(2, 3, seed=1)
+    opt, weights = optimizer(rule, [layer]), layer.state_dict()
+
+    def scarce(*_):
+        raise MemoryError("no more")
+
+    grads = next(iter(random_gradients(layer, 1)))
+    with monkeypatch.context() as patch, pytest.raises(MemoryError, match="no more"):
+        patch.setattr(_core, "sgd", scarce)
+        patch.setattr(_core, "adam", scarce)
+        opt.step(grads)
+    assert_same_bits(layer.state_dict(), weights)
+    assert opt.state_dict()["steps"] == 0 and opt.state_dict()["memory"] == [{}]
 
 
 def test_a_factors_gradient_may_be_the_other_factor():

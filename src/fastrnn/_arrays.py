@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._arguments import Array, as_writable
-from ._memory import detached, overlaps_itself, read_only
+from ._memory import detached, overlaps_itself
 from ._trainable import Editable, Trainable
 
 V = TypeVar("V")
@@ -54,10 +54,6 @@ class Arrays(Trainable):
     @property
     def _lock(self) -> threading.RLock:
         return self._own_lock
-
-    def parameters(self) -> dict[str, Array]:
-        """Return a read-only view of every array, by name; raises as `edit`."""
-        return read_only(self._present())
 
     def edit(self) -> AbstractContextManager[Editable]:
         """Give writable views of all arrays, by name; no optimizer's step begins in the block.

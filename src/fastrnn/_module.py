@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._arguments import Array, as_flag, as_threads
-from ._memory import owned, read_only
+from ._memory import owned
 from ._packing import Packing
 from ._replacing import Target
 from ._safetensors_writer import FORMAT, write
@@ -69,14 +69,6 @@ class Module(Trainable):
     def eval(self: M) -> M:
         """Switch training mode off; return self."""
         return self.train(False)
-
-    def parameters(self) -> dict[str, Array]:
-        """Return a read-only view of every weight, by torch's names; see `edit` for changing them.
-
-        A view shows later changes of the weights. Writing to one raises NumPy's error: the packed
-        weights that computations use would not notice.
-        """
-        return read_only(self._weights)
 
     def _present(self) -> dict[str, Array]:
         return self._weights

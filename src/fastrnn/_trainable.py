@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ._arguments import Array, as_weights, forms
-from ._memory import detached
+from ._memory import detached, read_only
 
 
 class Editable(Mapping[str, Array]):
@@ -49,9 +49,16 @@ class Trainable(ABC):
     def _lock(self) -> threading.RLock:
         """Held while the weights are edited or copied."""
 
-    @abstractmethod
     def parameters(self) -> dict[str, Array]:
-        """Return a read-only view of every weight, by name; see `edit` for changing them."""
+        """Return a read-only view of every weight, by name (torch's); see `edit` for changing them.
+
+        A view shows later changes of the weights. Writing to one raises NumPy's error: the packed
+        weights that computations use would not notice.
+
+        Raises:
+            ValueError: as `edit`, of arrays of one's own.
+        """
+        return read_only(self._present())
 
     @abstractmethod
     def _present(self) -> dict[str, Array]:

@@ -109,7 +109,7 @@ class Network {
   mutable std::atomic<bool> forward_ready_{false}, backward_ready_{false};
   mutable Block forward_block_, backward_block_, bf16_block_;  // the last from the first weights that are bfloat16
   mutable std::vector<PackedWeights<T>> packed_;
-  mutable KeptPlans kept_plans_[3];  // by Use
+  mutable KeptPlans kept_plans_[kUses];  // by Use
 };
 
 }  // namespace fastrnn

@@ -34,8 +34,9 @@ struct Plan {
 // keep to regions, since the one back is long and two kinds of threads that spin are in each other's way. In a pipeline
 // of the pass back a thread makes dx of the steps that another has swept.
 enum class Use { inference, training, backward };
+constexpr int kUses = 3;
 
-// Of another core's answers, as plans count it: they last as long as it stays the same.
+// A measured distance as plans count it: in quarters, so that it is often that of the last pass, whose plans are kept.
 inline double planned_distance(double measured) { return std::max(1.0, double(int64_t(4 * measured + 0.5)) / 4); }
 
 // What is to be planned.

@@ -81,9 +81,9 @@ T* writable_values(py::handle object, const char* name, ssize_t n) {
   return const_cast<T*>(data);
 }
 
-py::array array_given(const py::object& given, const char* name) {
+py::array array_given(py::handle given, const char* name) {
   if (!py::isinstance<py::array>(given)) refuse_type(std::string(name) + ": expected an array", given);
-  return given;
+  return py::reinterpret_borrow<py::array>(given);
 }
 
 // visit(weight, n, grad, memory, first) for each of `changes`, a tuple (weight, grad, memory, first): the memory is
@@ -92,7 +92,7 @@ template <class Visit>
 void each_change(const py::list& changes, Visit visit) {
   for (const py::handle given : changes) {
     const py::tuple change = tuple_of(given, "change", 4);
-    const py::array weight = array_given(change[0], "weight");
+    const py::array weight = array_given(py::object(change[0]), "weight");
     const py::object grad = change[1], memory = change[2];
     with_type(weight, [&](auto zero) {
       using T = decltype(zero);
@@ -152,8 +152,7 @@ ptrdiff_t blocks_of(ptrdiff_t size) { return (size + kSquaresBlock - 1) / kSquar
 double sum_of_squares(const py::list& arrays, int threads) {
   Tasks<SquaresTask> tasks;
   std::vector<ptrdiff_t> ends;  // of each array's blocks
-  for (const py::handle item : arrays) {
-    const auto given = py::reinterpret_borrow<py::object>(item);
+  for (const py::handle given : arrays) {
     const py::array values = array_given(given, "values");
     const ptrdiff_t first = ends.empty() ? 0 : ends.back();
     with_type(values, [&](auto zero) {
@@ -197,8 +196,8 @@ struct ScaleTask {
 bool scale(const py::list& arrays, double factor, int threads) {
   Tasks<ScaleTask> tasks;
   std::vector<std::pair<const char*, const char*>> ranges;
-  for (const py::handle item : arrays) {
-    const py::array values = array_given(py::reinterpret_borrow<py::object>(item), "values");
+  for (const py::handle given : arrays) {
+    const py::array values = array_given(given, "values");
     if (!(values.flags() & py::array::c_style) || !aligned(values)) return false;
     const auto* const begin = static_cast<const char*>(values.data());
     ranges.emplace_back(begin, begin + values.nbytes());
