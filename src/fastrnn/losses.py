@@ -203,61 +203,64 @@ def cross_entropy(
         if weight.shape != (classes,):
             raise shape_error("weight", f"[{classes}] (logits' classes)", weight.shape)
     target, counted = _targets(target, logits.shape, ignore_index)
-    if ignore_index is not None:
-        logits = np.where(counted[..., None], logits, 0)
+    rows = logits.reshape(-1, classes)
+    if counted is not None:
+        rows = np.where(counted[:, None], rows, 0)
     with np.errstate(under="ignore"):
-        return _cross_entropy(logits, target, counted, weight, smoothing, mean)
+        loss, gradient = _cross_entropy(rows, target, counted, weight, smoothing, mean)
+    return loss, gradient.reshape(logits.shape)
 
 
 def _targets(
     target: Any, shape: Shape, ignore_index: int | None
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Return the classes for logits of this shape, 0 where ignored, and which count."""
+) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+    """Return the classes [N] for logits of this shape, and which count, or None if all do."""
     target = as_indices("target", target)
     if target.shape != shape[:-1]:
         expected = f"{show_shape(shape[:-1])} (that of logits without its last axis)"
         raise shape_error("target", expected, target.shape)
-    counted = np.ones(target.shape, bool)
+    target, counted = target.reshape(-1), None
+    wrong = (target < 0) | (target >= shape[-1])
     if ignore_index is not None:
         counted = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    wrong = counted & ((target < 0) | (target >= shape[-1]))
+        wrong &= counted
     if wrong.any():
-        got = target[wrong].flat[0]
+        got = target[wrong][0]
         hint = f"; did you mean ignore_index={got}?" if got < 0 and ignore_index is None else ""
         raise ValueError(f"target: expected classes in 0..{shape[-1] - 1}, got {got}{hint}")
-    return np.where(counted, target, 0), counted
+    return target if counted is None else np.where(counted, target, 0), counted
 
 
 def _cross_entropy(
     logits: Array,
     target: Array,
-    counted: npt.NDArray[np.bool_],
+    counted: npt.NDArray[np.bool_] | None,
     weight: Array | None,
     smoothing: float,
     mean: bool,
 ) -> tuple[float, Array]:
     """loss = sum_c q[c] (log(sum(exp(l))) - l[c]);  dlogits = sum(q) softmax(l) - q."""
-    place, classes = target[..., None], logits.shape[-1]
-    shifted = logits - logits.max(axis=-1, keepdims=True)  # exp cannot overflow
+    rows, classes = np.arange(len(target)), logits.shape[1]
+    shifted = logits - logits.max(axis=1, keepdims=True)  # exp cannot overflow
     gradient = np.exp(shifted)
-    sums = gradient.sum(axis=-1, keepdims=True)
+    sums = gradient.sum(axis=1, keepdims=True)
     gradient /= sums
     np.log(sums, out=sums)
     weights = np.ones(classes, logits.dtype) if weight is None else weight
-    counts = np.ones_like(sums) if weight is None else weights[place]
+    counts = weights[target]
     # q is `spread`, and `own` more for the target.
     own, spread = (1.0 - smoothing) * counts, smoothing / classes * weights
-    losses = np.multiply(sums - np.take_along_axis(shifted, place, axis=-1), own, dtype=np.float64)
+    losses = np.multiply(sums[:, 0] - shifted[rows, target], own, dtype=np.float64)
     if smoothing:
-        everywhere = (sums - shifted) * spread
-        losses += everywhere.sum(axis=-1, keepdims=True, dtype=np.float64)
+        losses += ((sums - shifted) * spread).sum(axis=1, dtype=np.float64)
     if weight is not None:  # else sum(q) = 1
-        gradient *= own + spread.sum()
-    chosen = np.take_along_axis(gradient, place, axis=-1)
-    np.put_along_axis(gradient, place, chosen - own, axis=-1)
+        gradient *= (own + spread.sum())[:, None]
+    gradient[rows, target] -= own
     if smoothing:
         gradient -= spread
-    gradient[~counted] = 0
-    total = float(counts[counted].sum(dtype=np.float64)) if mean else 1.0
+    if counted is not None:
+        gradient[~counted] = 0
+        losses, counts = losses[counted], counts[counted]
+    total = float(counts.sum(dtype=np.float64)) if mean else 1.0
     gradient /= total or math.inf
-    return _divided(float(losses[counted].sum()), total), gradient
+    return _divided(float(losses.sum()), total), gradient
