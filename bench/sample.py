@@ -16,6 +16,7 @@ from time import monotonic
 
 from bench import roofline
 from bench.cases import GATES, Case
+from bench.libraries import available
 from bench.measure import PEERS, Row, measure
 from bench.timing import Plan
 
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.seconds > 0:
         parser.error(f"--seconds: expected a number > 0, got {options.seconds:g}")
+    if "torch" not in available():
+        parser.error("torch is not installed; try pip install '.[bench]'")
     limits, end = roofline.probe(), monotonic() + options.seconds
     print("ratio to the best peer, share of the limit, microseconds a call")
     found = []

@@ -316,19 +316,24 @@ def test_used_by_two_threads_at_once():
 
 def test_a_join_that_is_refused_leaves_nobody():
     """with a state, too: it is one call, and another thread's cannot come between"""
-    pool = fastrnn.StreamPool(fastrnn.GRU(64, 128), 1032)
-    ids, x, h = [pool.join() for _ in range(32)], random(1, 32, 64), random(1, 128)
-    end, joined = time.monotonic() + 0.5, []
+    pool = fastrnn.StreamPool(fastrnn.GRU(64, 128), 10_032)
+    ids, x, h = [pool.join() for _ in range(32)], random(20, 32, 64), random(1, 128)
+    done, joined, refused, end = threading.Event(), [], 0, time.monotonic() + 60
 
     def meddle():
-        while time.monotonic() < end:
+        while not done.wait(0.0005):  # so that some come between
             with contextlib.suppress(RuntimeError):
                 pool.process(ids, x)
 
     thread = threading.Thread(target=meddle)
     thread.start()
-    while time.monotonic() < end and len(joined) < 1000:
-        with contextlib.suppress(RuntimeError):
+    while min(len(joined), refused) < 100 and len(joined) < 10_000 and time.monotonic() < end:
+        try:
             joined.append(pool.join(h))
+        except RuntimeError:
+            refused += 1
+        time.sleep(0.0001)
+    done.set()
     thread.join()
+    assert min(len(joined), refused) >= 100, (len(joined), refused)
     assert sorted(pool.ids) == sorted(ids + joined)

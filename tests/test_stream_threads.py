@@ -129,6 +129,7 @@ def test_used_by_two_threads_at_once():
     """the second one gets an error, the first one its bits"""
     layer, x = fastrnn.LSTM(64, 256, seed=1), random(4000, 64)
     stream, errors, done = layer.stream(), [], threading.Event()
+    end = time.monotonic() + 60
 
     def meddle():
         while not done.is_set():
@@ -142,7 +143,7 @@ def test_used_by_two_threads_at_once():
     stream.process(x[:1])
     thread.start()
     try:
-        while not errors and thread.is_alive():
+        while not errors and thread.is_alive() and time.monotonic() < end:
             stream.reset()
             y = stream.process(x)
     except RuntimeError as error:  # or the other one was first
@@ -150,6 +151,7 @@ def test_used_by_two_threads_at_once():
         y = None
     done.set()
     thread.join()
-    assert errors and "in use by another thread" in errors[0]
+    assert errors, "they never met within a minute"
+    assert "in use by another thread" in errors[0]
     if y is not None:
         assert y.tobytes() == layer.stream().process(x).tobytes()

@@ -22,6 +22,12 @@ def twins(name, *args, **options):
     return theirs, ours
 
 
+def bits(value):
+    """dtype, shape and bytes of a tensor or an array: as numbers 0 and -0 are equal"""
+    array = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
+    return array.dtype, array.shape, array.tobytes()
+
+
 def first(result):
     """the output of a layer, h of a cell"""
     return result[0] if isinstance(result, tuple) else result

@@ -1,7 +1,9 @@
 """One file a library, one interface: `prepare(problem)` gives the call to time and its results.
 
 Every library gets the same weights, works on arrays it already owns (no conversion is timed) and
-runs with the settings that serve it best; where those depend on the machine, `fastest` tries them.
+runs with the settings that serve it best; where those depend on the machine, `fastest` tries them:
+numbers of threads among others, as torch's GRU of one row trains 1.6 times as fast on one as on two
+(H128, Zen 4). Our layers have a plan of their own.
 A stream carries its state from call to call; everything else starts from zeros.
 """
 

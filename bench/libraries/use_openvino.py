@@ -20,9 +20,7 @@ def prepare(problem: Problem) -> Prepared:
 def _candidates(problem: Problem) -> Iterator[Prepared]:
     case, core = problem.case, ov.Core()
     graph = core.read_model(model(problem), b"")
-    small = case.stream or case.pause or case.B * case.H <= 128
-    counts = {case.threads, 1} if small else {case.threads}
-    for threads in counts:
+    for threads in range(1, case.threads + 1):
         compiled = core.compile_model(graph, "CPU", {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,

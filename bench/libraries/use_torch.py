@@ -45,12 +45,11 @@ def prepare(
     if case.stream:
         ways = [_stream_layer(layer.eval(), problem), _stream_cell(problem)]
     elif case.training:
-        return _training(layer, problem, ragged)
+        ways = [_training(layer, problem, ragged)]
     else:
         ways = [_inference(layer.eval(), problem, ragged)]
-    if case.pause:  # sleeping threads may cost more than they help
-        ways = [_on_threads(way, n) for way in ways for n in range(1, case.threads + 1)]
-    return fastest(ways, case.pause)
+    numbers = range(1, case.threads + 1)
+    return fastest([_on_threads(way, n) for way in ways for n in numbers], case.pause)
 
 
 def _on_threads(way: Prepared, n: int) -> Prepared:

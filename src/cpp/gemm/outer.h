@@ -40,17 +40,24 @@ struct OuterGroup {
   int m, height;  // rows [m, m + height) of c, height <= kOuterHeight
 };
 
+// Some rows of c, a block of time.
+template <class T>
+struct OuterBlock {
+  int first, rows;  // of a and b
+  int count = 0;
+  OuterGroup<T> groups[kOuterGroups<T>];
+};
+
 constexpr int kOuterThird = kOuterHeight / 3;  // tiles are so many rows high, or twice or three times
 static_assert(kOuterHeight == 3 * kOuterThird, "a tile as high as its group reads nothing beyond it");
 
-// The groups for c's rows [begin, end), each within columns that lie side by side.
+// Adds the groups for c's rows [begin, end), each within columns that lie side by side.
 template <class T>
-int outer_groups(const OuterTask<T>& t, int begin, int end, int first, int rows, T* copies, OuterGroup<T>* groups) {
+void add_groups(const OuterTask<T>& t, int begin, int end, T* copies, OuterBlock<T>& block) {
   const bool near = t.a_step * ptrdiff_t(sizeof(T)) <= kNearRows;
-  int n = 0;
   for (int m = begin, run_end; m < end; m = run_end) {
     int gate = m / t.hidden;
-    const T* from = t.a + first * t.a_step + t.gate_column[gate] + m % t.hidden;
+    const T* from = t.a + block.first * t.a_step + t.gate_column[gate] + m % t.hidden;
     for (run_end = ++gate * t.hidden; run_end < end; run_end = ++gate * t.hidden) {
       if (t.gate_column[gate] - t.gate_column[gate - 1] != t.hidden) break;
     }
@@ -58,27 +65,27 @@ int outer_groups(const OuterTask<T>& t, int begin, int end, int first, int rows,
     for (int height; m < run_end; m += height, from += height) {
       height = run_end - m < kOuterHeight ? run_end - m : kOuterHeight;
       const bool copied = !near || height % kOuterThird;  // a tile reads as many columns as it is high
-      groups[n++] = {from, copied ? copies : nullptr, m, height};
-      if (copied) copies += group_step(rows);
+      block.groups[block.count++] = {from, copied ? copies : nullptr, m, height};
+      if (copied) copies += group_step(block.rows);
     }
   }
-  return n;
 }
 
 // Row by row: column by column each read would evict the one before, as the step is often a multiple of 4096 bytes.
 // Together with the padding of group_step: 117 to 217 GFLOP/s (LSTM H256).
 template <class T>
-void copy_groups(const OuterGroup<T>* groups, int count, ptrdiff_t a_step, int rows) {
+void copy_groups(const OuterBlock<T>& block, ptrdiff_t a_step) {
   constexpr int R = kOuterHeight;
-  for (int n = 0; n < rows; ++n) {
-    for (int i = 0; i < count; ++i) {
-      if (!groups[i].copy) continue;
-      const T* const from = groups[i].from + n * a_step;
-      T* const to = groups[i].copy + n * R;
-      if (groups[i].height == R) {
+  for (int n = 0; n < block.rows; ++n) {
+    for (int i = 0; i < block.count; ++i) {
+      const OuterGroup<T>& g = block.groups[i];
+      if (!g.copy) continue;
+      const T* const from = g.from + n * a_step;
+      T* const to = g.copy + n * R;
+      if (g.height == R) {
         __builtin_memcpy(to, from, R * sizeof(T));
       } else {
-        for (int r = 0; r < R; ++r) to[r] = r < groups[i].height ? from[r] : T(0);
+        for (int r = 0; r < R; ++r) to[r] = r < g.height ? from[r] : T(0);
       }
     }
   }
@@ -97,17 +104,28 @@ void pack_b(const T* const* rows_of_b, int rows, int columns, int j, T* out) {
   }
 }
 
-// R rows of c x so many vectors of columns. Copies of a and panels of b are padded with zeros; only `height` x `width`
-// is stored.
+template <class T>
+struct OuterTile {
+  const T* a;  // [rows][height], a_step apart; read as high as the tile is
+  ptrdiff_t a_step;
+  const T* b;  // [rows][kPanel], zeros behind width
+  int rows;
+  T* c;  // [height][width], c_step apart
+  ptrdiff_t c_step;
+  int height, width;
+  bool add, past;  // to what is there; past the caches
+};
+
+// R rows of c x so many vectors of columns, of which only `height` x `width` is stored.
 template <int R, int Vectors, class T>
-void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdiff_t c_step, int height, int width,
-                bool add, bool past) {
+void outer_tile(const OuterTile<T>& t) {
   constexpr int L = kLanes<T>;
   vec<T> acc[R][Vectors] = {};
-  for (int r = 0; r < height && !past; ++r) {  // c comes from far away, once a block of time
-    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(c + r * c_step + v * L, 1);
+  for (int r = 0; r < t.height && !t.past; ++r) {  // c comes from far away, once a block of time
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(t.c + r * t.c_step + v * L, 1);
   }
-  for (int n = 0; n < rows; ++n, a += a_step, b += kPanel<T>) {
+  const T *a = t.a, *b = t.b;
+  for (int n = 0; n < t.rows; ++n, a += t.a_step, b += kPanel<T>) {
     vec<T> bv[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) bv[v] = load(b + v * L);
@@ -118,22 +136,22 @@ void outer_tile(const T* a, ptrdiff_t a_step, const T* b, int rows, T* c, ptrdif
       for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(x, bv[v], acc[r][v]);
     }
   }
-  if (height == R && width == Vectors * L) {  // nearly every tile: without the way over the stack
+  if (t.height == R && t.width == Vectors * L) {  // nearly every tile: without the way over the stack
 #pragma GCC unroll 24
     for (int i = 0; i < R * Vectors; ++i) {
-      T* const out = c + i / Vectors * c_step + i % Vectors * L;
-      const vec<T> sum = add ? load(out) + acc[i / Vectors][i % Vectors] : acc[i / Vectors][i % Vectors];
-      store(out, sum, past && R == kOuterHeight && Vectors == kOuterVectors);
+      T* const out = t.c + i / Vectors * t.c_step + i % Vectors * L;
+      const vec<T> sum = t.add ? load(out) + acc[i / Vectors][i % Vectors] : acc[i / Vectors][i % Vectors];
+      store(out, sum, t.past && R == kOuterHeight && Vectors == kOuterVectors);
     }
     return;
   }
   vec<T> sums[R * Vectors];
 #pragma GCC unroll 24
   for (int i = 0; i < R * Vectors; ++i) sums[i] = acc[i / Vectors][i % Vectors];
-  for (int i = 0; i < height * Vectors; ++i) {
-    const int left = width - i % Vectors * L, lanes = left < 0 ? 0 : left < L ? left : L;
-    T* const out = c + i / Vectors * c_step + i % Vectors * L;
-    store_first(out, add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
+  for (int i = 0; i < t.height * Vectors; ++i) {
+    const int left = t.width - i % Vectors * L, lanes = left < 0 ? 0 : left < L ? left : L;
+    T* const out = t.c + i / Vectors * t.c_step + i % Vectors * L;
+    store_first(out, t.add ? load_first(out, lanes) + sums[i] : sums[i], lanes);
   }
 }
 
@@ -147,16 +165,16 @@ constexpr auto outer_tile_of(int height) {
 
 // Some rows of c: groups of a times one right side, panel by panel of b's columns.
 template <class T>
-void outer_right(const OuterRight<T>& t, const OuterGroup<T>* groups, int count, ptrdiff_t a_step, int first, int rows,
-                 bool add, bool past, T* b) {
-  for (int j = 0; j < t.columns; j += kPanel<T>) {
-    pack_b(t.b + first, rows, t.columns, j, b);
-    const int width = t.columns - j < kPanel<T> ? t.columns - j : kPanel<T>;
-    for (int i = 0; i < count; ++i) {
-      const OuterGroup<T>& g = groups[i];
+void outer_right(const OuterTask<T>& t, const OuterRight<T>& right, const OuterBlock<T>& block, T* panel) {
+  const bool add = t.add || block.first > 0, past = t.rows <= kSumBlock && past_caches(t, right);
+  for (int j = 0; j < right.columns; j += kPanel<T>) {
+    pack_b(right.b + block.first, block.rows, right.columns, j, panel);
+    const int width = right.columns - j < kPanel<T> ? right.columns - j : kPanel<T>;
+    for (int i = 0; i < block.count; ++i) {
+      const OuterGroup<T>& g = block.groups[i];
       const auto tile = width > kLanes<T> ? outer_tile_of<2, T>(g.height) : outer_tile_of<1, T>(g.height);
-      T* const c = t.c + ptrdiff_t(g.m) * t.columns + j;
-      tile(g.copy ? g.copy : g.from, g.copy ? kOuterHeight : a_step, b, rows, c, t.columns, g.height, width, add, past);
+      tile({g.copy ? g.copy : g.from, g.copy ? kOuterHeight : t.a_step, panel, block.rows,
+            right.c + ptrdiff_t(g.m) * right.columns + j, right.columns, g.height, width, add, past});
     }
   }
 }
@@ -164,14 +182,10 @@ void outer_right(const OuterRight<T>& t, const OuterGroup<T>* groups, int count,
 // One block of rows for c's rows [begin, end).
 template <class T>
 void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows) {
-  T* const b = t.scratch;
-  OuterGroup<T> groups[kOuterGroups<T>];
-  const int count = outer_groups(t, begin, end, first, rows, b + ptrdiff_t(kSumBlock) * kPanel<T>, groups);
-  copy_groups(groups, count, t.a_step, rows);
-  for (int i = 0; i < t.rights; ++i) {
-    const bool past = t.rows <= kSumBlock && past_caches(t, t.right[i]);
-    outer_right(t.right[i], groups, count, t.a_step, first, rows, t.add || first > 0, past, b);
-  }
+  OuterBlock<T> block{first, rows};
+  add_groups(t, begin, end, t.scratch + ptrdiff_t(kSumBlock) * kPanel<T>, block);
+  copy_groups(block, t.a_step);
+  for (int i = 0; i < t.rights; ++i) outer_right(t, t.right[i], block, t.scratch);
 }
 
 template <class T>
