@@ -105,6 +105,18 @@ def test_what_a_mask_leaves_out_is_not_looked_at(name, reduction):
     assert (math.isnan(nothing) if reduction == "mean" else nothing == 0) and not dpred.any()
 
 
+@both_dtypes
+@pytest.mark.parametrize("pos_weight", [None, 0.01, 3.0])
+def test_gradients_of_what_is_nearly_learnt(pos_weight, dtype):
+    """to the last bits, where p - target would round to nothing, or to the wrong sign"""
+    x = np.outer([1, -1], np.linspace(3, 20, 200)).astype(dtype)
+    target = (x > 0).astype(dtype)
+    gradient = losses.bce_with_logits(x, target, pos_weight=pos_weight, reduction="sum")[1]
+    exact = 1 / (1 + np.exp(np.abs(x.astype(float))))  # of the wrong answer
+    exact *= np.where(x > 0, -1.0 if pos_weight is None else -pos_weight, 1.0)
+    np.testing.assert_allclose(gradient, exact, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+
 @reductions
 @both_dtypes
 @pytest.mark.parametrize("ignore_index", [None, 2, -100])

@@ -99,6 +99,31 @@ def test_gradients_of_cross_entropy(smoothing, reduction):
         assert numeric == pytest.approx(gradient.flat[k], rel=1e-5, abs=1e-7)
 
 
+@reductions
+@pytest.mark.parametrize("options", [{}, dict(weight=WEIGHT, label_smoothing=0.3)], ids=str)
+def test_a_mask_leaves_out_what_ignore_index_does(options, reduction):
+    logits, target = example("float64")
+    mask = np.arange(target.size).reshape(target.shape) % 3 > 0
+    given = dict(ignore_index=-7, reduction=reduction, **options)
+    wanted = losses.cross_entropy(logits, np.where(mask, target, -7), **given)
+    logits[~mask], target[~mask] = np.nan, 99
+    found = losses.cross_entropy(logits, target, mask=mask, **given)
+    assert found[0] == wanted[0] and found[1].tobytes() == wanted[1].tobytes()
+
+
+def test_a_mask_of_the_first_axes():
+    """of a sequence's first steps, whatever row"""
+    logits, target, mask = random(3, 2, 5), np.ones((3, 2), int), np.array([True, False, True])
+    found, gradient = losses.cross_entropy(logits, target, mask=mask)
+    wanted = losses.cross_entropy(logits[mask], target[mask])
+    assert found == wanted[0] and gradient[mask].tobytes() == wanted[1].tobytes()
+    assert not gradient[1].any()
+    with pytest.raises(ValueError, match=r"mask: expected shape \[3, 2\] \(that of target\), or"):
+        losses.cross_entropy(logits, target, mask=mask[:2])
+    with pytest.raises(TypeError, match="mask: expected dtype bool, got int64"):
+        losses.cross_entropy(logits, target, mask=target)
+
+
 @both_dtypes
 def test_weights_of_one_are_none(dtype):
     logits, target = example(dtype)

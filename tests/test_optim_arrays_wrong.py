@@ -49,6 +49,8 @@ WRONG = {
     "group of one": ({"params": TABLE, "lr": 0.1}, TypeError, "modules['lr']: expected a float32"),
     "array": ([LAYER, TABLE], TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
     "row alone": (TABLE[0], TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
+    "nothing": ([], ValueError, "modules: expected at least one, got none", ""),
+    "used up": (iter([]), ValueError, "modules: expected at least one, got none", ""),
     "array alone": (TABLE, TypeError, "modules: expected fastrnn layers or dicts", "ndarray"),
     "twice": (
         {"a": TABLE, "b": TABLE},

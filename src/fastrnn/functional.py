@@ -17,6 +17,7 @@ a fresh one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -254,6 +255,13 @@ def _options(
     return batch_first, lambda: (dropout, key), threads
 
 
+def _layers(weights: Mapping[str, Any]) -> int:
+    """Return the number of layers that the names tell of, at most one for each of them."""
+    found = (re.search(r"_l(\d{1,9})(_reverse)?$", str(name)) for name in weights)
+    last = max(int(name[1]) for name in found if name)
+    return min(last + 1, len(weights))
+
+
 def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = False) -> Engine:
     """Infer the network's shape from names and shapes, then check all of them against it.
 
@@ -288,9 +296,9 @@ def _engine(cell: str, weights: Mapping[str, Any], dropout: float, keep: bool = 
         first["weight_ih_l0"].dtype,
         input_size,
         rows // gates,
-        next(k for k in range(1, len(weights) + 1) if f"weight_ih_l{k}" not in weights),
-        bias="bias_ih_l0" in weights,
-        bidirectional="weight_ih_l0_reverse" in weights,
+        _layers(weights),  # by any name, so that the error tells what lacks beside it
+        bias=any(str(name).startswith("bias_") for name in weights),
+        bidirectional=any(str(name).endswith("_reverse") for name in weights),
         proj_size=first["weight_hr_l0"].shape[0] if projected else 0,
     )
     expected = {name: (shape, spec.dtype) for name, shape in spec.shapes().items()}

@@ -54,8 +54,9 @@ def mse(
         ValueError: shapes that differ (nothing is broadcast), an unknown reduction.
     """
     pred, target, counted, count = _elementwise("pred", pred, target, mask, reduction)
+    where = True if counted is None else counted
     with np.errstate(under="ignore"):
-        difference = np.subtract(pred, target, out=np.zeros_like(pred), where=counted)
+        difference = np.subtract(pred, target, out=np.zeros_like(pred), where=where)
         loss = float(np.square(difference, dtype=np.float64).sum())
         difference *= 2.0 / max(count, 1)
     return _divided(loss, count), difference
@@ -91,23 +92,30 @@ def bce_with_logits(
             counts; a weight that is negative or not finite; an unknown reduction.
     """
     logits, target, counted, count = _elementwise("logits", logits, target, mask, reduction)
-    wrong = counted & ~((target >= 0) & (target <= 1))
-    if wrong.any():
-        raise ValueError(f"target: expected values in 0..1, got {target[wrong].flat[0]}")
-    # NumPy makes scalars of arrays without an axis, and before NumPy 2 doubles of them and an int.
-    zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    more = None if pos_weight is None else _pos_weight(pos_weight, logits) - one
-    x, target = np.where(counted, logits, zero), np.where(counted, target, zero)
+    weight = None if pos_weight is None else _pos_weight(pos_weight, logits)
+    if counted is not None:  # NumPy makes scalars of arrays without an axis
+        zero = logits.dtype.type(0)
+        logits, target = (np.asarray(np.where(counted, a, zero)) for a in (logits, target))
+    if target.size and not (target.min() >= 0 and target.max() <= 1):  # or NaN
+        wrong = target[~((target >= 0) & (target <= 1))]
+        raise ValueError(f"target: expected values in 0..1, got {wrong[0]}")
     with np.errstate(under="ignore"):
-        small = np.exp(-np.abs(x))
-        losses = np.asarray(np.maximum(x, zero) - x * target + np.log1p(small))
-        gradient = np.asarray(np.where(x >= 0, one, small) / (one + small) - target)
-        if more is not None:  # k = 1 + more
-            losses += more * target * (np.maximum(-x, zero) + np.log1p(small))
-            gradient -= more * target * (np.where(x >= 0, small, one) / (one + small))
-        gradient[~counted] = 0
-        gradient /= max(count, 1)
-    return _divided(float(losses[counted].sum(dtype=np.float64)), count), gradient
+        losses, gradient = _binary_cross_entropy(logits, target, weight)
+        if counted is not None:
+            losses, gradient = (np.asarray(np.where(counted, a, zero)) for a in (losses, gradient))
+        gradient /= gradient.dtype.type(max(count, 1))
+    return _divided(float(losses.sum(dtype=np.float64)), count), gradient
+
+
+def _binary_cross_entropy(x: Array, target: Array, weight: Array | None) -> tuple[Array, Array]:
+    """(1 - t) p - k t (1 - p) as it stands: of p - t, t = 1, rounding leaves nothing in time."""
+    one = x.dtype.type(1)
+    no, yes = one - target, target if weight is None else weight * target
+    small = np.exp(-np.abs(x))
+    above, rest, whole = np.maximum(x, x.dtype.type(0)), np.log1p(small), one + small
+    losses = np.asarray(no * (above + rest) + yes * (above - x + rest))
+    p, not_p = np.maximum(small, x >= 0) / whole, np.maximum(small, x < 0) / whole
+    return losses, np.asarray(no * p - yes * not_p)
 
 
 def _pos_weight(given: Any, logits: Array) -> Array:
@@ -137,24 +145,29 @@ def _weights(name: str, given: Any, dtype: np.dtype[Any]) -> Array:
 
 def _elementwise(
     name: str, pred: Any, target: Any, mask: Any, reduction: str
-) -> tuple[Array, Array, Any, int]:
-    """The arguments checked: prediction, target, what counts of them, what to divide by."""
+) -> tuple[Array, Array, npt.NDArray[np.bool_] | None, int]:
+    """The arguments checked: prediction, target, what counts of them if not all, what to divide by.
+    """
     mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
     pred = as_floats(name, pred)
     target = as_array("target", target, pred.dtype)
     if target.shape != pred.shape:
         raise shape_error("target", f"{show_shape(pred.shape)} (that of {name})", target.shape)
     if mask is None:
-        return pred, target, np.True_, pred.size if mean else 1
+        return pred, target, None, pred.size if mean else 1
+    counted = _mask(mask, pred.shape, name)
+    return pred, target, counted, int(np.count_nonzero(counted)) if mean else 1
+
+
+def _mask(mask: Any, shape: Shape, name: str) -> npt.NDArray[np.bool_]:
+    """Return it in this shape, that of `name`, of which it may have the first axes, or raise."""
     mask = as_values("mask", mask, bool)
     if mask.dtype != bool:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
-    if mask.shape != pred.shape[: mask.ndim]:
-        expected = f"{show_shape(pred.shape)} (that of {name}), or its first axes"
+    if mask.shape != shape[: mask.ndim]:
+        expected = f"{show_shape(shape)} (that of {name}), or its first axes"
         raise shape_error("mask", expected, mask.shape)
-    counted = mask.reshape(mask.shape + (1,) * (pred.ndim - mask.ndim))
-    counted = np.broadcast_to(counted, pred.shape)
-    return pred, target, counted, int(np.count_nonzero(counted)) if mean else 1
+    return np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
 
 
 def _divided(loss: float, count: float) -> float:
@@ -165,6 +178,7 @@ def cross_entropy(
     logits: Any,
     target: Any,
     *,
+    mask: Any = None,
     weight: Any = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
@@ -181,6 +195,7 @@ def cross_entropy(
     Args:
         logits: [..., C], float32 or float64; the classes are the last axis (in torch the second).
         target: [...], integers: the true class of each position, 0..C-1.
+        mask: bool, in the shape of target or of its first axes: which positions count.
         weight: [C], logits' dtype, each >= 0: what a class counts, above 1 for a rare one. None: 1.
         ignore_index: positions whose target has this value count for nothing (padding).
         label_smoothing: in 0..1, the share of the truth that goes to all classes alike.
@@ -188,7 +203,8 @@ def cross_entropy(
 
     Raises:
         TypeError: a dtype that is not float32 or float64, or weights of another one than logits';
-            targets or an `ignore_index` that are no integers; a `label_smoothing` that is none.
+            targets or an `ignore_index` that are no integers; a mask that is not bool; a
+            `label_smoothing` that is no number.
         ValueError: a shape that does not fit; a class outside 0..C-1; a weight that is negative or
             not finite; a `label_smoothing` outside 0..1; an unknown reduction.
     """
@@ -202,7 +218,7 @@ def cross_entropy(
         weight = _weights("weight", weight, logits.dtype)
         if weight.shape != (classes,):
             raise shape_error("weight", f"[{classes}] (logits' classes)", weight.shape)
-    target, counted = _targets(target, logits.shape, ignore_index)
+    target, counted = _targets(target, logits.shape, mask, ignore_index)
     rows = logits.reshape(-1, classes)
     if counted is not None:
         rows = np.where(counted[:, None], rows, 0)
@@ -212,23 +228,25 @@ def cross_entropy(
 
 
 def _targets(
-    target: Any, shape: Shape, ignore_index: int | None
+    target: Any, shape: Shape, mask: Any, ignore_index: int | None
 ) -> tuple[Array, npt.NDArray[np.bool_] | None]:
     """Return the classes [N] for logits of this shape, and which count, or None if all do."""
     target = as_indices("target", target)
     if target.shape != shape[:-1]:
         expected = f"{show_shape(shape[:-1])} (that of logits without its last axis)"
         raise shape_error("target", expected, target.shape)
-    target, counted = target.reshape(-1), None
-    wrong = (target < 0) | (target >= shape[-1])
+    counted = None if mask is None else _mask(mask, target.shape, "target").reshape(-1)
+    target = target.reshape(-1)
     if ignore_index is not None:
-        counted = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
-        wrong &= counted
-    if wrong.any():
-        got = target[wrong][0]
+        others = target != as_size("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+        counted = others if counted is None else counted & others
+    if counted is not None:
+        target = np.where(counted, target, 0)
+    if target.size and not (target.min() >= 0 and target.max() < shape[-1]):
+        got = target[(target < 0) | (target >= shape[-1])][0]
         hint = f"; did you mean ignore_index={got}?" if got < 0 and ignore_index is None else ""
         raise ValueError(f"target: expected classes in 0..{shape[-1] - 1}, got {got}{hint}")
-    return target if counted is None else np.where(counted, target, 0), counted
+    return target, counted
 
 
 def _cross_entropy(
@@ -246,8 +264,8 @@ def _cross_entropy(
     sums = gradient.sum(axis=1, keepdims=True)
     gradient /= sums
     np.log(sums, out=sums)
-    weights = np.ones(classes, logits.dtype) if weight is None else weight
-    counts = weights[target]
+    weights = np.float64(1) if weight is None else weight
+    counts = np.ones(len(target), logits.dtype) if weight is None else weight[target]
     # q is `spread`, and `own` more for the target.
     own, spread = (1.0 - smoothing) * counts, smoothing / classes * weights
     losses = np.multiply(sums[:, 0] - shifted[rows, target], own, dtype=np.float64)

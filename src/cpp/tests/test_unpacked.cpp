@@ -47,7 +47,7 @@ template <class T>
 void test_shape(const Shape& shape, const Backend& backend) {
   Problem<T> packed(shape);
   packed.network(backend)->run(packed.sequence(1));
-  for (const int threads : {1, 2, 3}) {
+  for (const int threads : kThreads) {
     Problem<T> p(shape);
     const Sequence<T> call = p.sequence(threads);
     CHECK(suits_unpacked(shape.config, call), "%s", shape.name);
@@ -62,7 +62,7 @@ void test_shape(const Shape& shape, const Backend& backend) {
 template <class T>
 void test_training(const Shape& shape, const Backend& backend) {
   uint64_t expected = 0;
-  for (const int threads : {1, 2, 3}) {
+  for (const int threads : kThreads) {
     for (const bool taken : {false, true}) {
       for (const bool transposed : {true, false}) {
         Problem<T> p(shape);
