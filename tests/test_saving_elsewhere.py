@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tempfile
+import zipfile
 from types import MappingProxyType
 
 import numpy as np
@@ -105,6 +106,27 @@ def test_a_file_that_takes_a_part_at_a_time(save):
     for file in (Part(0), Slow(0), Full()):
         with pytest.raises(BlockingIOError, match=r"expected a file that takes \d+ more bytes"):
             save(file)
+
+
+def test_open_files_are_read_to_their_end(tmp_path):
+    layer = fastrnn.GRU(3, 4, seed=1)
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive, archive.open("m", "w") as member:
+        layer.save(member)
+    with zipfile.ZipFile(tmp_path / "z") as archive, archive.open("m") as member:
+        assert_same_bits(fastrnn.load(member).state_dict(), layer.state_dict())
+    buffer = io.BytesIO(b"before")
+    buffer.seek(6)
+    fastrnn.save_tensors(buffer, TENSORS, {"a": "b"})
+    for load, expected in ((fastrnn.load_metadata, {"a": "b"}), (fastrnn.load_tensors, TENSORS)):
+        buffer.seek(6)
+        found = load(buffer)
+        assert found.keys() == expected.keys()
+    assert_same_bits(found, TENSORS)
+    with pytest.raises(ValueError, match="^<bytes>: not a valid safetensors file: .* got 0"):
+        fastrnn.load(buffer)
+    for text in (io.StringIO("{}"), open(__file__)):  # noqa: SIM115 (closed below)
+        with text, pytest.raises(TypeError, match=r"^path: expected .*, whose read\(\) gives str"):
+            fastrnn.load(text)
 
 
 @each_save

@@ -85,6 +85,14 @@ def test_reset_of_no_rows():
     assert before[0].tobytes() == stream.state[0].tobytes()
 
 
+def test_reset_of_one_row():
+    stream, alone = NET.build().stream(3), NET.build().stream(3)
+    for s, row in ((stream, 1), (alone, [1])):
+        s.process(random(3, 3, 5))
+        s.reset(row)
+    assert same(stream.state, alone.state)
+
+
 @pytest.mark.parametrize("rows", [[3], [-4], np.array([0, 7])])
 def test_reset_of_rows_that_are_not_there(rows):
     stream = NET.build().stream(3)
@@ -103,6 +111,7 @@ def test_reset_of_rows_that_are_not_there(rows):
             ValueError,
             "rows: .* 0 to 2, got 9223372036854775808 at",
         ),
+        ([[0, 1], [1, 0]], ValueError, r"rows: expected shape \[n\], got \[2, 2\]"),
         (np.ma.array([0, 1], mask=[False, True]), TypeError, "rows: expected a plain array"),
         (np.ma.array([True] * 3, mask=[False, True, True]), TypeError, "rows: .*got a masked one"),
     ],

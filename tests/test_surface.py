@@ -4,6 +4,8 @@ import inspect
 import pickle
 import pydoc
 import re
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -20,6 +22,18 @@ def test_a_star_brings_what_the_module_is_for(module):
     assert found.keys() - {"__builtins__"} == set(getattr(fastrnn, module).__all__)
     assert all(getattr(v, "__module__", "").startswith("fastrnn.") for v in
                (found[name] for name in found if name != "__builtins__"))  # fmt: skip
+
+
+def test_other_names_are_errors():
+    with pytest.raises(AttributeError, match="module 'fastrnn' has no attribute 'tensorflow'"):
+        fastrnn.tensorflow  # noqa: B018
+
+
+def test_torch_comes_when_it_is_asked_for():
+    pytest.importorskip("torch")
+    code = "import sys, fastrnn; assert 'torch' not in sys.modules; print(fastrnn.torch.LSTM)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "<class 'fastrnn.torch.layers.LSTM'>\n"
 
 
 def test_a_stream_is_named_as_it_is_imported():

@@ -14,6 +14,9 @@ Every sequence gives the same bits, whatever shares its batch, however it is cut
 steps, for any number of threads and on every instruction set with FMA.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from . import _core, convert, functional, losses, optim
 from ._core import Stream, __version__
 from ._explain import Explanation
@@ -25,6 +28,17 @@ from ._tape import Gradients, Tape
 from ._tensors import load_metadata, load_tensors, save_tensors
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
+
+
+if not TYPE_CHECKING:  # for which every name would be one
+
+    def __getattr__(name):
+        """`fastrnn.torch` imports torch, which `import fastrnn` never does."""
+        if name == "torch":
+            return import_module(".torch", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 
 Stream.__module__ = __name__  # what type() and help show; unlike others it has no source to look up
 _core.isa()  # a FASTRNN_ISA that cannot be used is an error now, not in the middle of things

@@ -302,11 +302,12 @@ class Stream:
             RuntimeError: another thread uses the stream.
         """
 
-    def reset(self, rows: _Indices | None = None) -> None:
+    def reset(self, rows: _Indices | int | None = None) -> None:
         """Set the state to zero, of all rows or of some; after an error, of none.
 
         Args:
-            rows: None for all; else a bool mask [B], or integers from 0 to B - 1 in any order.
+            rows: None for all; else a bool mask [B], or integers from 0 to B - 1, one alone or [n]
+                in any order.
 
         Raises:
             TypeError: neither booleans nor integers, or a masked array.

@@ -25,7 +25,9 @@ from ._arguments import Array, Shape, as_path
 from ._halves import HALVES, widened
 
 Path: TypeAlias = str | os.PathLike[str]
-Source: TypeAlias = Path | bytes | bytearray | memoryview  # a file, or what one holds
+# A file, what one holds, or an open one, which is read to its end.
+Source: TypeAlias = Path | bytes | bytearray | memoryview | IO[bytes]
+_EXPECTED = "str, os.PathLike[str], bytes or a readable binary file"
 
 MOST_HEADER = 100_000_000  # bytes, as in the reference implementation
 _MOST_BYTES = 2**63 - 1
@@ -70,12 +72,19 @@ def read_header(source: Source) -> Header:
 
     Raises:
         OSError: the file cannot be read.
+        TypeError: it is nothing of `Source`.
         ValueError: it is no safetensors file, or a damaged one; the message says what is wrong.
     """
+    if not isinstance(source, (str, os.PathLike)) and hasattr(source, "read"):
+        content = source.read()
+        if not isinstance(content, bytes):
+            got = f"{type(source).__name__}, whose read() gives {type(content).__name__}"
+            raise TypeError(f"path: expected {_EXPECTED}, got {got}")
+        source = content
     # A copy of what may change.
     content = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else None
     in_memory = content is not None
-    name = "<bytes>" if in_memory else as_path(source, "str, os.PathLike[str] or bytes")
+    name = "<bytes>" if in_memory else as_path(source, _EXPECTED)
     with _opened(name, content) as file:
         stamp = _stamp(os.fstat(file.fileno())) if content is None else (len(content),)
         try:

@@ -160,7 +160,8 @@ def load(path: Source) -> Any:
     """Load what `layer.save` or `save` wrote: the layer, or a dict of modules by name.
 
     A dict of arrays among the modules is one again. `path` may also be what the file holds, as
-    bytes: a package's resource, for example.
+    bytes, or a readable binary file, which is read to its end: a package's resource, for example,
+    or a member of a zip.
 
     The weights are those saved, bit for bit; F16 and BF16, of a file that was made smaller since,
     become float32, which holds them exactly. As a new one, a layer is in training mode, uses
@@ -170,7 +171,7 @@ def load(path: Source) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        TypeError: `path` is neither a name nor bytes.
+        TypeError: `path` is neither a name nor bytes nor a file.
         ValueError: it is no safetensors file, a damaged one, one without an architecture (see
             `load_tensors`), or tensors and architecture do not fit; the message says which. A
             `path` that is no name of a file.

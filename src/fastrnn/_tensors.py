@@ -95,12 +95,13 @@ def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
         layer.load_state_dict(fastrnn.load_tensors("model.safetensors", "encoder.lstm."))
 
     Args:
-        path: the file, or its content as bytes.
+        path: the file's name, its content as bytes, or a readable binary file such as a member of
+            a zip, which is read to its end.
         prefix: only tensors whose name starts with it, named without it.
 
     Raises:
         OSError: the file cannot be read.
-        TypeError: `path` is neither a name nor bytes; `prefix` is no string.
+        TypeError: `path` is neither of them; `prefix` is no string.
         ValueError: it is no safetensors file or a damaged one; a tensor asked for is none of
             F32, F64, F16 and BF16; none has a name that starts with `prefix`; a `path` that is no
             name of a file.
@@ -119,14 +120,14 @@ def load_tensors(path: Source, prefix: str = "") -> dict[str, Array]:
 
 
 def load_metadata(path: Source) -> dict[str, str]:
-    """Load the metadata of any safetensors file, or of its content as bytes; {} without any.
+    """Load the metadata of any safetensors file, {} without any; `path` as in `load_tensors`.
 
     In a file that `save` wrote they are the architecture of the modules ("lstm.hidden_size"), and
     what its `metadata` was.
 
     Raises:
         OSError: the file cannot be read.
-        TypeError: `path` is neither a name nor bytes.
+        TypeError: `path` is neither a name nor bytes nor a file.
         ValueError: it is no safetensors file or a damaged one; a `path` that is no name of a file.
     """
     return read_header(path).metadata

@@ -48,7 +48,7 @@ py::object process(Stream<T>& s, py::handle block, py::handle out) {
                        });
 }
 
-// rows: None, a bool mask [B], or integer indices.
+// rows: None, a bool mask [B], one index or several.
 template <class T>
 void reset(Stream<T>& s, py::handle rows) {
   if (rows.is_none()) return s.reset();
@@ -62,6 +62,7 @@ void reset(Stream<T>& s, py::handle rows) {
     }
     return;
   }
+  if (a.ndim() > 1) bad_shape("rows", "[n]", a);
   const std::string expected = "rows: expected indices from 0 to " + std::to_string(batch - 1);
   const py::array_t<int64_t> flat = as_int64(a.reshape({-1}), expected);
   const std::vector<int64_t> index(flat.data(), flat.data() + flat.size());  // the caller's may change meanwhile
@@ -215,7 +216,8 @@ const char* const kResetDoc =
     R"(Set the state to zero, of all rows or of some; after an error, of none.
 
 Args:
-    rows: None for all; else a bool mask [B], or integers from 0 to B - 1 in any order.
+    rows: None for all; else a bool mask [B], or integers from 0 to B - 1, one alone or [n] in any
+        order.
 
 Raises:
     TypeError: neither booleans nor integers, or a masked array.
