@@ -212,12 +212,23 @@ def test_fork_after_use(isa):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_gil_is_released(isa):
+def of_a_layer(rows):
+    return fastrnn.LSTM(64, 256, num_threads=1, seed=1), np.zeros((200, rows, 64), np.float32)
+
+
+def of_a_stream(rows):
+    layer, x = of_a_layer(rows)
+    return layer.stream(rows).step, x[0]
+
+
+@pytest.mark.parametrize("call_of", [of_a_layer, of_a_stream])
+def test_the_gil_is_released(call_of, isa):
     """while one thread computes, another one runs Python"""
-    layer = fastrnn.LSTM(64, 256, num_threads=1, seed=1)
-    x = np.zeros((200, 32, 64), np.float32)
-    while timeit.timeit(lambda: layer(x), number=1) < 0.05:
-        x = np.concatenate([x, x])
+    rows = 32
+    call, x = call_of(rows)
+    while timeit.timeit(lambda: call(x), number=1) < 0.05:
+        rows *= 2
+        call, x = call_of(rows)
     ticks, stop = [], threading.Event()
 
     def tick():
@@ -229,7 +240,7 @@ def test_the_gil_is_released(isa):
     thread.start()
     try:
         start = time.perf_counter()
-        layer(x)
+        call(x)
         end = time.perf_counter()
     finally:
         stop.set()

@@ -318,6 +318,21 @@ def test_a_file_of_somebody_elses_is_not_written_over(tmp_path, monkeypatch):
     assert (tmp_path / "f").read_bytes() == before
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere files have no such modes")
+def test_nobody_else_reads_a_private_file_while_it_is_replaced(tmp_path, monkeypatch):
+    path, before, change = tmp_path / "f", [], os.chmod
+    fastrnn.Linear(1, 1).save(path)
+    change(path, 0o600)
+
+    def watched(name, mode):
+        before.append(stat.S_IMODE(os.stat(name).st_mode))
+        change(name, mode)
+
+    monkeypatch.setattr(os, "chmod", watched)
+    fastrnn.Linear(2, 2).save(path)
+    assert before == [0o600] and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_file_system_without_modes(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")

@@ -64,6 +64,8 @@ def test_the_bits_are_those_of_packed_weights(data, isa):
     )
     rows = draw(st.integers(1, 17) | st.sampled_from([24, 33, MOST, MOST + 1]))
     p, layer = problem(net, steps=1, batch=rows), net.build(num_threads=draw(st.integers(1, 3)))
+    # Of 161 inputs on 16 units sums are 5 and more, whose own rounding is up to 2e-6.
+    p.x[:] *= min(1.0, (net.hidden / net.inputs) ** 0.5)
     first = run(layer, p)
     assert is_taken(layer) == (net.hidden >= 16 and rows <= MOST)
     y, _ = layer(p.x, packed(p.state))

@@ -257,14 +257,6 @@ bool StreamPool<T>::restore(const Book& book) {
   return true;
 }
 
-template <class T>
-double StreamPool<T>::step_flops() const {
-  const Config& c = network_->config();
-  double all = 0;
-  for (int layer = 0; layer < c.layers; ++layer) all += multiply_adds(c, network_->cell().gates, layer);
-  return 2 * all;
-}
-
 template class StreamPool<float>;
 template class StreamPool<double>;
 

@@ -55,7 +55,6 @@ class StreamPool {
   int capacity() const { return capacity_; }
   int threads() const { return threads_; }
   int64_t size() const { return capacity_ - int64_t(book_.free.size()); }
-  double step_flops() const;  // of one stream
   const Network<T>& network() const { return *network_; }
 
  private:

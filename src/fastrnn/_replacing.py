@@ -56,8 +56,11 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         raise OSError(code, "expected the name of a file, or of none yet", target)
     # Not the target's name and more: that may be as long as a file system takes.
     temporary = os.path.join(os.path.dirname(target), f"fastrnn-{secrets.token_hex(8)}.tmp")
+    private = 0o600 if os.path.lexists(target) else 0o666  # until it has the mode of what is there
     with _naming(target):
-        file = open(temporary, "xb")  # noqa: SIM115 (the block below closes it)
+        file = open(  # noqa: SIM115 (the block below closes it)
+            temporary, "xb", opener=lambda name, flags: os.open(name, flags, private)
+        )
     try:
         with file:
             with contextlib.suppress(OSError):  # no such file yet; a file system without modes

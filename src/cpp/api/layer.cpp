@@ -8,6 +8,7 @@
 #include "api/handles.h"
 #include "file/text.h"
 #include "registry.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {
@@ -51,7 +52,7 @@ Config checked(const fastrnn_config& c) {
 void check_bytes(const Config& c, int gates) {
   const double widest = std::max({c.input, c.width(), c.hidden}) + 2.0 * kPad;
   const double each = 3.0 * (gates * (c.hidden + 2.0 * kPad) * 2 + c.projection + kPad) * widest;
-  if (each * c.sweeps() * sizeof(double) > 0x1p58) throw std::bad_alloc();
+  if (each * c.sweeps() * sizeof(double) > kAddressable / 32) throw std::bad_alloc();
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 #include "api/handles.h"
 #include "file/text.h"
 #include "registry.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {
@@ -14,6 +15,7 @@ std::unique_ptr<fastrnn_linear> make(int in_features, int out_features, bool bia
   made->in_features = within(in_features, 1, kMaxSize, "in_features");
   made->out_features = within(out_features, 1, kMaxSize, "out_features");
   made->bias = bias;
+  if (double(in_features + kPad) * (out_features + kPad) * sizeof(double) > kAddressable / 32) throw std::bad_alloc();
   const auto allocate = [&](auto& typed) {
     using T = typename std::decay_t<decltype(typed.weight)>::value_type;
     typed.weight.resize(size_t(in_features) * size_t(out_features));

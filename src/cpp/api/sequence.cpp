@@ -4,6 +4,7 @@
 #include <new>
 
 #include "api/handles.h"
+#include "system/limits.h"
 
 namespace fastrnn {
 namespace {
@@ -31,7 +32,7 @@ Rows<T> rows_of(T* data, ptrdiff_t step, ptrdiff_t row, int64_t steps, int batch
 // Bytes of a pass at most; sizes that no address space holds are refused before they overflow.
 void check_size(const Config& c, int64_t steps, int batch, size_t element) {
   const double widest = double(padded(c.hidden)) + padded(c.width()) + 16;
-  if (10.0 * double(steps) * batch * c.sweeps() * widest * double(element) > 0x1p60) throw std::bad_alloc();
+  if (10.0 * double(steps) * batch * c.sweeps() * widest * double(element) > kAddressable / 8) throw std::bad_alloc();
 }
 
 template <class T>

@@ -9,6 +9,8 @@
 #if defined(_WIN32)
 #include <io.h>
 #else
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #endif
 
@@ -19,12 +21,19 @@ namespace fs = std::filesystem;
 
 constexpr int kMostLinks = 40;  // one behind the other, as Linux has it
 
-// Null where there is such a file already.
-std::FILE* open_new(const fs::path& path) {
+// A new file with the mode of what it replaces, if there is any: nobody may read meanwhile who may not later. Null where
+// there is such a file already.
+std::FILE* open_new(const fs::path& path, const fs::file_status& old) {
 #if defined(_WIN32)
-  return _wfopen(path.c_str(), L"wbx");
+  std::FILE* const file = _wfopen(path.c_str(), L"wbx");
+  std::error_code failed;
+  if (file && fs::exists(old)) fs::permissions(path, old.permissions(), failed);
+  return file;
 #else
-  return std::fopen(path.c_str(), "wbx");
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, fs::exists(old) ? 0600 : 0666);
+  if (descriptor < 0) return nullptr;
+  if (fs::exists(old)) (void)!fchmod(descriptor, mode_t(old.permissions()));  // some file systems have no modes
+  return fdopen(descriptor, "wb");
 #endif
 }
 
@@ -62,9 +71,8 @@ ReplacingFile::ReplacingFile(const std::string& path) : path_(path) {
   if (fs::exists(old) && !fs::is_regular_file(old)) fail("what is there is no file");
   beside_ = target_.parent_path() / random_name();
   errno = 0;
-  file_ = open_new(beside_);
+  file_ = open_new(beside_, old);
   if (!file_) fail(std::strerror(errno));
-  if (fs::exists(old)) fs::permissions(beside_, old.permissions(), failed);
 }
 
 void ReplacingFile::write(const void* data, size_t bytes) {

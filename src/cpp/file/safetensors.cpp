@@ -138,6 +138,7 @@ Safetensors Safetensors::of(uint64_t file_bytes, Read read) {
   Safetensors file;
   const uint64_t data_bytes = file_bytes - kLengthBytes - header.size();
   file.read_header(header.data(), header.size(), data_bytes);
+  if (data_bytes > uint64_t(PTRDIFF_MAX)) throw OutOfMemory(size_t(PTRDIFF_MAX));
   file.data_ = Block(size_t(data_bytes));
   read(file.data_.data(), size_t(data_bytes));
   return file;

@@ -53,6 +53,13 @@ inline double multiply_adds(const Config& c, int gates, int layer) {
          (double(gates) * c.hidden * (c.input_of(layer) + c.output()) + double(c.projection) * c.hidden);
 }
 
+// Of a step of one row.
+inline double step_flops(const Config& c, int gates) {
+  double all = 0;
+  for (int layer = 0; layer < c.layers; ++layer) all += 2 * multiply_adds(c, gates, layer);
+  return all;
+}
+
 // A task that has the sizes of a layer and nothing else.
 template <class T>
 ForwardTask<T> sized_task(const Config& c, int layer) {

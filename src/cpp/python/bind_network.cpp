@@ -54,11 +54,10 @@ void pack(AnyNetwork& any, std::vector<py::object> weights, int threads, int64_t
     const auto pointers = weight_pointers(*net, weights, "weights", false);
     const int64_t counted = std::min(steps, kMaxSteps);  // the pass will refuse more
     const int rows = int(std::min(batch, kMaxBatch));
-    {
-      const Unlocked unlocked;
-      net->pack(pointers.data(), net->packing_threads(Use::training, counted, rows, most));
-    }
-    any.weights.swap(weights);
+    net->take(pointers.data());
+    any.weights.swap(weights);  // before what may fail: it reads them from now on
+    const Unlocked unlocked;
+    net->pack_forward(net->packing_threads(Use::training, counted, rows, most));
   });
 }
 

@@ -34,7 +34,8 @@ void in_parts(ptrdiff_t n, int threads, Part part) {
   });
 }
 
-// Tasks of arrays of either type, one behind the other: threads share all of their elements.
+// Tasks of arrays of either type, one behind the other: threads share all of their elements. Without the GIL, so that
+// the arrays are held: the list that they came in may change.
 template <template <class> class Task>
 class Tasks {
  public:
@@ -43,6 +44,7 @@ class Tasks {
     parts_.push_back({size, task});
     size_ += size;
   }
+  void keep(py::object held) { held_.push_back(std::move(held)); }
   // step(task, begin, end) for elements of each.
   template <class Step>
   void run(int threads, Step step) const {
@@ -62,6 +64,7 @@ class Tasks {
     std::variant<Task<float>, Task<double>> task;
   };
   std::vector<Part> parts_;
+  std::vector<py::object> held_;
   ptrdiff_t size_ = 0;
 };
 
@@ -88,17 +91,18 @@ py::array array_given(py::handle given, const char* name) {
 
 // visit(weight, n, grad, memory, first) for each of `changes`, a tuple (weight, grad, memory, first): the memory is
 // a list of arrays, which have no values yet at the first step.
-template <class Visit>
-void each_change(const py::list& changes, Visit visit) {
+template <class Tasks, class Visit>
+void each_change(Tasks& tasks, const py::list& changes, Visit visit) {
   for (const py::handle given : changes) {
     const py::tuple change = tuple_of(given, "change", 4);
     const py::array weight = array_given(py::object(change[0]), "weight");
-    const py::object grad = change[1], memory = change[2];
+    const py::object grad = change[1];
+    const py::tuple memory = sequence_of(change[2], "memory");
+    tasks.keep(change), tasks.keep(memory);
     with_type(weight, [&](auto zero) {
       using T = decltype(zero);
       const ssize_t n = weight.size();
-      visit(writable_values<T>(weight, "weight", n), n, values_of<T>(grad, "grad", n), sequence_of(memory, "memory"),
-            change[3].cast<bool>());
+      visit(writable_values<T>(weight, "weight", n), n, values_of<T>(grad, "grad", n), memory, change[3].cast<bool>());
     });
   }
 }
@@ -106,7 +110,7 @@ void each_change(const py::list& changes, Visit visit) {
 void sgd_step(const py::list& changes, double rate, double momentum, double dampening, double decay, bool nesterov,
               int threads) {
   Tasks<SgdTask> tasks;
-  each_change(changes, [&](auto* weight, ssize_t n, const auto* grad, const py::sequence& memory, bool first) {
+  each_change(tasks, changes, [&](auto* weight, ssize_t n, const auto* grad, const py::tuple& memory, bool first) {
     using T = std::remove_pointer_t<decltype(weight)>;
     SgdTask<T> task = {};
     task.weight = weight, task.grad = grad;
@@ -124,7 +128,7 @@ void sgd_step(const py::list& changes, double rate, double momentum, double damp
 void adam_step(const py::list& changes, double first, double second, double correction, double eps, double rate,
                double decay, double shrink, int threads) {
   Tasks<AdamTask> tasks;
-  each_change(changes, [&](auto* weight, ssize_t n, const auto* grad, const py::sequence& memory, bool) {
+  each_change(tasks, changes, [&](auto* weight, ssize_t n, const auto* grad, const py::tuple& memory, bool) {
     using T = std::remove_pointer_t<decltype(weight)>;
     AdamTask<T> task = {};
     task.weight = weight, task.grad = grad;
@@ -160,6 +164,7 @@ double sum_of_squares(const py::list& arrays, int threads) {
       tasks.add(values.size(), SquaresTask<T>{values_of<T>(values, "values", values.size()), values.size(), first});
     });
     ends.push_back(first + blocks_of(values.size()));
+    tasks.keep(values);
   }
   std::vector<double> sums(size_t(ends.empty() ? 0 : ends.back()));
   const Backend& backend = current_backend();
@@ -206,6 +211,7 @@ bool scale(const py::list& arrays, double factor, int threads) {
       const ssize_t n = values.size();
       tasks.add(n, ScaleTask<T>{writable_values<T>(values, "values", n), T(factor)});
     });
+    tasks.keep(values);
   }
   if (!lie_apart(std::move(ranges))) return false;
   const Backend& backend = current_backend();

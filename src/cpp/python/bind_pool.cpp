@@ -17,15 +17,11 @@
 namespace fastrnn {
 namespace {
 
-// A call of so much work lets other Python threads run meanwhile: 20 us on one core. Below, handing the GIL over would
-// cost more than it gives.
-constexpr double kReleaseFlops = 2e6;
-
 struct AnyPool : Zeroed {
   static constexpr const char* kWhat = "pool";
   std::variant<std::unique_ptr<StreamPool<float>>, std::unique_ptr<StreamPool<double>>> held;
   std::shared_ptr<AnyNetwork> network;
-  double step_flops;
+  double step_flops;  // of one stream
   std::atomic<bool> busy{false};
 };
 
@@ -37,9 +33,8 @@ std::unique_ptr<AnyPool> make_pool(const std::shared_ptr<AnyNetwork>& any, int c
   made->network = any;
   std::visit(
       [&](const auto& net) {
-        auto pool = std::make_unique<StreamPool<element_of<decltype(net)>>>(net, capacity, threads);
-        made->step_flops = pool->step_flops();
-        made->held = std::move(pool);
+        made->step_flops = step_flops(net->config(), net->cell().gates);
+        made->held = std::make_unique<StreamPool<element_of<decltype(net)>>>(net, capacity, threads);
       },
       any->network);
   return made;
@@ -87,14 +82,6 @@ int64_t select(StreamPool<T>& pool, py::handle ids) {
   const py::array_t<int64_t> given = ids_of(ids);
   select(pool, given.data(), given.shape(0));
   return given.shape(0);
-}
-
-// advance() without the GIL where that pays.
-template <class Advance>
-void run_unlocked(double flops, Advance advance) {
-  if (flops < kReleaseFlops) return advance();
-  const Unlocked unlocked;
-  advance();
 }
 
 // Nothing changes unless every argument is right: select() only remembers, and the steps come last.

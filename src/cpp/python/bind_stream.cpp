@@ -24,6 +24,7 @@ struct AnyStream : Zeroed {
   static constexpr const char* kWhat = "stream";
   std::variant<std::unique_ptr<Stream<float>>, std::unique_ptr<Stream<double>>> held;
   std::shared_ptr<AnyNetwork> network;
+  double step_flops;  // of all rows
   std::atomic<bool> busy{false};
 };
 
@@ -33,9 +34,11 @@ const Config& config_of(const Stream<T>& s) {
 }
 
 template <class T>
-py::object step(Stream<T>& s, py::handle x, py::handle out) {
+py::object step(Stream<T>& s, double flops, py::handle x, py::handle out) {
   const Config& c = config_of(s);
-  return step_rows_with<T>(s.batch(), c.input, c.output(), x, out, [&](const T* in, T* y) { s.step(in, y); });
+  return step_rows_with<T>(s.batch(), c.input, c.output(), x, out, [&](const T* in, T* y) {
+    run_unlocked(flops, [&] { s.step(in, y); });
+  });
 }
 
 template <class T>
@@ -103,6 +106,7 @@ std::unique_ptr<AnyStream> make_stream(const std::shared_ptr<AnyNetwork>& any, i
   std::visit(
       [&](const auto& net) {
         using T = element_of<decltype(net)>;
+        made->step_flops = batch * step_flops(net->config(), net->cell().gates);
         made->held = std::make_unique<Stream<T>>(net, batch, threads);
       },
       any->network);
@@ -152,7 +156,7 @@ constexpr Signature<2> kStreamProcess = {"process", {"block", "out"}, 1};
 constexpr Signature<1> kStreamReset = {"reset", {"rows"}, 0};
 
 py::object call_step(AnyStream& any, const Arguments<2>& a) {
-  return claimed(any, [&](auto& s) { return step(s, a[0], a[1]); });
+  return claimed(any, [&](auto& s) { return step(s, any.step_flops, a[0], a[1]); });
 }
 
 py::object call_process(AnyStream& any, const Arguments<2>& a) {
@@ -216,8 +220,8 @@ const char* const kResetDoc =
     R"(Set the state to zero, of all rows or of some; after an error, of none.
 
 Args:
-    rows: None for all; else a bool mask [B], or integers from 0 to B - 1, one alone or [n] in any
-        order.
+    rows: None for all; else a bool mask [B], or integers from 0 to B - 1, one alone or [n]
+        in any order.
 
 Raises:
     TypeError: neither booleans nor integers, or a masked array.

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <thread>
+#include <type_traits>
 
 #if !defined(_WIN32)
 #include <sys/stat.h>
@@ -16,6 +17,10 @@ namespace fastrnn::tests {
 namespace {
 
 namespace fs = std::filesystem;
+
+static_assert(std::is_constructible_v<Module, const char*, const Layer<float>&, const Entry (&)[1]> &&
+                  !std::is_constructible_v<Module, const char*, const Layer<float>&, Entry (&&)[1]>,
+              "what is to be remembered outlives the module");
 
 Layer<float> layer_of(uint64_t seed) {
   return ready_layer<float>(config_of(Cell::gru, 20, 30, 1, 0, false, false), seed);

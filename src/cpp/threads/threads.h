@@ -12,7 +12,8 @@ namespace fastrnn {
 
 // Cores this process may use, by its affinity and its quota of time; 1 without
 // OpenMP, and in a child forked from a process that had threads. An OpenMP run-time
-// does not survive a fork, and it may be somebody else (torch) who has used it.
+// does not survive a fork, and it may be somebody else (torch) who has used it, which
+// is seen on Linux alone.
 int available_threads();
 bool has_openmp();
 bool forked();        // whether this is such a child

@@ -9,7 +9,7 @@
  *
  * Errors. A function that can fail returns a fastrnn_status, FASTRNN_OK being 0, and writes the reason to `error`,
  * unless that is NULL: the argument's name, what was expected, what came. Nothing is changed then, no handle is made,
- * and an output named `out` is NULL. No exception and no signal leaves the library; an allocation that fails is
+ * and the handle that was to be (`*out`) is NULL. No exception and no signal leaves the library; an allocation that fails is
  * FASTRNN_OUT_OF_MEMORY. (An OpenMP run-time that cannot start a thread ends the process: ask for one thread where that
  * must not be.) Sizes and names are checked; that a pointer reaches as much memory as the sizes say is for the caller.
  *
@@ -211,8 +211,8 @@ typedef struct fastrnn_gradients {
                          * how far back it reaches; 0 past the end of a row */
 } fastrnn_gradients;
 
-/* Backpropagation through time. `tape` may be used several times, by the layer that made it, until that is prepared
- * again. */
+/* Backpropagation through time. `tape` may be used several times, by the layer that made it, until a weight of
+ * that is set or it is prepared again. */
 FASTRNN_API fastrnn_status fastrnn_layer_backward(const fastrnn_layer* layer, const fastrnn_tape* tape,
                                                   const fastrnn_gradients* gradients,
                                                   fastrnn_error* error) FASTRNN_NOEXCEPT;

@@ -237,6 +237,8 @@ struct Module : fastrnn_module {
   Module(const char* name, const Owner& module, const Entry (&about)[n]) noexcept : Module(name, module) {
     metadata = about, entries = n;
   }
+  template <class Owner, size_t n>
+  Module(const char*, const Owner&, Entry (&&)[n]) = delete;  // a braced list would be gone when it is read
 };
 
 // Any number of them: a std::vector<fastrnn_module> takes Modules.
