@@ -44,7 +44,7 @@ struct OuterGroup {
 template <class T>
 struct OuterBlock {
   int first, rows;  // of a and b
-  int count = 0;
+  int count;
   OuterGroup<T> groups[kOuterGroups<T>];
 };
 
@@ -182,7 +182,8 @@ void outer_right(const OuterTask<T>& t, const OuterRight<T>& right, const OuterB
 // One block of rows for c's rows [begin, end).
 template <class T>
 void outer_block(const OuterTask<T>& t, int begin, int end, int first, int rows) {
-  OuterBlock<T> block{first, rows};
+  OuterBlock<T> block;
+  block.first = first, block.rows = rows, block.count = 0;
   add_groups(t, begin, end, t.scratch + ptrdiff_t(kSumBlock) * kPanel<T>, block);
   copy_groups(block, t.a_step);
   for (int i = 0; i < t.rights; ++i) outer_right(t, t.right[i], block, t.scratch);
