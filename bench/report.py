@@ -113,11 +113,21 @@ def page(results: dict[str, Any]) -> str:
         names = ", ".join(noisy)
         text = "Others had some of the cores while these were timed, measure again: "
         parts += [f"{text}{names}.\n"]
+    fixed = [row["case"] for row in rows if _threads_not_tried(row)]
+    if fixed:
+        text = "Timed when torch had two threads in all but calls every 30 ms, whatever served it best:"
+        parts += [f"{text} {len(fixed)} of the rows.\n"]
     missing = [case.name for case in TABLE if case.name not in {row["case"] for row in rows}]
     if 0 < len(missing) < len(rows):  # else it is no page of a machine, but of some cases
         text = "Newer than this page, and not measured on this machine: "
         parts += [f"{text}{', '.join(missing)}.\n"]
     return "\n".join(parts)
+
+
+def _threads_not_tried(row: Row) -> bool:
+    """Whether torch takes part with a number of threads that it had no choice of."""
+    chosen = row.get("settings", {}).get("torch", {}).get("chosen", "")
+    return "best" in row and "torch" in row["median"] and "threads=" not in chosen
 
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:

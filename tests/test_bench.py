@@ -14,7 +14,7 @@ from bench import readme, report, sample, test_speed  # noqa: E402
 from bench.__main__ import Place  # noqa: E402
 from bench.cases import TABLE, select  # noqa: E402
 
-PLACES = [Place(), Place(machine="emerald-rapids"), Place(machine="zen-4")]
+PLACES = [Place(), Place(machine="zen-5"), Place(machine="emerald-rapids")]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.page.name)
