@@ -115,8 +115,8 @@ def page(results: dict[str, Any]) -> str:
         parts += [f"{text}{names}.\n"]
     fixed = [row["case"] for row in rows if _threads_not_tried(row)]
     if fixed:
-        text = "Timed when torch had two threads in all but calls every 30 ms, whatever served it best:"
-        parts += [f"{text} {len(fixed)} of the rows.\n"]
+        text = "when torch had two threads in all but calls every 30 ms, whatever served it best"
+        parts += [f"{len(fixed)} of the rows were timed {text}.\n"]
     missing = [case.name for case in TABLE if case.name not in {row["case"] for row in rows}]
     if 0 < len(missing) < len(rows):  # else it is no page of a machine, but of some cases
         text = "Newer than this page, and not measured on this machine: "

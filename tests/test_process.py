@@ -226,7 +226,7 @@ def test_the_gil_is_released(call_of, isa):
     """while one thread computes, another one runs Python"""
     rows = 32
     call, x = call_of(rows)
-    while timeit.timeit(lambda: call(x), number=1) < 0.05:
+    while timeit.timeit("call(x)", number=1, globals=dict(call=call, x=x)) < 0.05:
         rows *= 2
         call, x = call_of(rows)
     ticks, stop = [], threading.Event()

@@ -29,7 +29,6 @@ from ._tensors import load_metadata, load_tensors, save_tensors
 from ._threads import get_num_threads, set_num_threads
 from .layers import GRU, LSTM, RNN
 
-
 if not TYPE_CHECKING:  # for which every name would be one
 
     def __getattr__(name):
@@ -37,7 +36,6 @@ if not TYPE_CHECKING:  # for which every name would be one
         if name == "torch":
             return import_module(".torch", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
 
 
 Stream.__module__ = __name__  # what type() and help show; unlike others it has no source to look up

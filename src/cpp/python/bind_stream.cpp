@@ -36,9 +36,8 @@ const Config& config_of(const Stream<T>& s) {
 template <class T>
 py::object step(Stream<T>& s, double flops, py::handle x, py::handle out) {
   const Config& c = config_of(s);
-  return step_rows_with<T>(s.batch(), c.input, c.output(), x, out, [&](const T* in, T* y) {
-    run_unlocked(flops, [&] { s.step(in, y); });
-  });
+  return step_rows_with<T>(s.batch(), c.input, c.output(), x, out,
+                           [&](const T* in, T* y) { run_unlocked(flops, [&] { s.step(in, y); }); });
 }
 
 template <class T>

@@ -11,6 +11,6 @@ constexpr int kMaxThreads = 1024;
 constexpr int64_t kMaxSteps = INT32_MAX;
 constexpr int64_t kMaxBatch = 1 << 28;
 constexpr double kAddressable = double(PTRDIFF_MAX);  // bytes: what exceeds a part of it is refused before it overflows
-constexpr int64_t kMaxDenseRows = INT32_MAX;  // of a dense layer, which takes them some at a time
+constexpr int64_t kMaxDenseRows = INT32_MAX;          // of a dense layer, which takes them some at a time
 
 }  // namespace fastrnn

@@ -100,8 +100,8 @@ void same_for_threads_and_isas(const Shape& shape, double gain) {
   for (const Backend* backend : usable_backends()) {
     const uint64_t one = pass_hash<T>(shape, *backend, 1, gain);
     for (const int threads : kThreads) {
-      CHECK(threads == 1 || pass_hash<T>(shape, *backend, threads, gain) == one, "%s on %s, %d threads", shape.name, backend->name,
-            threads);
+      CHECK(threads == 1 || pass_hash<T>(shape, *backend, threads, gain) == one, "%s on %s, %d threads", shape.name,
+            backend->name, threads);
     }
     for (const Core& core : {kCached, kBehind}) {
       for (int threads = 1; threads <= 2; ++threads) {
