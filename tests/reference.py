@@ -81,7 +81,7 @@ class RnnRelu:
     @staticmethod
     def backward(saved, dstate, w, dw):
         h, new = saved
-        da = np.where(new > 0, dstate[0], 0)
+        da = np.where(new <= 0, 0, dstate[0])
         return da, (linear_backward(da, h, w, dw, "hh"),)
 
 

@@ -145,6 +145,21 @@ def test_padding_never_matters(kind):
     assert not clean["dx"][dead].any()
 
 
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0"])
+@each_kind
+def test_a_network_that_has_diverged_shows_it(kind, name, what):
+    """what is no number is none in the reference, and else nothing is"""
+    net = net_of(kind, 3, 20, dtype="float64")
+    p, layer = problem(net, steps=5, batch=2), net.build()
+    with layer.edit() as weights:
+        weights[name].flat[7] = what
+    with np.errstate(invalid="ignore", over="ignore"):
+        wanted = expected(layer.state_dict(), p)
+    for result, found in run(layer, p).items():
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted[result]), result)
+
+
 @each_kind
 def test_a_tape_may_be_used_again(kind):
     net = net_of(kind, 5, 7, layers=2, bidirectional=True)

@@ -146,7 +146,7 @@ def _weights(name: str, given: Any, dtype: np.dtype[Any]) -> Array:
 def _elementwise(
     name: str, pred: Any, target: Any, mask: Any, reduction: str
 ) -> tuple[Array, Array, npt.NDArray[np.bool_] | None, int]:
-    """The arguments checked: prediction, target, what counts of them if not all, what to divide by."""
+    """The arguments checked: prediction, target, what counts if not all, what to divide by."""
     mean = as_choice("reduction", reduction, ("mean", "sum")) == "mean"
     pred = as_floats(name, pred)
     target = as_array("target", target, pred.dtype)

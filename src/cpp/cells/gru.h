@@ -47,7 +47,7 @@ struct Gru {
   template <class V>
   FASTRNN_INLINE static void backward(CellBackward<V>& u) {
     const V r = u.saved[Saved::r], z = u.saved[Saved::z], n = u.saved[Saved::n], s = u.saved[Saved::s];
-    const V dn = (u.dh - u.dh * z) * d_tanh(n);
+    const V dn = u.dh * (1 - z) * d_tanh(n);
     u.dgates[Gate::r] = dn * s * d_sigmoid(r);
     u.dgates[Gate::z] = u.dh * (u.h_prev - n) * d_sigmoid(z);
     u.dgates[Gate::n] = dn;

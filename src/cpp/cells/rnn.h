@@ -6,7 +6,7 @@
 namespace fastrnn {
 namespace {
 
-// y = max(a, 0), keeping NaN.
+// y = max(a, 0), keeping NaN, also behind it.
 struct Relu {
   template <class V>
   FASTRNN_INLINE static V value(V a) {
@@ -14,7 +14,7 @@ struct Relu {
   }
   template <class V>
   FASTRNN_INLINE static V backward(V dy, V y) {
-    return y > V{} ? dy : V{};
+    return y <= V{} ? V{} : dy;
   }
 };
 

@@ -21,8 +21,8 @@ namespace fs = std::filesystem;
 
 constexpr int kMostLinks = 40;  // one behind the other, as Linux has it
 
-// A new file with the mode of what it replaces, if there is any: nobody may read meanwhile who may not later. Null where
-// there is such a file already.
+// A new file with the mode of what it replaces, if there is any: nobody may read meanwhile who may not later. Null
+// where there is such a file already.
 std::FILE* open_new(const fs::path& path, const fs::file_status& old) {
 #if defined(_WIN32)
   std::FILE* const file = _wfopen(path.c_str(), L"wbx");

@@ -13,7 +13,7 @@ void Network<T>::backward(const Tape<T>& tape, const Gradients<T>& call) const {
   // (The border of C drops the lengths of a kept call; the order still knows.)
   // More rows than few only beside a pass forward that has packed nothing: packed weights are to be used again.
   const bool once =
-      few_unpacked(config_, backend_, tape.call) || (!forward_ready_ && suits_unpacked(config_, tape.call));
+      fits_one_group(config_, backend_, tape.call) || (!forward_ready_ && suits_unpacked(config_, tape.call));
   const bool unpacked = !backward_ready_ && !tape.order.ragged() && once;
   if (!unpacked && !backward_ready_) pack_backward(packing_threads(Use::backward, steps, batch, call.threads));
   const PlannedPass pass = {steps,        batch,         tape.order.rows(),

@@ -92,7 +92,7 @@ bool Follower<T>::changed(const Backend& backend, const T* const* weights) {
 
 template <class T>
 void Follower<T>::run(const Backend& backend, const T* const* weights, const Sequence<T>& call) {
-  if (few_unpacked(config_, backend, call)) return run_unpacked(config_, backend, weights, call, pool_);
+  if (fits_one_group(config_, backend, call)) return run_unpacked(config_, backend, weights, call, pool_);
   follow(backend, weights, call.steps, call.batch, call.threads)->run(call);
 }
 

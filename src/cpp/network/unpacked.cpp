@@ -23,9 +23,10 @@ class UnpackedStep {
         tape_(tape),
         batch_(tape.call.batch),
         pitch_(padded(config.hidden)),
-        few_(tape.call.batch <= kernels_.sum_rows),
+        sums_at_once_(tape.call.batch <= kernels_.sum_rows),
         memory_(carved(pool, [&](Arena& arena) { lay_out(arena); })) {
-    for (T* const sums : sums_) std::fill_n(sums, few_ ? sums_size() : 0, T(0));  // those behind the last unit stay so
+    if (!sums_at_once_) return;
+    for (T* const sums : sums_) std::fill_n(sums, sums_size(), T(0));  // those behind the last unit stay so
   }
 
   void layer(int layer) {
@@ -36,7 +37,7 @@ class UnpackedStep {
       const KernelMode mode;  // denormal biases are zero, as where they are packed
       pack_bias(cell_, c_.hidden, raw(layer, d), biases_[d]);
     }
-    few_ ? few_rows(layer) : by_pieces(layer);
+    sums_at_once_ ? few_rows(layer) : by_pieces(layer);
     for (int d = 0; d < c_.directions(); ++d) {
       states(layer, d).end(everything, output(layer, d), tape_.order.schedule(d == 1));
     }
@@ -45,8 +46,8 @@ class UnpackedStep {
  private:
   void lay_out(Arena& arena) {
     for (T*& bias : biases_) bias = arena.take<T>(size_t(cell_.accumulators * pitch_));
-    for (T*& sums : sums_) sums = arena.take_if<T>(few_, size_t(sums_size()));
-    if (few_) return;
+    for (T*& sums : sums_) sums = arena.take_if<T>(sums_at_once_, size_t(sums_size()));
+    if (sums_at_once_) return;
     for (int layer = 0; layer < c_.layers; ++layer) {
       piece_values_ = std::max(piece_values_, ptrdiff_t(pieces_of(layer).values));
     }
@@ -146,7 +147,7 @@ class UnpackedStep {
   const T* const* const weights_;
   const Tape<T>& tape_;
   const int batch_, pitch_;
-  const bool few_;
+  const bool sums_at_once_;
   T* biases_[2];               // [A][pitch], of either direction
   T* sums_[2];                 // [B][A][pitch], of either direction, for few rows
   T* piece_memory_ = nullptr;  // [threads][piece_values_], for more

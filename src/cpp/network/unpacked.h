@@ -20,7 +20,7 @@ bool suits_unpacked(const Config& config, const Sequence<T>& call) {
   return plain && call.steps == 1 && call.batch >= 1 && call.batch <= kMostUnpackedRows && config.hidden >= kPad;
 }
 template <class T>
-bool few_unpacked(const Config& config, const Backend& backend, const Sequence<T>& call) {
+bool fits_one_group(const Config& config, const Backend& backend, const Sequence<T>& call) {
   return suits_unpacked(config, call) && call.batch <= kernels_of<T>(backend).group_rows;
 }
 

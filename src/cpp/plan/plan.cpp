@@ -26,7 +26,7 @@ constexpr int64_t kSweptSteps = 12, kStackedSteps = 8;
 // Emerald Rapids: LSTM H64 gains nothing by units, GRU H96 an eighth or nothing, by the hour, LSTM H128 a third. The
 // same for each of up to eight rows: rows over units LSTM H128 B2 0.88, B4 0.89, B8 0.81, H256 B4 1.17, B8 0.94.
 constexpr double kLineBetween = 20;
-constexpr int kFewRows = 8;             // fewer the crew may take at any length, where threads meet or hand over
+constexpr int kCrewRows = 8;            // fewer the crew may take at any length, where threads meet or hand over
 constexpr double kWorthAThread = 15e3;  // ns: entering a parallel region costs 1 to 5 us
 constexpr double kWorthHelp = 3e3;      // ns: to ask the crew costs 0.2 us
 // Each direction on its own threads has no barrier between them, and more rows for each thread. The model sees too
@@ -54,7 +54,7 @@ struct Work {
 
 // ns that a step waits for dgates of others, which it needs of all gates. (Of more rows: not measured.)
 double between(const Work& w, int threads) {
-  if (!w.backward || w.batch > kFewRows) return 0;
+  if (!w.backward || w.batch > kCrewRows) return 0;
   const double bytes = w.live * w.shape.gates * w.shape.hidden * w.shape.element_bytes;
   return kLineBetween * bytes / 64 * (threads - 1) / threads;
 }
@@ -180,7 +180,7 @@ Plan plan_layer(const LayerShape& s, const PlannedPass& pass) {
   }
   const bool meets = plan.split == Split::pipeline || plan.split == Split::units;
   plan.by_crew = plan.threads > 1 && use == Use::inference &&
-                 ((meets && pass.batch < kFewRows) || suits_crew(plan.planned_ns * steps));
+                 ((meets && pass.batch < kCrewRows) || suits_crew(plan.planned_ns * steps));
   return finish(plan, work);
 }
 
@@ -193,7 +193,7 @@ bool stackable(const LayerShape& s) {
 double stacked_ns(const std::vector<Plan>& plans, const PlannedPass& pass) {
   const int layers = int(plans.size()), workers = std::min(pass.threads, layers);
   const int64_t chunk = stacked_steps(pass.use);
-  if (workers < 2 || pass.batch == 0 || pass.batch > kFewRows || pass.steps <= chunk) return 0;
+  if (workers < 2 || pass.batch == 0 || pass.batch > kCrewRows || pass.steps <= chunk) return 0;
   double longest = 0, all = 0, planned = 0;
   for (const Plan& p : plans) {
     longest = std::max(longest, p.step_ns[0]), all += p.step_ns[0], planned += p.planned_ns;
@@ -208,7 +208,7 @@ double stacked_ns(const std::vector<Plan>& plans, const PlannedPass& pass) {
 Plan plan_stacked(const LayerShape& s, const PlannedPass& pass, int layers, double ns, const Plan& alternatives) {
   Plan plan = plan_layer(s, {pass.steps, pass.batch, pass.rows, 1, pass.use});
   plan.threads = std::min(pass.threads, layers), plan.split = Split::layers;
-  plan.by_crew = pass.use == Use::inference && (pass.batch < kFewRows || suits_crew(ns * double(pass.steps)));
+  plan.by_crew = pass.use == Use::inference && (pass.batch < kCrewRows || suits_crew(ns * double(pass.steps)));
   plan.chunk = stacked_steps(pass.use);
   std::copy_n(alternatives.step_ns, int(Split::layers), plan.step_ns);
   plan.planned_ns = plan.step_ns[int(Split::layers)] = ns / layers;

@@ -125,7 +125,7 @@ class Pass {
     std::shared_ptr<const Network<T>> network;
     {
       const Unlocked unlocked;
-      if (few_unpacked(config_, backend_, sequence_) ||
+      if (fits_one_group(config_, backend_, sequence_) ||
           (suits_unpacked(config_, sequence_) && any_.of<T>().changed(backend_, weights_->data()))) {
         any_.of<T>().forward_unpacked(backend_, weights_->data(), sequence_, reserve.data<char>());
       } else {

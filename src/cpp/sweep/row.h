@@ -1,4 +1,4 @@
-// A row of a step upwards, or two: its cell's equations for a block of units.
+// A row of a step upwards, or a group of them: its cell's equations for a block of units.
 #pragma once
 
 #include "sweep/walk.h"
