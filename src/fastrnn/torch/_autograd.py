@@ -185,6 +185,13 @@ def direct(
     call: Call,
 ) -> Any:
     """y, hn, cn of checked arguments that are not observed, directly from the core."""
-    if differentiable(x, h0, c0, weights):
+    if not differentiable(x, h0, c0, weights):
+        return kernel.forward(x, h0, c0, weights, call, False)[:3]
+    try:
         return _apply(kernel, call, x, h0, c0, *weights)
-    return kernel.forward(x, h0, c0, weights, call, False)[:3]
+    except RuntimeError:
+        if not any(t is not None and t.is_inference() for t in (x, h0, c0)):
+            raise
+    # Autograd cannot save what was made in inference mode. torch's layers copy some of it, too.
+    given = (t if t is None or not t.is_inference() else t.clone() for t in (x, h0, c0))
+    return _apply(kernel, call, *given, *weights)

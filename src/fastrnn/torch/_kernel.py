@@ -142,10 +142,14 @@ class Kernel:
 
         Raises:
             TypeError, ValueError: a tensor is not what the kernels take; the message names it.
+            RuntimeError: out of memory.
         """
         held = self._fixed
         fixed = held[-1] if held else None
-        return self.native.forward(x, h0, c0, weights, call, _num_threads(), keep, fixed)
+        try:
+            return self.native.forward(x, h0, c0, weights, call, _num_threads(), keep, fixed)
+        except MemoryError as error:
+            raise _out_of_memory(error) from None
 
     def backward(
         self,
@@ -168,12 +172,14 @@ class Kernel:
             wanted: of x, h0, c0, and of the weights together; the others are None.
 
         Raises:
-            TypeError, ValueError: as for forward.
+            TypeError, ValueError, RuntimeError: as for forward.
         """
         try:
             return self.native.backward(
                 x, y, reserve, weights, call, _num_threads(), upstream, wanted, lease
             )
+        except MemoryError as error:
+            raise _out_of_memory(error) from None
         except TypeError:
             given = (x, y, reserve, *weights, *upstream, *call)
             if all(map(is_exact, given)):
@@ -183,6 +189,11 @@ class Kernel:
         weights, upstream = list(map(exact_tensor, weights)), tuple(map(exact_tensor, upstream))
         call = Call(*map(exact_tensor, call))
         return self.backward(x, y, reserve, weights, call, upstream, wanted, lease)
+
+
+def _out_of_memory(error: MemoryError) -> RuntimeError:
+    """As torch says it: tools that look for the largest batch ask for its error by these words."""
+    return RuntimeError(f"DefaultCPUAllocator: can't allocate memory: {error}")
 
 
 def _num_threads() -> int:

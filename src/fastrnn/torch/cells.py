@@ -37,10 +37,10 @@ class _Cell(torch.nn.RNNCellBase):
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(vars(self))
 
-    def _load_from_state_dict(self, state_dict: Any, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, *args: Any, **named: Any) -> None:
         """As torch's, but values may be arrays."""
         with_tensors(state_dict)
-        super()._load_from_state_dict(state_dict, *args)
+        super()._load_from_state_dict(state_dict, *args, **named)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run one step; see torch.nn for arguments, results and errors."""

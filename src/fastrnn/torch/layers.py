@@ -47,10 +47,10 @@ class _Layer(torch.nn.RNNBase):
     def __getstate__(self) -> dict[str, Any]:
         return without_kernel(super().__getstate__())
 
-    def _load_from_state_dict(self, state_dict: Any, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, *args: Any, **named: Any) -> None:
         """As torch's, but values may be arrays."""
         with_tensors(state_dict)
-        super()._load_from_state_dict(state_dict, *args)
+        super()._load_from_state_dict(state_dict, *args, **named)
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """Run over whole sequences; see torch.nn for arguments, results and errors.
@@ -134,8 +134,8 @@ class _Layer(torch.nn.RNNBase):
             call = self._padded(x, lengths)
         is_lstm = self.mode == "LSTM"
         states = states_of(hx, is_lstm)
-        if self.training and self.num_layers > 1 and self.dropout > 0:
-            if taken_apart():
+        if self.training and self.num_layers > 1 and self.dropout != 0:
+            if taken_apart() or not 0 <= self.dropout <= 1:  # of which torch tells
                 raise ForeignTensorsError
             check(self, config, x, states, names, weights, call)  # before the generator moves
             # The key of the masks, from torch's default generator.
