@@ -11,7 +11,8 @@
  * unless that is NULL: the argument's name, what was expected, what came. Nothing is changed then, no handle is made,
  * and that which was to be made, `*out`, is NULL. No exception and no signal leaves the library; an allocation that
  * fails is FASTRNN_OUT_OF_MEMORY. (An OpenMP run-time that cannot start a thread ends the process: ask for one thread
- * where that must not be.) Sizes and names are checked; that a pointer reaches as much memory as the sizes say is for the caller.
+ * where that must not be.) Sizes and names are checked; that a pointer reaches as much memory as the sizes say is for
+ * the caller.
  *
  * Threads. A handle is changed by one thread at a time. What takes a const handle may run in several threads at once.
  * Different handles are independent of each other, also two streams or pools of one layer.
