@@ -8,8 +8,8 @@ namespace {
 
 // Gradients of weights larger than this go past the caches (`store_past`): they do not stay there until somebody reads
 // them. Backward of a single step of four rows and SGD's step, Zen 4 (32 MB), one thread and two, time over that with
-// ordinary stores, by megabytes: 2 (RNN H512) 1.40 and 3.7; 4.7 1.01 and 1.12; 6.3 (GRU H512) 0.94 and 0.96; 8.4 (LSTM
-// H512, RNN H1024) 0.65 to 0.87 and 0.82 to 0.98; 25 (GRU H1024) 0.74 and 0.90; 34 0.76 and 0.80.
+// ordinary stores, by megabytes: 2 (RNN H512) 1.40 and 3.7; 4.7 1.01 and 1.12; 6.3 (GRU H512) 0.96 and 0.97; 8.4 (LSTM
+// H512, RNN H1024) 0.65 to 0.79 and 0.77 to 0.98; 25 (GRU H1024) 0.74 and 0.90; 34 0.76 and 0.80.
 constexpr size_t kMostCached = size_t(6) << 20;
 
 template <class T>
