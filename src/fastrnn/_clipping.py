@@ -69,7 +69,8 @@ def _scale_entangled(arrays: Sequence[Array], scale: float) -> None:
 def as_dicts(grads: Grads | Iterable[Grads]) -> list[Mapping[str, Array]]:
     """Return the gradients of weights by name, of one module or several, or raise TypeError."""
     several = [grads] if isinstance(grads, (Gradients, Mapping)) else grads
-    if not isinstance(several, Iterable) or isinstance(several, (np.ndarray, str)):
+    plain = isinstance(several, (list, tuple))  # Iterable takes longer to ask for
+    if not plain and (not isinstance(several, Iterable) or isinstance(several, (np.ndarray, str))):
         raise TypeError(
             f"grads: expected Gradients or dicts of arrays, got {type(several).__name__}"
         )
