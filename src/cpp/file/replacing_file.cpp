@@ -33,7 +33,9 @@ std::FILE* open_new(const fs::path& path, const fs::file_status& old) {
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, fs::exists(old) ? 0600 : 0666);
   if (descriptor < 0) return nullptr;
   if (fs::exists(old)) (void)!fchmod(descriptor, mode_t(old.permissions()));  // some file systems have no modes
-  return fdopen(descriptor, "wb");
+  std::FILE* const file = fdopen(descriptor, "wb");
+  if (!file) (void)close(descriptor), (void)unlink(path.c_str());
+  return file;
 #endif
 }
 
